@@ -1,0 +1,31 @@
+#pragma once
+// A file mapped read-only into memory. The mapping lives as long as any shared owner of its bytes.
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+
+namespace tcompress {
+
+class MappedFile {
+  public:
+    /// Throws ModelError naming the path when it is missing, not a regular file or not readable.
+    static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+    ~MappedFile();
+    MappedFile(const MappedFile&) = delete;
+    MappedFile& operator=(const MappedFile&) = delete;
+
+    std::span<const std::byte> bytes() const { return {data_, size_}; }
+    const std::filesystem::path& path() const { return path_; }
+    /// Tells the system that these pages are not needed any more, so that they do not count in the peak memory.
+    void release(std::span<const std::byte> range) const;
+
+  private:
+    MappedFile() = default;
+    std::filesystem::path path_;
+    const std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace tcompress
