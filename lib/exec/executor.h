@@ -1,0 +1,75 @@
+#pragma once
+// Runs a model on this machine's processor. A plan is made once per Executor: constants folded, patterns fused, weights
+// packed, kernels chosen; values live in an arena and are released after their last use. Outputs do not depend on the
+// number of threads.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/ir/model.h"
+#include "lib/tensor/tensor.h"
+
+namespace tcompress::exec {
+
+/// Arrays by graph input name.
+using Feeds = std::map<std::string, Tensor>;
+
+enum class Fusion {
+    full,  ///< the fastest plan
+    none,  ///< one kernel a node: every value of the graph is computed and can be observed
+};
+
+struct ExecutorOptions {
+    Fusion fusion = Fusion::full;
+};
+
+/// Sees chosen values while they are alive. It must not keep the Tensor (its bytes are reused): keep statistics.
+class Observer {
+  public:
+    virtual ~Observer() = default;
+    /// Called once per value when the plan is made. A value that is wanted is never fused away.
+    virtual bool wants(const ir::Value& value) const = 0;
+    virtual void observe(const ir::Value& value, const Tensor& tensor) = 0;
+};
+
+class Executor {
+  public:
+    /// The model must outlive the executor and must not be edited meanwhile. `observer` may be null and must outlive it
+    /// too. Throws KernelError naming every operator (node, domain, version) that cannot run.
+    explicit Executor(const ir::Model& model, ExecutorOptions options = {}, Observer* observer = nullptr);
+    ~Executor();
+    Executor(Executor&&) noexcept;
+
+    /// Computes the graph outputs, in the graph's order. Throws DataError when a feed is missing, unknown, or of
+    /// another type or rank than the input declares.
+    std::vector<Tensor> run(const Feeds& feeds);
+
+    /// One line per operator and kernel with its share of the time, of all run() calls so far.
+    struct ProfileRow {
+        std::string opType;
+        std::string kernel;
+        std::int64_t calls = 0;
+        double seconds = 0;
+    };
+    std::vector<ProfileRow> profile() const;
+
+    /// Largest number of bytes held for values at once, over all run() calls so far (weights not counted).
+    std::size_t peakArenaBytes() const;
+
+  private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+/// Operators of the model that no kernel runs: "node 'x': operator Foo of domain 'bar' version 3". Empty when all run.
+std::vector<std::string> unsupportedOperators(const ir::Model& model);
+
+/// Computes one node on constant inputs with the executor's own kernels: constant folding. Empty when it cannot run.
+std::vector<Tensor> evaluateNode(const ir::Model& model, const ir::Node& node, std::span<const Tensor> inputs);
+
+}  // namespace tcompress::exec
