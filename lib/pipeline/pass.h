@@ -1,0 +1,113 @@
+#pragma once
+// What a pass is: immutable, built from validated options, with one job. The pipeline does the chores around it: a
+// pass runs on a copy of the model that only takes the model's place when the pass returns, so a pass that throws changes
+// nothing.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/analysis/transformer_view.h"
+#include "lib/data/dataset.h"
+#include "lib/ir/model.h"
+#include "lib/support/option_set.h"
+#include "lib/support/progress.h"
+#include "lib/support/random.h"
+
+namespace tcompress::pipeline {
+
+/// A site that a pass changed: what it was and what it is now, in words ("12 heads to 6", "float32 [384, 1536] to int8").
+struct ChangedSite {
+    std::string site;
+    std::string change;
+    /// Relative error of the site's weights or outputs, where the pass measured it; negative = not measured.
+    double error = -1;
+};
+/// A site that the targets name and the pass left alone, and why.
+struct SkippedSite {
+    std::string site;
+    std::string reason;
+};
+
+struct PassReport {
+    std::vector<ChangedSite> changed;
+    std::vector<SkippedSite> skipped;
+    std::vector<std::string> notes;
+};
+
+/// What the pipeline offers to a pass.
+class PassContext {
+  public:
+    PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position, Progress& progress);
+
+    /// Calibration samples fitted to the model; throws PassError saying that the pass needs them and how to give them.
+    const data::Dataset& calibration(std::string_view pass, std::string_view why) const;
+    bool hasCalibration() const { return calibration_ != nullptr; }
+    /// The recognised model; made once per revision.
+    const analysis::TransformerView& view(const ir::Model& model) const;
+    /// A random stream of its own for each purpose: depends on the seed, the pass's position and the name.
+    Random random(std::string_view purpose) const;
+    Progress& progress() const { return progress_; }
+
+  private:
+    const data::Dataset* calibration_;
+    std::uint64_t seed_;
+    std::string position_;
+    Progress& progress_;
+    mutable std::shared_ptr<const analysis::TransformerView> view_;
+    mutable const ir::Model* viewedModel_ = nullptr;
+    mutable std::uint64_t viewedRevision_ = 0;
+};
+
+class Pass {
+  public:
+    virtual ~Pass() = default;
+    /// Changes the model. A site that cannot be done is a SkippedSite; PassError when the request as a whole cannot.
+    virtual PassReport run(ir::Model& model, const PassContext& context) const = 0;
+};
+
+/// Whether a pass needs calibration data.
+enum class DataNeed { never, optional, always };
+
+/// One (family, method) pair: "quantize" / "dynamic". Listed in passes/registry.cpp.
+struct PassInfo {
+    std::string type;     ///< family: prune, quantize, low-rank, drop-layers, remove-heads, cleanup …
+    std::string method;   ///< "" when the family has one method
+    std::string summary;  ///< one line for `tcompress passes`
+    std::string details;  ///< a paragraph: what it does, what it does not handle
+    std::string paper;    ///< source; empty when there is none
+    DataNeed data = DataNeed::never;
+    /// The method taken when a config names only the type.
+    bool defaultMethod = false;
+    std::vector<OptionSpec> options;
+    /// Builds the pass from checked values (in the order of `options`); adds diagnostics for combinations that cannot be.
+    std::function<std::unique_ptr<Pass>(const OptionValues&, const std::string& pointer, Diagnostics&)> make;
+};
+
+/// The usual way to fill PassInfo::options and make from an OptionTable and a Pass class with a constructor P(Options).
+template <class P, class Options>
+void bindOptions(PassInfo& info, OptionTable<Options> table) {
+    info.options = table.specs();
+    info.make = [table = std::move(table)](const OptionValues& values, const std::string&, Diagnostics&) {
+        return std::make_unique<P>(table.fill(values));
+    };
+}
+/// The same with a check of option combinations.
+template <class P, class Options>
+void bindOptions(PassInfo& info, OptionTable<Options> table,
+                 std::function<void(const Options&, const std::string& pointer, Diagnostics&)> check) {
+    info.options = table.specs();
+    info.make = [table = std::move(table), check = std::move(check)](
+                    const OptionValues& values, const std::string& pointer,
+                    Diagnostics& diagnostics) -> std::unique_ptr<Pass> {
+        Options options = table.fill(values);
+        check(options, pointer, diagnostics);
+        return std::make_unique<P>(std::move(options));
+    };
+}
+
+}  // namespace tcompress::pipeline

@@ -1,0 +1,18 @@
+#pragma once
+// One declaration a pass; each is defined in the file of its name under its family's folder.
+
+#include "lib/pipeline/pass.h"
+
+namespace tcompress::passes {
+
+pipeline::PassInfo removeHeads();         // remove_heads/remove_heads.cpp
+pipeline::PassInfo pruneMagnitude();      // prune/magnitude.cpp
+pipeline::PassInfo pruneNeuron();         // prune/neuron.cpp
+pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
+pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
+pipeline::PassInfo quantizeDynamic();     // quantize/dynamic.cpp
+pipeline::PassInfo quantizeWeightOnly();  // quantize/weight_only.cpp
+pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
+pipeline::PassInfo cleanup();             // cleanup/cleanup.cpp
+
+}  // namespace tcompress::passes

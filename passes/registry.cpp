@@ -1,0 +1,15 @@
+#include "passes/registry.h"
+
+#include "passes/passes.h"
+
+namespace tcompress::passes {
+
+std::span<const pipeline::PassInfo> registry() {
+    static const std::vector<pipeline::PassInfo> list = {
+        removeHeads(),   pruneMagnitude(), pruneNeuron(),     dropLayers(), lowRankSvd(), quantizeDynamic(),
+        quantizeWeightOnly(), quantizeCast(), cleanup(),
+    };
+    return list;
+}
+
+}  // namespace tcompress::passes
