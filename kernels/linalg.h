@@ -1,0 +1,54 @@
+#pragma once
+// Dense linear algebra for the passes (LAPACK behind it, run on one thread, so results do not depend on the
+// number of threads). Matrices are row-major and dense. Every function checks its input for NaN and infinity
+// and throws KernelError with the position; a factorization that fails throws KernelError saying why.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace tcompress::kernels {
+
+/// A = U · diag(s) · V^T with U [m, r], V^T [r, n], r = min(m, n), s descending. The sign of each pair is
+/// fixed by making the largest |element| of U's column positive.
+struct Svd {
+    std::int64_t m = 0, n = 0, r = 0;
+    std::vector<float> u, s, vt;
+};
+/// Computed in float64 by divide and conquer (gesdd; gesvd when that does not converge).
+Svd svd(std::span<const float> a, std::int64_t m, std::int64_t n);
+/// Singular values only, descending.
+std::vector<float> singularValues(std::span<const float> a, std::int64_t m, std::int64_t n);
+
+/// G[n, n] = X^T X of X[rows, n], accumulated in float64 over fixed chunks of rows, added to `gram`.
+void accumulateGram(std::span<const float> x, std::int64_t rows, std::int64_t n, std::span<double> gram);
+
+/// Lower L with A = L·L^T, in place (the upper part is zeroed). Throws KernelError naming the first pivot
+/// that is not positive.
+void cholesky(std::span<double> a, std::int64_t n);
+/// A^-1 of a symmetric positive definite A, in place, through its Cholesky factor.
+void invertPositiveDefinite(std::span<double> a, std::int64_t n);
+
+/// A = Q · diag(values) · Q^T of a symmetric A; values ascending, column j of Q (row-major [n, n]) belongs to
+/// values[j].
+struct SymmetricEigen {
+    std::vector<double> values;
+    std::vector<double> vectors;
+};
+SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n);
+
+enum class Triangle { lower, upper };
+enum class Transposition { no, yes };
+/// Solves op(T) · X = B in place for X, T [n, n] triangular, B [n, columns].
+void solveTriangular(Triangle triangle, Transposition transposition, std::span<const double> t,
+                     std::int64_t n, std::span<double> b, std::int64_t columns);
+/// X minimising |A·X − B|₂, A [m, n] with m ≥ n, B [m, columns]; result [n, columns]. By SVD (gelsd): small
+/// singular values below `relativeCutoff` · largest are taken as zero.
+std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std::int64_t n,
+                                 std::span<const double> b, std::int64_t columns, double relativeCutoff);
+
+/// C[m, n] = op(A) · op(B) in float64 (row-major, dense); inner is the shared dimension.
+void gemm(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
+          std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c);
+
+}  // namespace tcompress::kernels
