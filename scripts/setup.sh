@@ -46,8 +46,9 @@ unpack() { python3 -m zipfile -e "$1" "$2"; }
 make_onednn() {  # WORK PREFIX
     local name version checksum
     read -r name version checksum < <(locked maven)
-    logged "fetching oneDNN (Maven, 28 MB)" "$log" mvn --batch-mode \
-        org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy -Dartifact="$name:$version" -DoutputDirectory="$1/maven"
+    # 2.8 fetches the one file asked for; newer plugins also want its parent descriptors, which not every mirror has.
+    logged "fetching oneDNN (Maven, 28 MB)" "$log" mvn --batch-mode --no-transfer-progress \
+        org.apache.maven.plugins:maven-dependency-plugin:2.8:copy -Dartifact="$name:$version" -DoutputDirectory="$1/maven"
     local jar
     jar=$(echo "$1"/maven/*.jar)
     verify "$jar" "$checksum"
