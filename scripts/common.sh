@@ -66,3 +66,20 @@ take_lock() {
         flock 9
     fi
 }
+
+# The test-time Python environment: ONNX Runtime and ONNX as judges. Never part of the product.
+judge_python() { echo "$cache/judge/bin/python"; }
+
+make_judge() {
+    [ -x "$(judge_python)" ] && return
+    local partial=$cache/judge.partial version
+    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    [ "$version" = 3.11 ] || die "the locked test packages are for Python 3.11 (Debian 12's); python3 is $version"
+    rm -rf "$partial"
+    python3 -m venv "$partial" || die "python3 cannot make a virtual environment; install python3-venv"
+    locked judge | awk '{ print $1 "==" $2 " --hash=sha256:" $3 }' >"$partial/requirements.txt"
+    logged "installing ONNX Runtime and ONNX as test judges (PyPI, 50 MB)" "$cache/judge.log" "$partial/bin/python" -m pip \
+        --disable-pip-version-check install --no-deps --only-binary :all: --require-hashes \
+        --requirement "$partial/requirements.txt"
+    mv "$partial" "$cache/judge"
+}
