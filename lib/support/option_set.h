@@ -59,7 +59,9 @@ OptionValues parseOptions(const std::vector<OptionSpec>& specs, const nlohmann::
 nlohmann::json optionSchema(const std::vector<OptionSpec>& specs);
 /// The resolved values as a JSON object (what the report embeds).
 nlohmann::json optionJson(const std::vector<OptionSpec>& specs, const OptionValues& values);
-/// "ratio  number 0–1, default 0.5   share of …" lines for help.
+/// What an option takes: "number from 0 to 1, default 0.5".
+std::string optionDomain(const OptionSpec& spec);
+/// Two lines an option, for help: "  ratio: number from 0 to 1, default 0.5" and, indented, what it is.
 std::string describeOptions(const std::vector<OptionSpec>& specs);
 
 namespace detail {
