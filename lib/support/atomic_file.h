@@ -1,13 +1,14 @@
 #pragma once
-// A file that appears whole or not at all: bytes go to a temporary file in the target's folder; commit() flushes it to
-// disk and renames it over the target. Without commit() the temporary file is removed, also when the process is
-// interrupted (removeTemporaryFiles is async-signal-safe).
+// A file that appears whole or not at all: bytes go to a temporary file in the target's folder; commit()
+// flushes it to disk and renames it over the target. Without commit() the temporary file is removed, also
+// when the process is interrupted (removeTemporaryFiles is async-signal-safe).
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace tcompress {
 
@@ -22,15 +23,19 @@ class AtomicFile {
     void write(std::span<const std::byte> bytes);
     void write(std::string_view text);
     std::uint64_t position() const { return position_; }
-    /// Where the bytes are until commit(): lets a writer check the finished file before it takes the target's place.
+    /// Where the bytes are until commit(): lets a writer check the finished file before it takes the target's
+    /// place.
     const std::filesystem::path& temporaryPath() const { return temporary_; }
     /// Flushes buffered bytes so that temporaryPath() can be read.
     void flush();
     void commit();
 
   private:
+    void writeThrough(std::span<const std::byte> bytes);
+
     std::filesystem::path target_;
-    std::filesystem::path temporary_;
+    std::filesystem::path temporary_;  ///< empty once committed
+    std::vector<std::byte> buffer_;
     int descriptor_ = -1;
     std::uint64_t position_ = 0;
 };

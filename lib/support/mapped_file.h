@@ -18,7 +18,8 @@ class MappedFile {
 
     std::span<const std::byte> bytes() const { return {data_, size_}; }
     const std::filesystem::path& path() const { return path_; }
-    /// Tells the system that these pages are not needed any more, so that they do not count in the peak memory.
+    /// Tells the system that these pages are not needed any more, so that they do not count in the peak
+    /// memory. They stay readable: the next access brings them back.
     void release(std::span<const std::byte> range) const;
 
   private:
@@ -27,5 +28,9 @@ class MappedFile {
     const std::byte* data_ = nullptr;
     std::size_t size_ = 0;
 };
+
+/// MappedFile::release for bytes of which it is not known whose they are; does nothing unless they lie in a
+/// mapped file.
+void releaseIfMapped(std::span<const std::byte> range);
 
 }  // namespace tcompress

@@ -39,14 +39,16 @@ enum class DType : std::int32_t {
 
 /// Bits of one element in storage; 0 for string and undefined.
 int bitsPerElement(DType type);
-/// Bytes of `count` packed elements (two 4-bit elements share a byte, low nibble first; the last byte is padded).
+/// Bytes of `count` packed elements (two 4-bit elements share a byte, low nibble first; the last byte is
+/// padded).
 std::size_t packedSizeBytes(DType type, std::int64_t count);
 /// ONNX's lower-case name: "float32", "int4", "bool" …
 std::string_view name(DType type);
 bool isFloatingPoint(DType type);
 bool isInteger(DType type);
 
-/// The DType of a C++ type (float, double, std::int8_t … bool). float16 and bfloat16 are stored as Half and BFloat16.
+/// The DType of a C++ type (float, double, std::int8_t … bool). float16 and bfloat16 are stored as Half and
+/// BFloat16.
 struct Half {
     std::uint16_t bits;
 };

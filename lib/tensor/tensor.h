@@ -1,10 +1,13 @@
 #pragma once
-// A dense row-major tensor: a type, a shape, and bytes that may be shared (with other tensors, or with a mapped file).
-// Copying a Tensor is cheap; writing goes through mutableData(), which copies shared bytes first. Sub-byte types are
-// packed, low bits first. The weights of a model are Tensors, so mapped, shared and edited weights are one thing.
+// A dense row-major tensor: a type, a shape, and bytes that may be shared (with other tensors, or with a
+// mapped file). Copying a Tensor is cheap; writing goes through mutableData(), which copies shared bytes
+// first. Sub-byte types are packed, low bits first. The weights of a model are Tensors, so mapped, shared and
+// edited weights are one thing.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,7 +30,8 @@ class Tensor {
     Tensor() = default;
     /// Zero-filled, owned.
     Tensor(DType dtype, Shape shape);
-    /// Shares bytes that someone else owns (a mapped file, an arena). bytes must hold packedSizeBytes(dtype, count).
+    /// Shares bytes that someone else owns (a mapped file, an arena). bytes must hold packedSizeBytes(dtype,
+    /// count).
     static Tensor share(DType dtype, Shape shape, std::shared_ptr<const std::byte> bytes);
     /// Owned, with a copy of `values`.
     template <class T>
@@ -51,11 +55,13 @@ class Tensor {
     /// Writable bytes; copies them first when they are shared or not owned.
     std::span<std::byte> mutableBytes();
 
-    /// Typed view; checks that T is the tensor's type.
+    /// Typed view; checks that T is the tensor's type. The payloads of a mapped file lie at any address, so
+    /// the first typed view of misaligned shared bytes makes one aligned copy, which all copies of the tensor
+    /// use and keep.
     template <class T>
     std::span<const T> data() const {
         TCOMPRESS_CHECK(DTypeOf<T>::value == dtype_, "typed view of another type");
-        return {reinterpret_cast<const T*>(bytes_.get()), static_cast<std::size_t>(count_)};
+        return {reinterpret_cast<const T*>(alignedBytes()), static_cast<std::size_t>(count_)};
     }
     template <class T>
     std::span<T> mutableData() {
@@ -69,27 +75,39 @@ class Tensor {
     bool sharesBytesWith(const Tensor& other) const { return bytes_ == other.bytes_; }
     const std::shared_ptr<const std::byte>& storage() const { return bytes_; }
 
+    /// A hint that the bytes are not needed soon: pages of a mapped file leave the process' memory (an
+    /// aligned copy stays).
+    void releasePages() const;
+
   private:
+    struct AlignedCopy;
+    const std::byte* alignedBytes() const;
+
     DType dtype_ = DType::undefined;
     Shape shape_;
     std::int64_t count_ = 0;
     std::shared_ptr<const std::byte> bytes_;
+    std::shared_ptr<AlignedCopy> alignedCopy_;  ///< only where bytes_ is misaligned for the type
     bool owned_ = false;
 };
 
 template <class T>
 Tensor Tensor::of(Shape shape, std::span<const T> values) {
     Tensor tensor(DTypeOf<T>::value, std::move(shape));
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(values.size()) == tensor.size(), "values do not fill the shape");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(values.size()) == tensor.size(),
+                    "values do not fill the shape");
     std::span<T> target = tensor.mutableData<T>();
     std::copy(values.begin(), values.end(), target.begin());
     return tensor;
 }
 
-/// Values as 64-bit integers / 32-bit floats whatever the stored type (throws ModelError for string and complex).
+/// Values as 64-bit integers / 32-bit floats whatever the stored type (throws ModelError for string and
+/// complex).
 std::vector<std::int64_t> toInt64(const Tensor& tensor);
 std::vector<float> toFloat32(const Tensor& tensor);
-/// Element-wise conversion to another type, rounding to nearest even and saturating as ONNX Cast does.
+/// Element-wise conversion to another type as ONNX Cast does: to floating point rounding to nearest even (the
+/// float8 and float4 types saturate), floating point to integer truncating towards zero (saturating, NaN
+/// becomes 0), integer to a narrower integer keeping the low bits, anything to bool by "is not zero".
 Tensor convert(const Tensor& tensor, DType dtype);
 /// Keeps the positions of `axis` where keep[i] is true. Works for every type, sub-byte types included.
 Tensor compress(const Tensor& tensor, std::int64_t axis, const std::vector<bool>& keep);
