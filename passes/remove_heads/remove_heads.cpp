@@ -1,0 +1,327 @@
+// Removes attention heads for good: the columns of Q, K and V, the rows of O, and every Reshape, Split, scale
+// and cache shape that carries them shrink together, so the matrices really get smaller.
+//
+//   Q [d, 12·64]  K [d, 12·64]  V [d, 12·64]  O [12·64, d]   →   Q [d, 9·64]  K [d, 9·64]  V [d, 9·64]  O
+//   [9·64, d]
+//
+// Sources: Michel, Levy, Neubig 2019, "Are Sixteen Heads Really Better than One?"; the score by output norm
+// is the mean square of what a head adds to the residual stream, E‖x_h W_O,h‖². With grouped queries a
+// key-value head goes together with all queries that use it. What remains is not adjusted: the result equals
+// the original model with those heads masked. Not handled: attention whose heads meet a reduction or leave
+// the graph (refused with the reason).
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "lib/analysis/shrink.h"
+#include "lib/analysis/targets.h"
+#include "lib/support/error.h"
+#include "passes/passes.h"
+#include "passes/support/index_ranges.h"
+#include "passes/support/structure.h"
+
+namespace tcompress::passes {
+namespace {
+
+using analysis::AtomId;
+using analysis::AttentionLayer;
+using analysis::TransformerView;
+using pipeline::PassContext;
+using pipeline::PassReport;
+
+constexpr const char* kPass = "remove-heads";
+
+enum class Importance { automatic, magnitude, outputNorm };
+
+struct Options {
+    std::optional<double> ratio;
+    std::optional<std::int64_t> count;
+    std::vector<std::string> heads;
+    Importance importance = Importance::automatic;
+    Scope scope = Scope::layer;
+    std::vector<std::string> targets, ignore;
+};
+
+OptionTable<Options> optionTable() {
+    OptionTable<Options> table;
+    table
+        .option("ratio", &Options::ratio,
+                "share of the heads to remove in each layer, or of all heads with scope global")
+        .range(0.0, 1.0)
+        .option("count", &Options::count,
+                "number of heads to remove in each layer, or in all with scope global")
+        .range(0, 1 << 20)
+        .option("heads", &Options::heads, "heads to remove by number, LAYER:HEAD or LAYER:FIRST-LAST, from 0")
+        .choice(
+            "importance", &Options::importance,
+            {{"auto", Importance::automatic},
+             {"magnitude", Importance::magnitude},
+             {"output-norm", Importance::outputNorm}},
+            "what makes a head worth keeping: the size of its weights, or of what it adds to the output on "
+            "calibration data; auto takes output-norm when there are calibration data")
+        .choice("scope", &Options::scope, {{"layer", Scope::layer}, {"global", Scope::global}},
+                "remove the same share in every layer, or the least important heads of the whole model")
+        .option("targets", &Options::targets, "layers to work on, by patterns over their output projection")
+        .option("ignore", &Options::ignore,
+                "layers to leave alone, by patterns over their output projection");
+    return table;
+}
+
+void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
+    const int given =
+        int{options.ratio.has_value()} + int{options.count.has_value()} + int{!options.heads.empty()};
+    if (given != 1)
+        diagnostics.add(
+            pointer,
+            fmt::format("remove-heads needs exactly one of ratio, count and heads; {} are given", given));
+}
+
+/// Attention layers whose heads are the same leaf (weights shared between layers) and so go together.
+struct Group {
+    AtomId leaf = -1;
+    std::vector<std::size_t> layers;
+};
+
+/// The leaf whose positions can go one by one: key-value groups, or queries where all share one key-value
+/// head.
+AtomId unitLeaf(const analysis::AxisStore& store, const AttentionLayer& layer) {
+    for (const AtomId leaf : {layer.groupLeaf, layer.repeatLeaf})
+        if (leaf >= 0 && store.leafSize(leaf) > 1) return leaf;
+    return -1;
+}
+
+std::string layerName(const TransformerView& view, std::size_t layer) {
+    const AttentionLayer& attention = view.attention[layer];
+    return attention.o.empty() ? fmt::format("attention {}", layer) : view.sites[attention.o.front()].name;
+}
+
+class RemoveHeads : public pipeline::Pass {
+  public:
+    explicit RemoveHeads(Options options) : options_(std::move(options)) {}
+
+    PassReport run(ir::Model& model, const PassContext& context) const override {
+        analysis::unshareVectors(model);
+        const TransformerView& view = context.view(model);
+        PassReport report;
+        const std::vector<Group> groups = removableGroups(view, report);
+        const analysis::KeepMasks keep = options_.heads.empty()
+                                             ? chooseByScore(model, context, view, groups, report)
+                                             : chooseByNumber(view, groups);
+        if (keep.empty()) return report;
+        describeChanges(view, groups, keep, report);
+        const analysis::ShrinkReport shrunk = analysis::shrink(model, *view.axes, keep, kPass);
+        report.notes.insert(report.notes.end(), shrunk.notes.begin(), shrunk.notes.end());
+        return report;
+    }
+
+  private:
+    std::vector<Group> removableGroups(const TransformerView& view, PassReport& report) const {
+        if (!view.isTransformer())
+            throw PassError(fmt::format(
+                "{}: no attention was recognised in this model; 'tcompress inspect' says why", kPass));
+        const std::vector<std::size_t> selected =
+            analysis::SitePatterns(options_.targets, options_.ignore).select(view);
+        const std::set<std::size_t> targets(selected.begin(), selected.end());
+        std::vector<Group> groups;
+        for (std::size_t i = 0; i < view.attention.size(); ++i) {
+            const AttentionLayer& layer = view.attention[i];
+            if (std::none_of(layer.o.begin(), layer.o.end(),
+                             [&](std::size_t site) { return targets.contains(site); }))
+                continue;
+            const AtomId leaf = unitLeaf(*view.axes->store, layer);
+            if (!layer.refusals.empty() || leaf < 0) {
+                report.skipped.push_back(
+                    {layerName(view, i), layer.refusals.empty()
+                                             ? "it has one head, which cannot go alone"
+                                             : fmt::format("{}", fmt::join(layer.refusals, "; "))});
+                continue;
+            }
+            const auto same =
+                std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.leaf == leaf; });
+            if (same == groups.end())
+                groups.push_back({leaf, {i}});
+            else
+                same->layers.push_back(i);
+        }
+        return groups;
+    }
+
+    analysis::KeepMasks chooseByScore(const ir::Model& model, const PassContext& context,
+                                      const TransformerView& view, const std::vector<Group>& groups,
+                                      PassReport& report) const {
+        const bool byOutput = options_.importance == Importance::outputNorm ||
+                              (options_.importance == Importance::automatic && context.hasCalibration());
+        report.notes.push_back(byOutput
+                                   ? "heads ranked by the mean square of their output on calibration data"
+                                   : "heads ranked by the L2 norm of their weights");
+        std::map<const ir::Value*, pipeline::ChannelStatistics> statistics;
+        if (byOutput) {
+            pipeline::ValueSet inputs;
+            for (const Group& group : groups)
+                for (const std::size_t layer : group.layers)
+                    for (const std::size_t site : view.attention[layer].o)
+                        inputs.insert(view.sites[site].input);
+            statistics = pipeline::collectChannelStatistics(
+                model, context.calibration(kPass, "importance output-norm measures each head's output"),
+                inputs, pipeline::Moments::second, context.progress());
+        }
+        std::vector<UnitGroup> units;
+        std::vector<AtomId> leaves;
+        for (const Group& group : groups) {
+            UnitGroup unit{layerName(view, group.layers.front()), {}};
+            std::string refusal;
+            for (const std::size_t layer : group.layers)
+                refusal = addScores(view, view.attention[layer], group.leaf, byOutput ? &statistics : nullptr,
+                                    unit.scores);
+            if (!refusal.empty()) {
+                report.skipped.push_back({unit.site, refusal});
+                continue;
+            }
+            units.push_back(std::move(unit));
+            leaves.push_back(group.leaf);
+        }
+        const auto masks = selectUnits(units, {options_.count.value_or(-1), options_.ratio.value_or(0.0),
+                                               options_.scope, /*multiple=*/1});
+        analysis::KeepMasks keep;
+        for (std::size_t i = 0; i < masks.size(); ++i) {
+            if (std::find(masks[i].begin(), masks[i].end(), false) == masks[i].end())
+                report.skipped.push_back({units[i].site, "the share asked for is less than one head"});
+            else
+                keep[leaves[i]] = masks[i];
+        }
+        return keep;
+    }
+
+    /// Adds one layer's scores; the reason when it cannot be scored.
+    static std::string addScores(const TransformerView& view, const AttentionLayer& layer, AtomId leaf,
+                                 const std::map<const ir::Value*, pipeline::ChannelStatistics>* statistics,
+                                 std::vector<double>& scores) {
+        scores.resize(static_cast<std::size_t>(view.axes->store->leafSize(leaf)));
+        const auto add = [&](const std::vector<double>& more) {
+            for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += more[i];
+        };
+        if (statistics != nullptr) {
+            for (const std::size_t index : layer.o) {
+                const analysis::Site& site = view.sites[index];
+                if (std::string refusal = scoringRefusal(site); !refusal.empty()) return refusal;
+                const auto found = statistics->find(site.input);
+                if (found == statistics->end())
+                    return "its output projection did not run on the calibration data";
+                add(outputContribution(view, site, leaf, found->second));
+            }
+            return {};
+        }
+        std::set<const ir::Value*> weights;  // a fused projection is one weight
+        for (const auto* sites : {&layer.q, &layer.k, &layer.v, &layer.o})
+            for (const std::size_t index : *sites) {
+                const analysis::Site& site = view.sites[index];
+                if (!weights.insert(site.weight).second) continue;
+                if (std::string refusal = scoringRefusal(site); !refusal.empty()) return refusal;
+                add(squaredWeights(view, site, leaf));
+            }
+        return {};
+    }
+
+    analysis::KeepMasks chooseByNumber(const TransformerView& view, const std::vector<Group>& groups) const {
+        std::map<std::size_t, std::set<std::int64_t>> wanted;
+        for (const std::string& item : options_.heads) {
+            const std::size_t colon = item.find(':');
+            const auto layer = parseIndexRange(std::string_view(item).substr(0, colon));
+            const auto heads = colon == std::string::npos
+                                   ? std::nullopt
+                                   : parseIndexRange(std::string_view(item).substr(colon + 1));
+            if (!layer || layer->size() != 1 || !heads)
+                throw PassError(fmt::format(
+                    "{}: heads '{}' is not LAYER:HEAD or LAYER:FIRST-LAST, for example 0:3", kPass, item));
+            wanted[static_cast<std::size_t>(layer->front())].insert(heads->begin(), heads->end());
+        }
+        analysis::KeepMasks keep;
+        for (const auto& [layer, heads] : wanted) {
+            const auto group = std::find_if(groups.begin(), groups.end(), [layer = layer](const Group& g) {
+                return std::find(g.layers.begin(), g.layers.end(), layer) != g.layers.end();
+            });
+            if (group == groups.end())
+                throw PassError(
+                    fmt::format("{}: heads names layer {}, which is not one of the {} attention layers that "
+                                "can lose heads",
+                                kPass, layer, view.attention.size()));
+            keep[group->leaf] =
+                maskOf(view.attention[layer], view.axes->store->leafSize(group->leaf), layer, heads);
+        }
+        return keep;
+    }
+
+    static std::vector<bool> maskOf(const AttentionLayer& attention, std::int64_t units, std::size_t layer,
+                                    const std::set<std::int64_t>& heads) {
+        const std::int64_t headsPerUnit = attention.heads / units;
+        std::vector<bool> keep(static_cast<std::size_t>(units), true);
+        for (const std::int64_t head : heads) {
+            if (head >= attention.heads)
+                throw PassError(
+                    fmt::format("{}: heads names head {} of layer {}, which has {} heads (0 to {})", kPass,
+                                head, layer, attention.heads, attention.heads - 1));
+            const std::int64_t unit = head / headsPerUnit;
+            for (std::int64_t other = unit * headsPerUnit; other < (unit + 1) * headsPerUnit; ++other)
+                if (!heads.contains(other))
+                    throw PassError(fmt::format(
+                        "{}: query heads {} to {} of layer {} share one key-value head and only go together; "
+                        "heads names {} "
+                        "but not {}",
+                        kPass, unit * headsPerUnit, (unit + 1) * headsPerUnit - 1, layer, head, other));
+            keep[static_cast<std::size_t>(unit)] = false;
+        }
+        if (std::find(keep.begin(), keep.end(), true) == keep.end())
+            throw PassError(
+                fmt::format("{}: heads names every head of layer {}; one must stay", kPass, layer));
+        return keep;
+    }
+
+    static void describeChanges(const TransformerView& view, const std::vector<Group>& groups,
+                                const analysis::KeepMasks& keep, PassReport& report) {
+        for (const Group& group : groups) {
+            const auto mask = keep.find(group.leaf);
+            if (mask == keep.end()) continue;
+            const auto units = static_cast<std::int64_t>(mask->second.size());
+            const auto kept = std::count(mask->second.begin(), mask->second.end(), true);
+            std::vector<std::int64_t> removed;
+            for (std::int64_t i = 0; i < units; ++i)
+                if (!mask->second[static_cast<std::size_t>(i)]) removed.push_back(i);
+            for (const std::size_t layer : group.layers) {
+                const std::int64_t heads = view.attention[layer].heads;
+                report.changed.push_back(
+                    {layerName(view, layer),
+                     fmt::format("{} heads to {} ({} {} removed)", heads, heads / units * kept,
+                                 units == heads ? "heads" : "key-value groups", fmt::join(removed, ", "))});
+            }
+        }
+    }
+
+    Options options_;
+};
+
+}  // namespace
+
+pipeline::PassInfo removeHeads() {
+    pipeline::PassInfo info;
+    info.type = "remove-heads";
+    info.summary = "remove attention heads; Q, K, V, O and every shape shrink";
+    info.details =
+        "Ranks the heads of each attention layer by their weights or by what they add to the output on "
+        "calibration data, "
+        "and removes the least important. With grouped-query attention a key-value head goes with its "
+        "queries. The result "
+        "equals the original model with those heads masked.";
+    info.paper = "Michel, Levy, Neubig 2019, Are Sixteen Heads Really Better than One?";
+    info.data = pipeline::DataNeed::optional;
+    info.defaultMethod = true;
+    bindOptions<RemoveHeads, Options>(info, optionTable(), checkOptions);
+    return info;
+}
+
+}  // namespace tcompress::passes
