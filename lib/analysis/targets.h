@@ -1,10 +1,11 @@
 #pragma once
-// Which sites a pass works on: the patterns a user wrote under `targets` and `ignore`, resolved once against a recognised
-// model. A pattern is one of
-//   glob            "*", "?" and "[abc]" over the whole site name or the whole weight name: "/encoder/layer.0/*", "*query*"
-//   re:REGEX        ECMAScript regular expression, searched in the site name and in the weight name
-//   op:MatMul       the node's operator, "op:com.microsoft.Attention" to name its domain too; globs allowed
-//   role:ffn.up     the recognised role (see name(SiteRole)); globs allowed: "role:ffn.*"; the part before the dot alone
+// Which sites a pass works on: the patterns a user wrote under `targets` and `ignore`, resolved once against
+// a recognised model. A pattern is one of
+//   glob            "*", "?" and "[abc]" over the whole site name or the whole weight name:
+//   "/encoder/layer.0/*", "*query*" re:REGEX        ECMAScript regular expression, searched in the site name
+//   and in the weight name op:MatMul       the node's operator, "op:com.microsoft.Attention" to name its
+//   domain too; globs allowed role:ffn.up     the recognised role (see name(SiteRole)); globs allowed:
+//   "role:ffn.*"; the part before the dot alone
 //                   means all of it: "role:ffn" is "role:ffn.*"
 //   block:0-3       index of the block; a list of numbers and ranges: "block:0,2-4"
 
@@ -19,8 +20,8 @@ namespace tcompress::analysis {
 
 class SitePatterns {
   public:
-    /// `targets` empty means every site. Throws ConfigError for a pattern that can never be read (a broken regular
-    /// expression, a block range that is no range, an unknown role).
+    /// `targets` empty means every site. Throws ConfigError for a pattern that can never be read (a broken
+    /// regular expression, a block range that is no range, an unknown role).
     SitePatterns(std::vector<std::string> targets, std::vector<std::string> ignore);
     ~SitePatterns();
     SitePatterns(SitePatterns&&) noexcept;
@@ -28,8 +29,9 @@ class SitePatterns {
     SitePatterns(const SitePatterns&);
     SitePatterns& operator=(const SitePatterns&);
 
-    /// Indices into view.sites that some target names and no ignore pattern does, in the view's order. Throws PassError
-    /// naming the pattern, with the nearest existing name, when a pattern of either list matches no site at all.
+    /// Indices into view.sites that some target names and no ignore pattern does, in the view's order. Throws
+    /// PassError naming the pattern, with the nearest existing name, when a pattern of either list matches no
+    /// site at all.
     std::vector<std::size_t> select(const TransformerView& view) const;
 
   private:
