@@ -14,11 +14,11 @@
 
 #include <algorithm>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <set>
 
 #include "lib/ir/edit.h"
+#include "lib/pipeline/calibration.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
 
@@ -32,12 +32,12 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "drop-layers";
 
-enum class Criterion { blockInfluence };
+enum class Criterion { automatic, blockInfluence, last };
 
 struct Options {
     std::vector<std::int64_t> layers;
     std::optional<std::int64_t> count;
-    Criterion criterion = Criterion::blockInfluence;
+    Criterion criterion = Criterion::automatic;
 };
 
 OptionTable<Options> optionTable() {
@@ -45,11 +45,16 @@ OptionTable<Options> optionTable() {
     table
         .option("layers", &Options::layers,
                 "layers to drop by number, from 0, as 'tcompress inspect' counts them")
-        .option("count", &Options::count,
-                "number of layers to drop, the least influential on calibration data first")
+        .option("count", &Options::count, "number of layers to drop, chosen by the criterion")
         .range(1, 1 << 16)
-        .choice("criterion", &Options::criterion, {{"block-influence", Criterion::blockInfluence}},
-                "how count chooses: by 1 − the cosine of a block's input and output");
+        .choice(
+            "criterion", &Options::criterion,
+            {{"auto", Criterion::automatic},
+             {"block-influence", Criterion::blockInfluence},
+             {"last", Criterion::last}},
+            "how count chooses: block-influence drops the layers whose output is nearest to their input on "
+            "calibration data; last drops the last ones; auto takes block-influence when there are "
+            "calibration data");
     return table;
 }
 
@@ -154,44 +159,56 @@ class DropLayers : public pipeline::Pass {
                         kPass, layer));
             return {options_.layers.begin(), options_.layers.end()};
         }
-        return leastInfluential(model, context, view, report);
+        return chooseByCriterion(model, context, view, report);
     }
 
     static bool droppable(const Block& block) { return block.input != nullptr && block.output != nullptr; }
 
-    std::set<std::int64_t> leastInfluential(const ir::Model& model, const PassContext& context,
-                                            const TransformerView& view, PassReport& report) const {
-        std::vector<pipeline::Span> spans;
+    std::set<std::int64_t> chooseByCriterion(const ir::Model& model, const PassContext& context,
+                                             const TransformerView& view, PassReport& report) const {
         std::vector<std::int64_t> layers;
         for (std::size_t i = 0; i < view.blocks.size(); ++i) {
-            if (droppable(view.blocks[i])) {
-                spans.push_back({view.blocks[i].input, view.blocks[i].output});
+            if (droppable(view.blocks[i]))
                 layers.push_back(static_cast<std::int64_t>(i));
-            } else {
+            else
                 report.skipped.push_back(
                     {fmt::format("layer {}", i), "it does not begin and end on the residual stream"});
-            }
         }
         if (static_cast<std::int64_t>(layers.size()) < *options_.count)
             throw PassError(fmt::format("{}: asked to drop {} layers, but only {} can be dropped", kPass,
                                         *options_.count, layers.size()));
+        const bool byInfluence = options_.criterion == Criterion::blockInfluence ||
+                                 (options_.criterion == Criterion::automatic && context.hasCalibration());
+        if (byInfluence)
+            sortByInfluence(layers, model, context, view, report);
+        else {
+            report.notes.push_back("the last layers are dropped, without calibration data");
+            std::reverse(layers.begin(), layers.end());
+        }
+        return {layers.begin(), layers.begin() + static_cast<std::ptrdiff_t>(*options_.count)};
+    }
+
+    /// Least influential first, ties by number.
+    static void sortByInfluence(std::vector<std::int64_t>& layers, const ir::Model& model,
+                                const PassContext& context, const TransformerView& view, PassReport& report) {
+        std::vector<pipeline::Span> spans;
+        for (const std::int64_t layer : layers) {
+            const Block& block = view.blocks[static_cast<std::size_t>(layer)];
+            spans.push_back({block.input, block.output});
+        }
         const std::vector<double> influence = pipeline::blockInfluence(
             model,
-            context.calibration(kPass,
-                                "count ranks layers by their influence; name them with layers to do without"),
+            context.calibration(kPass, "criterion block-influence compares each layer's input and output"),
             spans, context.progress());
+        std::map<std::int64_t, double> byLayer;
         std::vector<std::string> ranking;
-        for (std::size_t i = 0; i < layers.size(); ++i)
+        for (std::size_t i = 0; i < layers.size(); ++i) {
+            byLayer[layers[i]] = influence[i];
             ranking.push_back(fmt::format("{}: {:.4f}", layers[i], influence[i]));
+        }
         report.notes.push_back(fmt::format("block influence by layer: {}", fmt::join(ranking, ", ")));
-        std::vector<std::size_t> order(layers.size());
-        std::iota(order.begin(), order.end(), std::size_t{0});
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return influence[a] < influence[b]; });
-        std::set<std::int64_t> chosen;
-        for (std::int64_t i = 0; i < *options_.count; ++i)
-            chosen.insert(layers[order[static_cast<std::size_t>(i)]]);
-        return chosen;
+        std::stable_sort(layers.begin(), layers.end(),
+                         [&](std::int64_t a, std::int64_t b) { return byLayer[a] < byLayer[b]; });
     }
 
     static void drop(ir::Model& model, const TransformerView& view, const std::set<std::int64_t>& dropped,
