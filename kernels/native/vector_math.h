@@ -1,0 +1,218 @@
+#pragma once
+// Sixteen floats at a time, and the elementary functions on them. GCC's vector types become one AVX-512
+// register, two AVX registers or four SSE ones, as the function that these are inlined into
+// (TCOMPRESS_MULTIVERSION) is compiled. Polynomials: minimax fits (Lawson's algorithm) made for this file;
+// errors are stated at each.
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include "kernels/activation.h"
+#include "kernels/multiversion.h"
+
+namespace tcompress::kernels {
+
+constexpr int kLanes = 16;
+using FloatVector = float __attribute__((vector_size(64)));
+using IntVector = std::int32_t __attribute__((vector_size(64)));
+
+TCOMPRESS_INLINE FloatVector loadVector(const float* source) {
+    FloatVector value;
+    std::memcpy(&value, source, sizeof value);
+    return value;
+}
+TCOMPRESS_INLINE void storeVector(float* target, FloatVector value) {
+    std::memcpy(target, &value, sizeof value);
+}
+
+TCOMPRESS_INLINE FloatVector broadcastVector(float value) { return FloatVector{} + value; }
+
+/// The first `count` lanes; the others are `fill`. Never reads past source + count.
+TCOMPRESS_INLINE FloatVector loadPart(const float* source, std::int64_t count, float fill = 0.0F) {
+    FloatVector value = broadcastVector(fill);
+    std::memcpy(&value, source, static_cast<std::size_t>(count) * sizeof(float));
+    return value;
+}
+TCOMPRESS_INLINE void storePart(float* target, FloatVector value, std::int64_t count) {
+    std::memcpy(target, &value, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+/// NaN in x stays (the comparison is false).
+TCOMPRESS_INLINE FloatVector minVector(FloatVector x, float bound) {
+    const FloatVector limit = broadcastVector(bound);
+    return x > limit ? limit : x;
+}
+TCOMPRESS_INLINE FloatVector maxVector(FloatVector x, float bound) {
+    const FloatVector limit = broadcastVector(bound);
+    return x < limit ? limit : x;
+}
+TCOMPRESS_INLINE FloatVector absVector(FloatVector x) {
+    return std::bit_cast<FloatVector>(std::bit_cast<IntVector>(x) & 0x7fffffff);
+}
+/// |magnitude| with the sign of `sign`.
+TCOMPRESS_INLINE FloatVector withSign(FloatVector magnitude, FloatVector sign) {
+    return std::bit_cast<FloatVector>(
+        (std::bit_cast<IntVector>(magnitude) & 0x7fffffff) |
+        (std::bit_cast<IntVector>(sign) & static_cast<std::int32_t>(0x80000000)));
+}
+
+/// Lanes added in a fixed tree.
+TCOMPRESS_INLINE float sumLanes(FloatVector x) {
+    float lanes[kLanes];
+    storeVector(lanes, x);
+    for (int width = kLanes / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+    return lanes[0];
+}
+TCOMPRESS_INLINE float maxLanes(FloatVector x) {
+    float lanes[kLanes];
+    storeVector(lanes, x);
+    for (int width = kLanes / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; ++i) lanes[i] = lanes[i] < lanes[i + width] ? lanes[i + width] : lanes[i];
+    return lanes[0];
+}
+
+/// e^x. x = n·ln 2 + r (Cody and Waite), e^r = 1 + r + r²·Q(r); ≤ 2 ulp. Overflows to infinity, underflows
+/// gradually.
+TCOMPRESS_INLINE FloatVector expVector(FloatVector x) {
+    const FloatVector bounded = maxVector(minVector(x, 89.0F), -104.0F);
+    constexpr float kRound = 12582912.0F;  // 1.5·2^23: adding it rounds to an integer in the low bits
+    const FloatVector shifted = bounded * 1.442695041F + kRound;
+    const FloatVector n = shifted - kRound;
+    const IntVector exponent = std::bit_cast<IntVector>(shifted) - std::bit_cast<std::int32_t>(kRound);
+    FloatVector r = bounded - n * 0.693359375F;
+    r = r - n * -2.12194440e-4F;
+    FloatVector q = r * 0.001381455920636654F + 0.008368735201656818F;
+    q = q * r + 0.04166838899254799F;
+    q = q * r + 0.1666652113199234F;
+    q = q * r + 0.4999999403953552F;
+    const FloatVector power = (q * r) * r + r + 1.0F;
+    // 2^n in two factors: n reaches 128 and −150, further than one exponent field.
+    const IntVector half = exponent >> 1;
+    const FloatVector first = std::bit_cast<FloatVector>((half + 127) << 23);
+    const FloatVector second = std::bit_cast<FloatVector>((exponent - half + 127) << 23);
+    return power * first * second;
+}
+
+/// tanh x: x + x³·Q(x²) below 0.625, 1 − 2/(e^2|x| + 1) above; ≤ 3 ulp.
+TCOMPRESS_INLINE FloatVector tanhVector(FloatVector x) {
+    const FloatVector magnitude = absVector(x);
+    const FloatVector square = x * x;
+    FloatVector q = square * -0.005591016728430986F + 0.020538819953799248F;
+    q = q * square + -0.05370965600013733F;
+    q = q * square + 0.133310928940773F;
+    q = q * square + -0.33333268761634827F;
+    const FloatVector small = (q * square) * x + x;
+    const FloatVector large = 1.0F - 2.0F / (expVector(magnitude + magnitude) + 1.0F);
+    return withSign(magnitude < 0.625F ? small : large, x);
+}
+
+TCOMPRESS_INLINE FloatVector sigmoidVector(FloatVector x) { return 1.0F / (1.0F + expVector(-x)); }
+
+/// erf x: x + x·Q(x²) below 0.92, 1 − exp(−t·Q(t)) above; ≤ 3 ulp.
+TCOMPRESS_INLINE FloatVector erfVector(FloatVector x) {
+    const FloatVector magnitude = absVector(x);
+    const FloatVector square = x * x;
+    FloatVector q = square * -0.0005953773506917059F + 0.004985948093235493F;
+    q = q * square + -0.026761727407574654F;
+    q = q * square + 0.11281682550907135F;
+    q = q * square + -0.3761247992515564F;
+    q = q * square + 0.12837915122509003F;
+    const FloatVector small = q * x + x;
+    const FloatVector t = minVector(magnitude, 3.95F);
+    FloatVector g = t * -0.0002145950129488483F + 0.0032199753914028406F;
+    g = g * t + -0.02290603145956993F;
+    g = g * t + 0.1052868515253067F;
+    g = g * t + 0.6356993913650513F;
+    g = g * t + 1.1285200119018555F;
+    const FloatVector large = 1.0F - expVector(-(g * t));
+    return magnitude < 0.92F ? small : withSign(large, x);
+}
+
+/// ln x: x = 2^e·(1 + f) with 1 + f in [√½, √2), ln(1 + f) = f − f²/2 + f³·Q(f); ≤ 2 ulp. ln 0 = −∞, NaN
+/// below 0.
+TCOMPRESS_INLINE FloatVector logVector(FloatVector x) {
+    const auto tiny = x < 1.17549435e-38F;
+    const FloatVector scaled = tiny ? x * 0x1p24F : x;
+    const IntVector bits = std::bit_cast<IntVector>(scaled);
+    const IntVector exponent = (bits - 0x3f3504f3) >> 23;
+    const FloatVector f = std::bit_cast<FloatVector>(bits - (exponent << 23)) - 1.0F;
+    FloatVector q = f * 0.0674663856625557F + -0.11675651371479034F;
+    q = q * f + 0.11888162791728973F;
+    q = q * f + -0.1240558922290802F;
+    q = q * f + 0.14219552278518677F;
+    q = q * f + -0.1666799634695053F;
+    q = q * f + 0.2000211924314499F;
+    q = q * f + -0.25000008940696716F;
+    q = q * f + 0.3333331346511841F;
+    const FloatVector square = f * f;
+    const FloatVector e =
+        __builtin_convertvector(exponent, FloatVector) - (tiny ? broadcastVector(24.0F) : FloatVector{});
+    FloatVector tail = (q * f) * square - square * 0.5F;
+    tail = e * -2.12194440e-4F + tail;
+    FloatVector result = e * 0.693359375F + (tail + f);
+    const float infinity = __builtin_inff();
+    result = x == infinity ? x : result;
+    result = x == 0.0F ? broadcastVector(-infinity) : result;
+    return (x < 0.0F || x != x) ? broadcastVector(__builtin_nanf("")) : result;
+}
+
+/// One activation on one vector; the branch on `activation` is the same for all lanes and all calls of a
+/// loop.
+template <Activation kActivation>
+TCOMPRESS_INLINE FloatVector activateVector(FloatVector x) {
+    if constexpr (kActivation == Activation::relu) {
+        return maxVector(x, 0.0F);
+    } else if constexpr (kActivation == Activation::geluErf) {
+        const FloatVector half = x * 0.5F;
+        return half * erfVector(x * 0.70710678118654752F) + half;
+    } else if constexpr (kActivation == Activation::geluTanh) {
+        const FloatVector half = x * 0.5F;
+        const FloatVector inner = (x * x * 0.044715F + 1.0F) * x * 0.79788456080286536F;
+        return half * tanhVector(inner) + half;
+    } else if constexpr (kActivation == Activation::silu) {
+        return x * sigmoidVector(x);
+    } else if constexpr (kActivation == Activation::quickGelu) {
+        return x * sigmoidVector(x * 1.702F);
+    } else if constexpr (kActivation == Activation::tanh) {
+        return tanhVector(x);
+    } else if constexpr (kActivation == Activation::sigmoid) {
+        return sigmoidVector(x);
+    } else {
+        return x;
+    }
+}
+
+/// Calls body(std::integral_constant of the activation): a loop inside it is compiled once for each.
+template <class Body>
+TCOMPRESS_INLINE void dispatchActivation(Activation activation, Body&& body) {
+    switch (activation) {
+        case Activation::none:
+            return body.template operator()<Activation::none>();
+        case Activation::relu:
+            return body.template operator()<Activation::relu>();
+        case Activation::geluErf:
+            return body.template operator()<Activation::geluErf>();
+        case Activation::geluTanh:
+            return body.template operator()<Activation::geluTanh>();
+        case Activation::silu:
+            return body.template operator()<Activation::silu>();
+        case Activation::quickGelu:
+            return body.template operator()<Activation::quickGelu>();
+        case Activation::tanh:
+            return body.template operator()<Activation::tanh>();
+        case Activation::sigmoid:
+            return body.template operator()<Activation::sigmoid>();
+    }
+}
+
+/// y[i] = f(x[i]) for i < count: whole vectors, then one partial.
+template <class Function>
+TCOMPRESS_INLINE void mapVectors(const float* x, float* y, std::int64_t count, Function f) {
+    std::int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) storeVector(y + i, f(loadVector(x + i)));
+    if (i < count) storePart(y + i, f(loadPart(x + i, count - i)), count - i);
+}
+
+}  // namespace tcompress::kernels
