@@ -1,6 +1,6 @@
 #pragma once
-// What a model does on data: task metrics where there are labels, fidelity to another model, latency, energy. Nothing is
-// invented: a metric without its data is absent.
+// What a model does on data: task metrics where there are labels, fidelity to another model, latency, energy.
+// Nothing is invented: a metric without its data is absent.
 
 #include <cstdint>
 #include <map>
@@ -13,8 +13,8 @@
 
 namespace tcompress::measure {
 
-/// A value with the 95 % confidence interval of its mean over samples (percentile bootstrap for paired differences,
-/// Wilson for shares).
+/// A value with the 95 % confidence interval of its mean over samples (percentile bootstrap for paired
+/// differences, Wilson for shares).
 struct Estimate {
     double value = 0;
     double low = 0;
@@ -22,24 +22,26 @@ struct Estimate {
     std::int64_t samples = 0;
 };
 
-/// Task metrics of one model on labelled data. Labels of rank 1 against logits [N, C]: accuracy, top5 (when C > 5),
-/// f1 (macro), cross_entropy. Labels of rank 2 (tokens; −100 is ignored) against logits [N, T, C]: token accuracy,
-/// cross_entropy (nats per token), perplexity.
+/// Task metrics of one model on labelled data. Labels of rank 1 against logits [N, C]: accuracy, top5 (when C
+/// > 5), f1 (macro), cross_entropy. Labels of rank 2 (tokens; −100 is ignored) against logits [N, T, C]:
+/// token accuracy, cross_entropy (nats per token), perplexity.
 struct TaskMetrics {
     std::string output;  ///< which output held the logits
     std::map<std::string, Estimate> metrics;
-    std::vector<bool> correct;              ///< per sample or token, for paired comparison
-    std::vector<float> loss;                ///< per sample or token
+    std::vector<bool> correct;  ///< per sample or token, for paired comparison
+    std::vector<float> loss;    ///< per sample or token
 };
 
 /// Fidelity of `candidate` to `reference` over the same samples, per output and overall.
 struct Fidelity {
-    Estimate cosine;            ///< mean over samples of the cosine between flattened outputs
-    Estimate meanPooledCosine;  ///< for [N, T, H] outputs with an attention mask: cosine of masked means; absent (samples 0) otherwise
-    Estimate neighbourAgreement;///< share of samples whose nearest other sample (masked mean cosine) stays the same
-    Estimate klDivergence;      ///< of softmax(logits), nats, only for outputs that are logits
-    Estimate top1Agreement;     ///< share of rows whose argmax is the same, only for logits
-    double sqnrDecibels = 0;    ///< 10 log10(Σ reference² / Σ (reference − candidate)²)
+    Estimate cosine;              ///< mean over samples of the cosine between flattened outputs
+    Estimate meanPooledCosine;    ///< for [N, T, H] outputs with an attention mask: cosine of masked means;
+                                  ///< absent (samples 0) otherwise
+    Estimate neighbourAgreement;  ///< share of samples whose nearest other sample (masked mean cosine) stays
+                                  ///< the same
+    Estimate klDivergence;        ///< of softmax(logits), nats, only for outputs that are logits
+    Estimate top1Agreement;       ///< share of rows whose argmax is the same, only for logits
+    double sqnrDecibels = 0;      ///< 10 log10(Σ reference² / Σ (reference − candidate)²)
     double maxAbsoluteError = 0;
 };
 
@@ -56,9 +58,9 @@ struct LatencyComparison {
 
 struct Energy {
     double joulesPerInference = 0;
-    bool measured = false;        ///< RAPL counters; otherwise modelled from MACs and bytes
-    std::string method;           ///< where the figure comes from, with sources
-    double gramsCo2e = 0;         ///< per 1,000 inferences
+    bool measured = false;  ///< RAPL counters; otherwise modelled from MACs and bytes
+    std::string method;     ///< where the figure comes from, with sources
+    double gramsCo2e = 0;   ///< per 1,000 inferences
     double gridGramsPerKwh = 0;
 };
 
@@ -74,14 +76,14 @@ struct Evaluation {
 
 struct EvaluateOptions {
     std::int64_t batchSize = 16;
-    std::int64_t maxSamples = 0;      ///< 0 = all
+    std::int64_t maxSamples = 0;  ///< 0 = all
     bool latency = true;
     std::int64_t latencyRuns = 30;
-    double gridGramsPerKwh = 480.0;   ///< IEA world average 2023; stated in the report
+    double gridGramsPerKwh = 480.0;  ///< IEA world average 2023; stated in the report
 };
 
-/// `compressed` may be null: then one model is evaluated by itself. `dataset` may be null: latency and energy only, on
-/// synthetic inputs.
+/// `compressed` may be null: then one model is evaluated by itself. `dataset` may be null: latency and energy
+/// only, on synthetic inputs.
 Evaluation evaluate(const ir::Model& original, const ir::Model* compressed, const data::Dataset* dataset,
                     const EvaluateOptions& options);
 

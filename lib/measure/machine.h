@@ -9,10 +9,11 @@
 namespace tcompress::measure {
 
 struct Machine {
-    std::string cpuModel;                  ///< "model name" of /proc/cpuinfo
-    std::vector<std::string> cpuFeatures;  ///< instruction sets that matter to the kernels: "avx2", "avx512_vnni" …
-    int logicalCores = 0;                  ///< processors this process may run on
-    int physicalCores = 0;                 ///< 0 when unknown
+    std::string cpuModel;  ///< "model name" of /proc/cpuinfo
+    std::vector<std::string>
+        cpuFeatures;        ///< instruction sets that matter to the kernels: "avx2", "avx512_vnni" …
+    int logicalCores = 0;   ///< processors this process may run on
+    int physicalCores = 0;  ///< 0 when unknown
     std::uint64_t memoryBytes = 0;
     std::string operatingSystem;  ///< "Linux 6.1.0 x86_64"
 };

@@ -1,6 +1,7 @@
 #pragma once
-// What a run did and what came of it, as plain data that the pipeline and the commands fill, and its two written forms:
-// JSON (with a published schema) and Markdown. Everything optional is absent from both when it was not measured.
+// What a run did and what came of it, as plain data that the pipeline and the commands fill, and its two
+// written forms: JSON (with a published schema) and Markdown. Everything optional is absent from both when it
+// was not measured.
 
 #include <cstdint>
 #include <map>
@@ -20,8 +21,8 @@ inline constexpr int schemaVersion = 1;
 /// A file that went in or came out.
 struct FileRecord {
     std::string path;
-    std::string sha256;          ///< of the model file itself; empty when it was not hashed
-    std::uint64_t fileBytes = 0; ///< model file plus its external data
+    std::string sha256;           ///< of the model file itself; empty when it was not hashed
+    std::uint64_t fileBytes = 0;  ///< model file plus its external data
 };
 
 struct ModelRecord {
