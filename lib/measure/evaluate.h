@@ -10,6 +10,7 @@
 
 #include "lib/data/dataset.h"
 #include "lib/ir/model.h"
+#include "lib/support/progress.h"
 
 namespace tcompress::measure {
 
@@ -32,7 +33,8 @@ struct TaskMetrics {
     std::vector<float> loss;    ///< per sample or token
 };
 
-/// Fidelity of `candidate` to `reference` over the same samples, per output and overall.
+/// Fidelity of `compressed` to `original` over the same samples, for one floating-point output. Where an
+/// attention mask [N, T] is fed and the output is [N, T, …], padding positions are left out of everything.
 struct Fidelity {
     Estimate cosine;              ///< mean over samples of the cosine between flattened outputs
     Estimate meanPooledCosine;    ///< for [N, T, H] outputs with an attention mask: cosine of masked means;
@@ -45,6 +47,7 @@ struct Fidelity {
     double maxAbsoluteError = 0;
 };
 
+/// Wall-clock seconds of one run of a whole batch.
 struct LatencyResult {
     double medianSeconds = 0, p95Seconds = 0;
     std::int64_t runs = 0, warmupRuns = 0;
@@ -52,8 +55,9 @@ struct LatencyResult {
     int threads = 0;
 };
 struct LatencyComparison {
-    LatencyResult original, compressed;  ///< runs of the two alternate within one session
-    double speedup = 0;                  ///< median of original/compressed, pair by pair
+    LatencyResult original, compressed;      ///< runs of the two alternate within one session
+    double speedup = 0;                      ///< median of original/compressed, pair by pair
+    double speedupLow = 0, speedupHigh = 0;  ///< 95 % percentile bootstrap over the pairs
 };
 
 struct Energy {
@@ -67,7 +71,9 @@ struct Energy {
 struct Evaluation {
     std::int64_t samples = 0;
     std::string dataOrigin;
+    std::int64_t batchSize = 0;
     std::optional<TaskMetrics> originalTask, compressedTask;
+    std::optional<PairedCounts> pairedCounts;
     std::map<std::string, Estimate> pairedDifference;  ///< compressed − original, by metric
     std::map<std::string, Fidelity> fidelity;          ///< by output name
     std::optional<LatencyComparison> latency;
