@@ -14,8 +14,9 @@
 
 namespace tcompress::measure {
 
-/// A value with the 95 % confidence interval of its mean over samples (percentile bootstrap for paired
-/// differences, Wilson for shares).
+/// A value with its 95 % confidence interval. Shares of samples: Wilson's score interval (J. Am. Stat. Assoc.
+/// 1927). Everything else, and every paired difference: percentile bootstrap over samples (Efron 1979); the
+/// tokens of one sample are drawn together, because they are not independent. samples = 0: not measured.
 struct Estimate {
     double value = 0;
     double low = 0;
@@ -23,9 +24,11 @@ struct Estimate {
     std::int64_t samples = 0;
 };
 
-/// Task metrics of one model on labelled data. Labels of rank 1 against logits [N, C]: accuracy, top5 (when C
-/// > 5), f1 (macro), cross_entropy. Labels of rank 2 (tokens; −100 is ignored) against logits [N, T, C]:
-/// token accuracy, cross_entropy (nats per token), perplexity.
+/// Task metrics of one model on labelled data. Labels of rank 1 against logits [N, C]: "accuracy", "top5"
+/// (when C > 5), "f1" (macro: mean over the classes that occur among labels or predictions), "cross_entropy".
+/// Labels of rank 2 (for each position the token to predict; −100 is ignored) against logits [N, T, C]:
+/// "token_accuracy", "cross_entropy" (nats per token), "perplexity". An output of probabilities is used by
+/// its logarithm. A row that is not finite counts as wrong, and cross_entropy is then not finite either.
 struct TaskMetrics {
     std::string output;  ///< which output held the logits
     std::map<std::string, Estimate> metrics;
@@ -33,18 +36,34 @@ struct TaskMetrics {
     std::vector<float> loss;    ///< per sample or token
 };
 
+/// Predictions of both models on the same samples or tokens: the table of McNemar's test.
+struct PairedCounts {
+    std::int64_t bothCorrect = 0, onlyOriginal = 0, onlyCompressed = 0, bothWrong = 0;
+    /// Two-sided exact p-value (binomial form of McNemar's test, Psychometrika 1947): chance of disagreements
+    /// at least this uneven when neither model is better. Tokens are taken as independent.
+    double pValue = 1;
+};
+
 /// Fidelity of `compressed` to `original` over the same samples, for one floating-point output. Where an
-/// attention mask [N, T] is fed and the output is [N, T, …], padding positions are left out of everything.
+/// attention mask [N, T] is fed and the output is [N, T, C], padding positions are left out of everything.
 struct Fidelity {
-    Estimate cosine;              ///< mean over samples of the cosine between flattened outputs
-    Estimate meanPooledCosine;    ///< for [N, T, H] outputs with an attention mask: cosine of masked means;
-                                  ///< absent (samples 0) otherwise
-    Estimate neighbourAgreement;  ///< share of samples whose nearest other sample (masked mean cosine) stays
-                                  ///< the same
-    Estimate klDivergence;        ///< of softmax(logits), nats, only for outputs that are logits
-    Estimate top1Agreement;       ///< share of rows whose argmax is the same, only for logits
-    double sqnrDecibels = 0;      ///< 10 log10(Σ reference² / Σ (reference − candidate)²)
+    /// Mean over samples of the cosine between flattened outputs.
+    Estimate cosine;
+    /// Mean over samples of the cosine between masked means [H] of [N, T, H] outputs; needs an attention
+    /// mask.
+    Estimate meanPooledCosine;
+    /// Share of samples whose nearest other sample, by the cosine of masked means, stays the same; over the
+    /// first EvaluateOptions::neighbourSamples samples.
+    Estimate neighbourAgreement;
+    /// KL(original ‖ compressed) of the predicted distributions in nats; only for logits and probabilities.
+    Estimate klDivergence;
+    /// Share of rows (samples, or tokens) whose argmax is the same; only for logits and probabilities.
+    Estimate top1Agreement;
+    /// 10 log10(Σ original² / Σ (original − compressed)²); infinite when both are equal.
+    double sqnrDecibels = 0;
     double maxAbsoluteError = 0;
+    /// Samples with NaN or infinity in either model's output: left out of the figures above.
+    std::int64_t notFiniteSamples = 0;
 };
 
 /// Wall-clock seconds of one run of a whole batch.
@@ -66,6 +85,8 @@ struct Energy {
     std::string method;     ///< where the figure comes from, with sources
     double gramsCo2e = 0;   ///< per 1,000 inferences
     double gridGramsPerKwh = 0;
+    /// What a modelled figure is made of; both 0 when measured.
+    double arithmeticJoules = 0, memoryJoules = 0;
 };
 
 struct Evaluation {
@@ -76,21 +97,46 @@ struct Evaluation {
     std::optional<PairedCounts> pairedCounts;
     std::map<std::string, Estimate> pairedDifference;  ///< compressed − original, by metric
     std::map<std::string, Fidelity> fidelity;          ///< by output name
-    std::optional<LatencyComparison> latency;
+    std::optional<LatencyComparison> latency;  ///< `compressed` is empty (runs = 0) when there is one model
     std::optional<Energy> originalEnergy, compressedEnergy;
+    /// One line each: outputs that are not finite, metrics that could not be computed and why, synthetic
+    /// inputs.
+    std::vector<std::string> notes;
+};
+
+enum class EnergyMethod {
+    automatic,  ///< measured when the counters are readable, else modelled
+    measured,   ///< DataError when the counters are not readable
+    modelled,
+    none,
 };
 
 struct EvaluateOptions {
-    std::int64_t batchSize = 16;
+    std::int64_t batchSize = 16;  ///< a first axis that the model's inputs fix takes precedence
     std::int64_t maxSamples = 0;  ///< 0 = all
+    bool quality = true;          ///< task metrics and fidelity
     bool latency = true;
     std::int64_t latencyRuns = 30;
-    double gridGramsPerKwh = 480.0;  ///< IEA world average 2023; stated in the report
+    std::int64_t latencyBatch = 1;  ///< samples of a timed run
+    std::int64_t warmupRuns = 5;    ///< of each model, not counted
+    EnergyMethod energy = EnergyMethod::automatic;
+    double gridGramsPerKwh = 480.0;        ///< IEA world average 2023; stated in the report
+    std::int64_t resamples = 2000;         ///< of the bootstrap
+    std::int64_t neighbourSamples = 2048;  ///< neighbourAgreement is quadratic in the samples
+    std::uint64_t seed = 42;               ///< of the bootstrap and of synthetic inputs
+    Progress* progress = nullptr;          ///< null: silent
 };
 
 /// `compressed` may be null: then one model is evaluated by itself. `dataset` may be null: latency and energy
-/// only, on synthetic inputs.
+/// only, on synthetic inputs. The dataset is fitted to each model here. Both models run side by side, batch
+/// by batch; beyond that, memory grows by a few numbers a sample and by the pooled rows of
+/// neighbourAgreement. Throws DataError (data that do not fit) and KernelError (an operator that no kernel
+/// runs).
 Evaluation evaluate(const ir::Model& original, const ir::Model* compressed, const data::Dataset* dataset,
                     const EvaluateOptions& options);
+
+/// original − compressed of "accuracy", or of "token_accuracy": what max_accuracy_drop limits. Empty without
+/// labels.
+std::optional<double> accuracyDrop(const Evaluation& evaluation);
 
 }  // namespace tcompress::measure
