@@ -1,0 +1,40 @@
+# `cmake --install`: the program, the libraries it cannot expect on another machine (found beside it by a relative
+# RPATH), recipes, documents.
+include(GNUInstallDirs)
+
+# Bundled libraries go to lib, not to a multi-architecture folder: $ORIGIN/../lib must hold wherever the tree is moved.
+set(bundle_dir lib)
+
+# Installs a shared library under the name the program asks the loader for, unless the system provides it.
+function(tcompress_bundle file name)
+  get_filename_component(folder ${file} DIRECTORY)
+  if(folder IN_LIST CMAKE_CXX_IMPLICIT_LINK_DIRECTORIES)
+    return()
+  endif()
+  file(REAL_PATH ${file} real)
+  install(FILES ${real} DESTINATION ${bundle_dir} RENAME ${name}
+    PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
+endfunction()
+
+if(TARGET tcompress)
+  set_target_properties(tcompress PROPERTIES INSTALL_RPATH "$ORIGIN/../${bundle_dir}")
+  install(TARGETS tcompress RUNTIME DESTINATION bin)
+
+  get_target_property(onednn_file DNNL::dnnl IMPORTED_LOCATION_RELEASE)
+  get_target_property(onednn_name DNNL::dnnl IMPORTED_SONAME_RELEASE)
+  tcompress_bundle(${onednn_file} ${onednn_name})
+
+  get_filename_component(openblas_name ${OPENBLAS_LIBRARY} NAME)
+  tcompress_bundle(${OPENBLAS_LIBRARY} ${openblas_name})
+  # The Fortran runtime the OpenBLAS package brings, with names of its own.
+  get_filename_component(openblas_dir ${OPENBLAS_LIBRARY} DIRECTORY)
+  file(GLOB fortran_runtime ${openblas_dir}/libgfortran-*.so* ${openblas_dir}/libquadmath-*.so*)
+  foreach(library IN LISTS fortran_runtime)
+    get_filename_component(name ${library} NAME)
+    tcompress_bundle(${library} ${name})
+  endforeach()
+endif()
+
+install(DIRECTORY configs/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tcompress/configs OPTIONAL)
+install(DIRECTORY docs/ DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
+install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
