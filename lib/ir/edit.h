@@ -1,9 +1,10 @@
 #pragma once
-// Changes to a graph, gathered first and committed at once. Nothing touches the model before commit(), and commit()
-// checks everything (names, dangling references, cycles, captured uses) before it changes anything: a refusal leaves
-// the model as it was. New nodes are placed directly before their first user (topological order is kept, otherwise the
-// file's order is). After a commit, nodes whose outputs nobody uses are removed together with their dead inputs, value
-// types that may have changed are dropped (see inferTypes), and the model's revision goes up.
+// Changes to a graph, gathered first and committed at once. Nothing touches the model before commit(), and
+// commit() checks everything (names, dangling references, cycles, captured uses) before it changes anything:
+// a refusal leaves the model as it was. New nodes are placed directly before their first user (topological
+// order is kept, otherwise the file's order is). After a commit, nodes whose outputs nobody uses are removed
+// together with their dead inputs, value types that may have changed are dropped (see inferTypes), and the
+// model's revision goes up.
 
 #include <cstdint>
 #include <memory>
@@ -28,9 +29,9 @@ struct Attribute {
 /// What addNode makes.
 struct NodeSpec {
     std::string opType;
-    std::string domain;            ///< "" = standard
-    std::string name;              ///< made unique; derived from the operator when empty
-    std::vector<Value*> inputs;    ///< null = left out
+    std::string domain;          ///< "" = standard
+    std::string name;            ///< made unique; derived from the operator when empty
+    std::vector<Value*> inputs;  ///< null = left out
     std::size_t outputCount = 1;
     std::vector<Attribute> attributes;
 };
@@ -43,7 +44,8 @@ class Edit {
     Edit(const Edit&) = delete;
     Edit& operator=(const Edit&) = delete;
 
-    /// A new initializer; the name is `name` made unique. Usable at once as an input of addNode and replaceInput.
+    /// A new initializer; the name is `name` made unique. Usable at once as an input of addNode and
+    /// replaceInput.
     Value* addInitializer(std::string_view name, Tensor data);
     /// A new node and its output values, usable at once.
     Node* addNode(NodeSpec spec);
@@ -51,8 +53,9 @@ class Edit {
     /// Other data for an initializer or Constant node; type and shape may change. Every user sees it.
     void setConstant(Value* value, Tensor data);
     void replaceInput(Node* node, std::size_t index, Value* value);  ///< null leaves an optional input out
-    /// Every input use and graph output of `from` (but not uses by nodes of `except`) becomes `to`. A graph output keeps
-    /// its name: the producer's output is renamed. Refused at commit when `from` is captured by a sub-graph.
+    /// Every input use and graph output of `from` (but not uses by nodes of `except`) becomes `to`. A graph
+    /// output keeps its name: the producer's output is renamed. Refused at commit when `from` is captured by
+    /// a sub-graph.
     void replaceAllUses(Value* from, Value* to, std::vector<const Node*> except = {});
     void setAttribute(Node* node, Attribute attribute);
     void removeAttribute(Node* node, std::string_view name);
@@ -65,8 +68,8 @@ class Edit {
     void requireOpset(std::string_view domain, std::int64_t version);
 
     bool empty() const;
-    /// Checks, then applies. Throws InternalError for what only a bug in a pass can cause and PassError for what a
-    /// model can (a captured value, for instance). The Edit is empty afterwards.
+    /// Checks, then applies. Throws InternalError for what only a bug in a pass can cause and PassError for
+    /// what a model can (a captured value, for instance). The Edit is empty afterwards.
     void commit();
 
   private:
@@ -74,7 +77,8 @@ class Edit {
     std::unique_ptr<Impl> impl_;
 };
 
-/// Removes nodes, initializers and value_info that no graph output needs (keeps graph inputs). Returns what went.
+/// Removes nodes, initializers and value_info that no graph output needs (keeps graph inputs). Returns what
+/// went.
 struct DeadCode {
     std::size_t nodes = 0;
     std::size_t initializers = 0;

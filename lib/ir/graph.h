@@ -1,14 +1,16 @@
 #pragma once
-// The graph of a model as a use-def overlay over the protobuf. A Node keeps its whole NodeProto (attributes, doc strings,
-// metadata, fields this program has never heard of); only input and output names are lifted into Values that know
-// their producer and every use. Constant data (initializers, dense Constant nodes) are Tensors that share the mapped
-// file. Nodes are kept in a topological order, which for an unedited model is the file's own order.
+// The graph of a model as a use-def overlay over the protobuf. A Node keeps its whole NodeProto (attributes,
+// doc strings, metadata, fields this program has never heard of); only input and output names are lifted into
+// Values that know their producer and every use. Constant data (initializers, dense Constant nodes) are
+// Tensors that share the mapped file. Nodes are kept in a topological order, which for an unedited model is
+// the file's own order.
 //
 // Reading is free for everybody; every change goes through Edit (edit.h).
 
 #include <onnx/onnx_pb.h>
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +24,8 @@ namespace tcompress::ir {
 
 class Node;
 class Graph;
+struct StoredTensor;
+struct Internals;
 
 enum class UseKind {
     input,        ///< an input of a node
@@ -52,9 +56,15 @@ class Value {
     bool isGraphOutput() const;
 
     ConstantKind constantKind() const { return constantKind_; }
-    /// The data of an initializer or Constant node; null when the value is computed. A graph input that has an
+    /// The data of an initializer or Constant node; null when the value is computed, and for data that are
+    /// kept but not understood (strings, types this program does not know). A graph input that has an
     /// initializer (a default that a caller may replace) is not constant.
     const Tensor* constant() const { return constantKind_ == ConstantKind::none ? nullptr : &constant_; }
+
+    /// constant(), or the default of a graph input that a caller may leave out; null when there is neither.
+    const Tensor* initialValue() const {
+        return constant_.dtype() == DType::undefined ? nullptr : &constant_;
+    }
 
     /// Declared (graph input/output, value_info) or inferred type; null when nothing is known.
     const onnx::TypeProto* type() const { return type_ ? &*type_ : nullptr; }
@@ -64,15 +74,16 @@ class Value {
     std::optional<Shape> shape() const;
 
   private:
-    friend class Graph;
-    friend class Edit;
-    friend class ModelReader;
+    friend struct Internals;
     std::string name_;
     Node* producer_ = nullptr;
     std::vector<Use> uses_;
     bool graphInput_ = false;
     ConstantKind constantKind_ = ConstantKind::none;
     Tensor constant_;
+    /// How a file stores constant_; null for the scalars and lists of Constant nodes, which are in the
+    /// attribute.
+    std::shared_ptr<const StoredTensor> stored_;
     std::optional<onnx::TypeProto> type_;
 };
 
@@ -90,7 +101,9 @@ class Node {
         return domain_ == domain && proto_.op_type() == opType;
     }
 
-    const std::vector<Value*>& inputs() const { return inputs_; }    ///< null where an optional input is left out
+    const std::vector<Value*>& inputs() const {
+        return inputs_;
+    }  ///< null where an optional input is left out
     const std::vector<Value*>& outputs() const { return outputs_; }  ///< null where an output is left out
     /// Null when there is no such input, or it is left out.
     Value* input(std::size_t i) const { return i < inputs_.size() ? inputs_[i] : nullptr; }
@@ -105,18 +118,19 @@ class Node {
     std::string attributeString(std::string_view name, std::string_view fallback) const;
     std::optional<std::vector<std::int64_t>> attributeInts(std::string_view name) const;
     bool hasSubgraph() const;
+    /// Values of this graph that sub-graphs of the node name, each once.
+    const std::vector<Value*>& captured() const { return captured_; }
 
     /// Position in graph.nodes(); changes with edits.
     std::size_t position() const { return position_; }
 
   private:
-    friend class Graph;
-    friend class Edit;
-    friend class ModelReader;
+    friend struct Internals;
     onnx::NodeProto proto_;
     std::string domain_;
     std::vector<Value*> inputs_;
     std::vector<Value*> outputs_;
+    std::vector<Value*> captured_;
     std::size_t position_ = 0;
 };
 
@@ -132,20 +146,27 @@ class Graph {
     const std::vector<Value*>& inputs() const { return inputs_; }
     const std::vector<Value*>& outputs() const { return outputs_; }
     /// Initializers in file order.
-    std::vector<Value*> initializers() const;
+    const std::vector<Value*>& initializers() const { return initializers_; }
     /// Every value, in a fixed order: inputs, initializers, then node outputs in node order.
     std::vector<Value*> values() const;
     /// Null when there is no value of this name.
     Value* find(std::string_view name) const;
 
   private:
-    friend class Edit;
-    friend class ModelReader;
+    friend struct Internals;
+    struct Hash {
+        using is_transparent = void;
+        std::size_t operator()(std::string_view name) const { return std::hash<std::string_view>()(name); }
+    };
     std::vector<std::unique_ptr<Node>> nodes_;
-    std::unordered_map<std::string, std::unique_ptr<Value>> values_;
+    std::unordered_map<std::string, std::unique_ptr<Value>, Hash, std::equal_to<>> values_;
     std::vector<Value*> inputs_;
     std::vector<Value*> outputs_;
-    std::vector<std::string> initializerOrder_;
+    std::vector<Value*> initializers_;
+    // What the file says about inputs, outputs and values between: names, doc strings, declared types.
+    std::vector<onnx::ValueInfoProto> inputInfo_;
+    std::vector<onnx::ValueInfoProto> outputInfo_;
+    std::vector<onnx::ValueInfoProto> valueInfo_;
 };
 
 }  // namespace tcompress::ir

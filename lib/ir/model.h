@@ -1,6 +1,6 @@
 #pragma once
-// A loaded model: the graph overlay and the envelope around it (ir_version, opsets, metadata, functions, training
-// info, graph doc strings …), which is kept as it came.
+// A loaded model: the graph overlay and the envelope around it (ir_version, opsets, metadata, functions,
+// training info, graph doc strings …), which is kept as it came.
 
 #include <onnx/onnx_pb.h>
 
@@ -17,7 +17,8 @@ namespace tcompress::ir {
 /// What modelToProto does with constant data of 1 KiB and more.
 enum class WeightData {
     embed,     ///< as raw_data in the proto: a complete model (small models, tests, version conversion)
-    skeleton,  ///< left out (data_location = EXTERNAL, no bytes): enough for onnx::shape_inference, at any model size
+    skeleton,  ///< left out (data_location = EXTERNAL, no bytes): enough for onnx::shape_inference, at any
+               ///< model size
 };
 
 class Model {
@@ -46,12 +47,12 @@ class Model {
     std::uint64_t constantBytes() const;
 
   private:
-    friend class Edit;
-    friend class ModelReader;
+    friend struct Internals;
     std::unique_ptr<Graph> graph_;
     onnx::ModelProto envelope_;
     std::filesystem::path path_;
     std::uint64_t revision_ = 0;
+    std::uint64_t loadedRevision_ = 0;  ///< revision_ when the file was read: equal means unedited
 };
 
 /// The overlay as a protobuf. Throws ModelError when it would pass protobuf's 2 GiB limit.

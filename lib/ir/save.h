@@ -1,6 +1,6 @@
 #pragma once
-// Writing ONNX files: streamed (constant data are never collected in memory), atomic (temporary file, fsync, rename), the
-// same bytes for the same model every time.
+// Writing ONNX files: streamed (constant data are never collected in memory), atomic (temporary file, fsync,
+// rename), the same bytes for the same model every time.
 
 #include <cstdint>
 #include <filesystem>
@@ -16,8 +16,8 @@ enum class ExternalData {
 
 struct SaveOptions {
     ExternalData externalData = ExternalData::automatic;
-    /// Refuse to write onto any file whose bytes the model still maps? No: rename replaces it safely. But an external
-    /// data file that the model maps is never overwritten in place.
+    /// Refuse to write onto any file whose bytes the model still maps? No: rename replaces it safely. But an
+    /// external data file that the model maps is never overwritten in place.
     bool check = true;  ///< run onnx::checker on the written file before it takes the target's place
 };
 
@@ -26,8 +26,9 @@ struct SaveResult {
     std::vector<std::filesystem::path> files;
 };
 
-/// Writes the model. External data go to "<file name>.data" beside it. An unedited model comes out byte-identical to the
-/// protobuf it was loaded from when that was in canonical field order. Throws ModelError or Error.
+/// Writes the model. External data go to "<file name>.data" beside it. An unedited model comes out
+/// byte-identical to the protobuf it was loaded from when that was in canonical field order. Throws
+/// ModelError or Error.
 SaveResult save(const Model& model, const std::filesystem::path& path, const SaveOptions& options = {});
 
 /// ONNX's text syntax (onnx/defs/printer.h), without large data: golden tests, dumps.

@@ -1,5 +1,6 @@
 #pragma once
-// Checks a model. validateStructure is cheap and runs after each pass; checkFile runs ONNX's own checker on a file.
+// Checks a model. validateStructure is cheap and runs after each pass; checkFile runs ONNX's own checker on a
+// file.
 
 #include <filesystem>
 
@@ -7,8 +8,8 @@
 
 namespace tcompress::ir {
 
-/// Names unique, every input produced before its use, uses lists true, constants of the declared type, outputs present.
-/// Throws InternalError (only a pass of ours can break these on a loaded model).
+/// Names unique, every input produced before its use, uses lists true, constants of the declared type,
+/// outputs present. Throws InternalError (only a pass of ours can break these on a loaded model).
 void validateStructure(const Model& model);
 
 /// onnx::checker on the file by path (external data included). Throws ModelError with its reason.
