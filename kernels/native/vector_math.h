@@ -26,7 +26,8 @@ TCOMPRESS_INLINE void storeVector(float* target, FloatVector value) {
     std::memcpy(target, &value, sizeof value);
 }
 
-TCOMPRESS_INLINE FloatVector broadcastVector(float value) { return FloatVector{} + value; }
+/// x − 0 is x for every x (x + 0 is not, for −0), so this compiles to a plain broadcast.
+TCOMPRESS_INLINE FloatVector broadcastVector(float value) { return value - FloatVector{}; }
 
 /// The first `count` lanes; the others are `fill`. Never reads past source + count.
 TCOMPRESS_INLINE FloatVector loadPart(const float* source, std::int64_t count, float fill = 0.0F) {
