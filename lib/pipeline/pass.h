@@ -1,7 +1,7 @@
 #pragma once
-// What a pass is: immutable, built from validated options, with one job. The pipeline does the chores around it: a
-// pass runs on a copy of the model that only takes the model's place when the pass returns, so a pass that throws changes
-// nothing.
+// What a pass is: immutable, built from validated options, with one job. The pipeline does the chores around
+// it: a pass runs on a copy of the model that only takes the model's place when the pass returns, so a pass
+// that throws changes nothing.
 
 #include <cstdint>
 #include <functional>
@@ -20,7 +20,8 @@
 
 namespace tcompress::pipeline {
 
-/// A site that a pass changed: what it was and what it is now, in words ("12 heads to 6", "float32 [384, 1536] to int8").
+/// A site that a pass changed: what it was and what it is now, in words ("12 heads to 6", "float32 [384,
+/// 1536] to int8").
 struct ChangedSite {
     std::string site;
     std::string change;
@@ -39,12 +40,32 @@ struct PassReport {
     std::vector<std::string> notes;
 };
 
+/// The recognised model, made once per revision of a graph: passes and the report's rows share it. A view
+/// stays alive until forget(), so that a pass may hold on to the one from before its edit (its pointers into
+/// the model are stale then).
+class ViewCache {
+  public:
+    const analysis::TransformerView& view(const ir::Model& model);
+    /// Frees every view but the newest.
+    void forget();
+
+  private:
+    std::vector<std::unique_ptr<analysis::TransformerView>> views_;
+    const ir::Graph* newestGraph_ = nullptr;
+    std::uint64_t newestRevision_ = 0;
+};
+
 /// What the pipeline offers to a pass.
 class PassContext {
   public:
-    PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position, Progress& progress);
+    PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+                Progress& progress);
+    /// With views shared between passes.
+    PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+                Progress& progress, std::shared_ptr<ViewCache> views);
 
-    /// Calibration samples fitted to the model; throws PassError saying that the pass needs them and how to give them.
+    /// Calibration samples fitted to the model. When there are none throws PassError: "PASS: WHY; give
+    /// calibration data with …" (why = what the pass needs them for, a main clause).
     const data::Dataset& calibration(std::string_view pass, std::string_view why) const;
     bool hasCalibration() const { return calibration_ != nullptr; }
     /// The recognised model; made once per revision.
@@ -58,15 +79,14 @@ class PassContext {
     std::uint64_t seed_;
     std::string position_;
     Progress& progress_;
-    mutable std::shared_ptr<const analysis::TransformerView> view_;
-    mutable const ir::Model* viewedModel_ = nullptr;
-    mutable std::uint64_t viewedRevision_ = 0;
+    std::shared_ptr<ViewCache> views_;
 };
 
 class Pass {
   public:
     virtual ~Pass() = default;
-    /// Changes the model. A site that cannot be done is a SkippedSite; PassError when the request as a whole cannot.
+    /// Changes the model. A site that cannot be done is a SkippedSite; PassError when the request as a whole
+    /// cannot.
     virtual PassReport run(ir::Model& model, const PassContext& context) const = 0;
 };
 
@@ -84,11 +104,13 @@ struct PassInfo {
     /// The method taken when a config names only the type.
     bool defaultMethod = false;
     std::vector<OptionSpec> options;
-    /// Builds the pass from checked values (in the order of `options`); adds diagnostics for combinations that cannot be.
+    /// Builds the pass from checked values (in the order of `options`); adds diagnostics for combinations
+    /// that cannot be.
     std::function<std::unique_ptr<Pass>(const OptionValues&, const std::string& pointer, Diagnostics&)> make;
 };
 
-/// The usual way to fill PassInfo::options and make from an OptionTable and a Pass class with a constructor P(Options).
+/// The usual way to fill PassInfo::options and make from an OptionTable and a Pass class with a constructor
+/// P(Options).
 template <class P, class Options>
 void bindOptions(PassInfo& info, OptionTable<Options> table) {
     info.options = table.specs();

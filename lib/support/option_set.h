@@ -1,11 +1,13 @@
 #pragma once
-// An option is said once: name, type, range, default and help in one declaration bound to a member of an options struct.
-// From it come parsing with every error at once, the JSON Schema, `tcompress passes NAME` and the documentation.
+// An option is said once: name, type, range, default and help in one declaration bound to a member of an
+// options struct. From it come parsing with every error at once, the JSON Schema, `tcompress passes NAME` and
+// the documentation.
 //
 //   struct Options { double ratio = 0.0; Scope scope = Scope::layer; std::vector<std::string> targets; };
 //   OptionTable<Options> table;
 //   table.option("ratio", &Options::ratio, "share of the heads to remove").range(0.0, 1.0)
-//        .option("scope", &Options::scope, "what the ratio is a share of").choices<Scope>({{"layer", Scope::layer}, …});
+//        .option("scope", &Options::scope, "what the ratio is a share of").choices<Scope>({{"layer",
+//        Scope::layer}, …});
 //   Options options = table.parse(json, "/passes/0", diagnostics);
 
 #include <cstdint>
@@ -29,8 +31,8 @@ namespace tcompress {
 enum class OptionType { boolean, integer, number, text, textList, integerList };
 
 /// monostate: not given (an optional member without default).
-using OptionValue = std::variant<std::monostate, bool, std::int64_t, double, std::string, std::vector<std::string>,
-                                 std::vector<std::int64_t>>;
+using OptionValue = std::variant<std::monostate, bool, std::int64_t, double, std::string,
+                                 std::vector<std::string>, std::vector<std::int64_t>>;
 
 struct OptionSpec {
     std::string name;
@@ -48,12 +50,13 @@ struct OptionSpec {
 /// A checked value for each option that was given or has a default, in the order of the specs.
 using OptionValues = std::vector<OptionValue>;
 
-/// Reads a JSON object (or the text of a one-liner, where every value is a string) against the specs. Unknown keys, wrong
-/// types, values out of range each add a diagnostic at `pointer`/key with a suggestion; "type", "method" and keys in
-/// `ignored` are skipped. Strings are accepted for numbers and booleans (one-liners), a single value for a list; in a
-/// one-liner list items are separated by '+'.
-OptionValues parseOptions(const std::vector<OptionSpec>& specs, const nlohmann::json& object, const std::string& pointer,
-                          Diagnostics& diagnostics, const std::vector<std::string>& ignored = {});
+/// Reads a JSON object (or the text of a one-liner, where every value is a string) against the specs. Unknown
+/// keys, wrong types, values out of range each add a diagnostic at `pointer`/key with a suggestion; "type",
+/// "method" and keys in `ignored` are skipped. Strings are accepted for numbers and booleans (one-liners), a
+/// single value for a list; in a one-liner list items are separated by '+'.
+OptionValues parseOptions(const std::vector<OptionSpec>& specs, const nlohmann::json& object,
+                          const std::string& pointer, Diagnostics& diagnostics,
+                          const std::vector<std::string>& ignored = {});
 
 /// JSON Schema (draft 2020-12) "properties" of the specs.
 nlohmann::json optionSchema(const std::vector<OptionSpec>& specs);
@@ -120,12 +123,17 @@ class OptionTable {
             setters_.push_back([member](Options& target, const OptionValue& value) {
                 if (const auto* given = std::get_if<Inner>(&value)) target.*member = *given;
             });
+            getters_.push_back([member](const Options& source) -> OptionValue {
+                if (source.*member) return *(source.*member);
+                return {};
+            });
         } else {
             spec.type = detail::OptionTraits<T>::type;
             spec.defaultValue = initial;
             setters_.push_back([member](Options& target, const OptionValue& value) {
                 if (const auto* given = std::get_if<T>(&value)) target.*member = *given;
             });
+            getters_.push_back([member](const Options& source) -> OptionValue { return source.*member; });
         }
         specs_.push_back(std::move(spec));
         return *this;
@@ -143,6 +151,11 @@ class OptionTable {
             spec.choices.push_back(text);
             if (value == initial) spec.defaultValue = text;
         }
+        getters_.push_back([member, names](const Options& source) -> OptionValue {
+            for (const auto& [text, item] : names)
+                if (item == source.*member) return text;
+            return {};
+        });
         setters_.push_back([member, names = std::move(names)](Options& target, const OptionValue& value) {
             if (const auto* given = std::get_if<std::string>(&value))
                 for (const auto& [text, item] : names)
@@ -173,6 +186,12 @@ class OptionTable {
         for (std::size_t i = 0; i < values.size(); ++i) setters_[i](options, values[i]);
         return options;
     }
+    /// The inverse of fill().
+    OptionValues read(const Options& options) const {
+        OptionValues values;
+        for (const auto& getter : getters_) values.push_back(getter(options));
+        return values;
+    }
     Options parse(const nlohmann::json& object, const std::string& pointer, Diagnostics& diagnostics) const {
         return fill(parseOptions(specs_, object, pointer, diagnostics));
     }
@@ -180,6 +199,7 @@ class OptionTable {
   private:
     std::vector<OptionSpec> specs_;
     std::vector<std::function<void(Options&, const OptionValue&)>> setters_;
+    std::vector<std::function<OptionValue(const Options&)>> getters_;
 };
 
 }  // namespace tcompress

@@ -1,0 +1,50 @@
+#include <fmt/core.h>
+
+#include "lib/pipeline/pass.h"
+#include "lib/support/error.h"
+
+namespace tcompress::pipeline {
+
+PassContext::PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+                         Progress& progress)
+    : PassContext(calibration, seed, std::move(position), progress, std::make_shared<ViewCache>()) {}
+
+PassContext::PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+                         Progress& progress, std::shared_ptr<ViewCache> views)
+    : calibration_(calibration),
+      seed_(seed),
+      position_(std::move(position)),
+      progress_(progress),
+      views_(std::move(views)) {}
+
+const data::Dataset& PassContext::calibration(std::string_view pass, std::string_view why) const {
+    if (calibration_ == nullptr)
+        throw PassError(
+            fmt::format("{}: {}; give calibration data with --calibration FILE or as data.calibration in the "
+                        "pipeline file",
+                        pass, why));
+    return *calibration_;
+}
+
+const analysis::TransformerView& PassContext::view(const ir::Model& model) const {
+    return views_->view(model);
+}
+
+Random PassContext::random(std::string_view purpose) const {
+    return {seed_, fmt::format("{}/{}", position_, purpose)};
+}
+
+const analysis::TransformerView& ViewCache::view(const ir::Model& model) {
+    if (views_.empty() || newestGraph_ != &model.graph() || newestRevision_ != model.revision()) {
+        views_.push_back(std::make_unique<analysis::TransformerView>(analysis::recognise(model)));
+        newestGraph_ = &model.graph();
+        newestRevision_ = model.revision();
+    }
+    return *views_.back();
+}
+
+void ViewCache::forget() {
+    if (views_.size() > 1) views_.erase(views_.begin(), views_.end() - 1);
+}
+
+}  // namespace tcompress::pipeline

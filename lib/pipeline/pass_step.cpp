@@ -1,0 +1,219 @@
+#include "lib/pipeline/pass_step.h"
+
+#include <fmt/core.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "lib/support/check.h"
+#include "lib/support/log.h"
+
+namespace tcompress::pipeline {
+
+namespace {
+
+using nlohmann::json;
+
+std::vector<std::string> typeNames(std::span<const PassInfo> registry) {
+    std::vector<std::string> names;
+    for (const PassInfo& info : registry)
+        if (std::find(names.begin(), names.end(), info.type) == names.end()) names.push_back(info.type);
+    return names;
+}
+
+std::vector<std::string> methodNames(const std::vector<const PassInfo*>& family) {
+    std::vector<std::string> names;
+    for (const PassInfo* info : family) names.push_back(info->method);
+    return names;
+}
+
+const OptionSpec* findOption(const PassInfo& info, const std::string& key) {
+    for (const OptionSpec& spec : info.options)
+        if (spec.name == key ||
+            std::find(spec.aliases.begin(), spec.aliases.end(), key) != spec.aliases.end())
+            return &spec;
+    return nullptr;
+}
+
+bool isChoice(const OptionSpec& spec, const std::string& value) {
+    return std::find(spec.choices.begin(), spec.choices.end(), value) != spec.choices.end();
+}
+
+const PassInfo* defaultOf(const std::vector<const PassInfo*>& family) {
+    for (const PassInfo* info : family)
+        if (info->defaultMethod) return info;
+    return family.size() == 1 ? family.front() : nullptr;
+}
+
+/// The one method that knows a given choice which the default method refuses.
+const PassInfo* methodByChoice(const json& object, const PassInfo& fallback,
+                               const std::vector<const PassInfo*>& family) {
+    for (const auto& [key, value] : object.items()) {
+        if (!value.is_string()) continue;
+        const std::string text = value.get<std::string>();
+        const OptionSpec* own = findOption(fallback, key);
+        if (own == nullptr || own->choices.empty() || isChoice(*own, text)) continue;
+        for (const PassInfo* info : family) {
+            const OptionSpec* other = findOption(*info, key);
+            if (other != nullptr && isChoice(*other, text)) return info;
+        }
+    }
+    return nullptr;
+}
+
+std::optional<std::string> textOf(const json& object, const char* key, const std::string& pointer,
+                                  Diagnostics& diagnostics) {
+    if (!object.contains(key)) return std::nullopt;
+    if (!object[key].is_string()) {
+        diagnostics.add(fmt::format("{}/{}", pointer, key),
+                        fmt::format("must be a text, not {}", object[key].dump()));
+        return std::nullopt;
+    }
+    return object[key].get<std::string>();
+}
+
+/// Which method an object means; null after adding a diagnostic.
+const PassInfo* findMethod(const json& object, std::span<const PassInfo> registry, const std::string& pointer,
+                           Diagnostics& diagnostics) {
+    const std::size_t before = diagnostics.entries().size();
+    std::optional<std::string> type = textOf(object, "type", pointer, diagnostics);
+    std::optional<std::string> method = textOf(object, "method", pointer, diagnostics);
+    if (diagnostics.entries().size() != before) return nullptr;
+    if (!type) {
+        diagnostics.add(pointer,
+                        fmt::format("'type' is missing: one of {}", fmt::join(typeNames(registry), ", ")));
+        return nullptr;
+    }
+    if (const std::size_t slash = type->find('/'); slash != std::string::npos && !method) {
+        method = type->substr(slash + 1);
+        type = type->substr(0, slash);
+    }
+    std::replace(type->begin(), type->end(), '_', '-');
+    const std::vector<const PassInfo*> family = familyOf(registry, *type);
+    if (family.empty()) {
+        const std::vector<std::string> names = typeNames(registry);
+        diagnostics.add(pointer + "/type", fmt::format("no pass is called '{}'{}; there are {}", *type,
+                                                       didYouMean(*type, names), fmt::join(names, ", ")));
+        return nullptr;
+    }
+    if (method) {
+        for (const PassInfo* info : family)
+            if (info->method == *method) return info;
+        std::vector<std::string> names = methodNames(family);
+        diagnostics.add(pointer + "/method",
+                        names == std::vector<std::string>{""}
+                            ? fmt::format("'{}' has one method only; leave 'method' out", *type)
+                            : fmt::format("'{}' has no method '{}'{}; there are {}", *type, *method,
+                                          didYouMean(*method, names), fmt::join(names, ", ")));
+        return nullptr;
+    }
+    const PassInfo* fallback = defaultOf(family);
+    if (fallback == nullptr) {
+        diagnostics.add(pointer,
+                        fmt::format("'method' is missing: one of {}", fmt::join(methodNames(family), ", ")));
+        return nullptr;
+    }
+    if (const PassInfo* chosen = methodByChoice(object, *fallback, family)) return chosen;
+    return fallback;
+}
+
+/// Another method of the family that takes the object as it is: what the user probably meant.
+const PassInfo* methodThatTakes(const json& object, const PassInfo& tried,
+                                std::span<const PassInfo> registry) {
+    for (const PassInfo* info : familyOf(registry, tried.type)) {
+        if (info == &tried) continue;
+        Diagnostics scratch;
+        const OptionValues values = parseOptions(info->options, object, "", scratch, commonPassKeys());
+        if (scratch.empty()) info->make(values, "", scratch);
+        if (scratch.empty()) return info;
+    }
+    return nullptr;
+}
+
+struct StepSettings {
+    bool allowEmpty = false;
+};
+
+bool readAllowEmpty(const json& object, const std::string& pointer, Diagnostics& diagnostics) {
+    if (!object.contains("allow_empty")) return false;
+    OptionTable<StepSettings> table;
+    table.option("allow_empty", &StepSettings::allowEmpty, "finding nothing to change is no error");
+    return table.parse(json{{"allow_empty", object["allow_empty"]}}, pointer, diagnostics).allowEmpty;
+}
+
+}  // namespace
+
+std::string fullName(const PassInfo& info) {
+    return info.method.empty() ? info.type : fmt::format("{}/{}", info.type, info.method);
+}
+
+std::string PassStep::name() const { return fullName(*info); }
+
+const std::vector<std::string>& commonPassKeys() {
+    static const std::vector<std::string> keys = {"allow_empty", "comment"};
+    return keys;
+}
+
+std::vector<const PassInfo*> familyOf(std::span<const PassInfo> registry, const std::string& type) {
+    std::vector<const PassInfo*> family;
+    for (const PassInfo& info : registry)
+        if (info.type == type) family.push_back(&info);
+    return family;
+}
+
+const OptionSpec* selectingOption(const PassInfo& info, const std::vector<const PassInfo*>& family) {
+    const PassInfo* fallback = defaultOf(family);
+    if (fallback == nullptr || fallback == &info) return nullptr;
+    for (const OptionSpec& spec : info.options) {
+        const OptionSpec* other = findOption(*fallback, spec.name);
+        if (other == nullptr || other->choices.empty() || spec.choices.empty()) continue;
+        const bool disjoint =
+            std::none_of(spec.choices.begin(), spec.choices.end(),
+                         [&](const std::string& choice) { return isChoice(*other, choice); });
+        if (disjoint) return &spec;
+    }
+    return nullptr;
+}
+
+PassStep resolvePass(const json& object, std::span<const PassInfo> registry, const std::string& pointer,
+                     Diagnostics& diagnostics) {
+    PassStep step;
+    if (!object.is_object()) {
+        diagnostics.add(pointer, fmt::format("must be an object such as {{\"type\": \"quantize\"}}, not {}",
+                                             object.dump()));
+        return step;
+    }
+    step.info = findMethod(object, registry, pointer, diagnostics);
+    if (step.info == nullptr) return step;
+    const bool methodNamed = object.contains("method");
+    Diagnostics problems;
+    step.options = parseOptions(step.info->options, object, pointer, problems, commonPassKeys());
+    step.allowEmpty = readAllowEmpty(object, pointer, problems);
+    if (problems.empty()) step.pass = step.info->make(step.options, pointer, problems);
+    if (problems.empty()) {
+        TCOMPRESS_CHECK(step.pass != nullptr, fmt::format("pass {} was not made", step.name()));
+        return step;
+    }
+    step.pass = nullptr;
+    for (const Diagnostic& problem : problems.entries()) diagnostics.add(problem.place, problem.message);
+    const PassInfo* other = methodThatTakes(object, *step.info, registry);
+    if (other != nullptr && !methodNamed)
+        diagnostics.add(pointer + "/method",
+                        fmt::format("is not given, so '{}' was taken; '{}' takes these options",
+                                    step.info->method, other->method));
+    else if (other != nullptr)
+        diagnostics.add(pointer + "/method", fmt::format("'{}' does not take these options; '{}' does",
+                                                         step.info->method, other->method));
+    return step;
+}
+
+json stepJson(const PassStep& step) {
+    json object = optionJson(step.info->options, step.options);
+    object["type"] = step.info->type;
+    if (!step.info->method.empty()) object["method"] = step.info->method;
+    if (step.allowEmpty) object["allow_empty"] = true;
+    return object;
+}
+
+}  // namespace tcompress::pipeline
