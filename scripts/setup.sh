@@ -56,7 +56,8 @@ make_onednn() {  # WORK PREFIX
     local root=$1/onednn/org/bytedeco/dnnl/linux-x86_64
     mkdir -p "$2/lib/cmake" "$2/include"
     # oneDNN's CMake files name the library by its full version; the archive has it under the short one.
-    cp "$root/libdnnl.so.3" "$2/lib/libdnnl.so.3.13"
+    python3 "$repo/scripts/bind_symbols.py" "$root/libdnnl.so.3" "$2/lib/libdnnl.so.3.13" >>"$log"
+    chmod 755 "$2/lib/libdnnl.so.3.13"
     ln -s libdnnl.so.3.13 "$2/lib/libdnnl.so.3"
     ln -s libdnnl.so.3 "$2/lib/libdnnl.so"
     cp -r "$root/lib/cmake/dnnl" "$2/lib/cmake/"

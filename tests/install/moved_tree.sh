@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# An installed tree runs after it was moved, with the libraries it brings and without the build folder's.
+#
+#   moved_tree.sh BUILD-FOLDER
+set -euo pipefail
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cmake --install "$1" --prefix "$work/before" >/dev/null
+mv "$work/before" "$work/after"
+cd /
+env -i PATH=/usr/bin:/bin "$work/after/bin/tcompress" --version
+for library in libdnnl libscipy_openblas libgfortran-; do
+    if ! ldd "$work/after/bin/tcompress" | grep -q "$library.* => $work/after/"; then
+        echo "$library is not taken from the installed tree:" >&2
+        ldd "$work/after/bin/tcompress" >&2
+        exit 1
+    fi
+done
