@@ -1,8 +1,9 @@
 #pragma once
-// The axes of every tensor of a model, made in one pass in topological order with one rule an operator: which axes of the
-// inputs are the same, contracted, split, merged, permuted or cut. What the rules do not understand is frozen with its
-// reason, never guessed.
+// The axes of every tensor of a model, made in one pass in topological order with one rule an operator: which
+// axes of the inputs are the same, contracted, split, merged, permuted or cut. What the rules do not
+// understand is frozen with its reason, never guessed.
 
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -26,7 +27,8 @@ struct AxisEvent {
 /// A product with exactly one constant operand: a linear layer.
 struct LinearContraction {
     ir::Node* node;
-    ir::Value* weight;  ///< the constant operand of the node (may come through DequantizeLinear, Transpose, …)
+    ir::Value*
+        weight;  ///< the constant operand of the node (may come through DequantizeLinear, Transpose, …)
     ir::Value* input;
     ir::Value* output;
     Axis in;   ///< the contracted axis
@@ -43,13 +45,28 @@ struct ActivationMatmul {
     std::vector<Axis> batch;
 };
 
-/// A side operand of the score path (mask, relative position bias) that is tied only weakly: when heads go, it is gathered.
+/// An operator that is attention as a whole (com.microsoft Attention, MultiHeadAttention,
+/// GroupQueryAttention; ONNX 23 Attention). The query's axis is group × repeat × headDim.
+struct FusedAttention {
+    const ir::Node* node = nullptr;
+    ir::Value* query = nullptr;  ///< for a packed operator all three are its input
+    ir::Value* key = nullptr;
+    ir::Value* value = nullptr;
+    ir::Value* output = nullptr;
+    Axis group;   ///< key/value heads
+    Axis repeat;  ///< query heads of one key/value head; empty when that is 1
+    Axis headDim;
+    Axis valueDim;
+};
+
+/// A side operand of the score path (mask, relative position bias) that is tied only weakly: when heads go,
+/// it is gathered.
 struct WeakLink {
     ir::Node* node;
     ir::Value* side;
     std::size_t sideAxis;
-    Axis sideAxes;
-    Axis scoreAxes;
+    Axis sideAxes;   ///< axis of the side operand
+    Axis scoreAxes;  ///< the axis of the scores it is broadcast against
 };
 
 struct AxisConflictNote {
@@ -64,16 +81,36 @@ struct ModelAxes {
     std::vector<AxisEvent> events;
     std::vector<LinearContraction> linears;
     std::vector<ActivationMatmul> activationMatmuls;
+    std::vector<FusedAttention> fusedAttentions;
     std::vector<WeakLink> weakLinks;
     std::vector<AxisConflictNote> conflicts;
     /// Operators without a rule: (domain, type) and how often; their axes are frozen.
     std::vector<std::pair<std::string, int>> unknownOperators;
-    /// Constant-only values (folded paths).
+    /// Values that depend on no graph input (constants and what is folded from them).
     std::unordered_map<const ir::Value*, bool> isConstant;
+
+    /// Constant vectors that several nodes read have no axes of their own but one set per use: exporters
+    /// merge equal biases and gammas, which would tie unrelated layers together. shrink() gives differing
+    /// uses their own copies.
+    std::map<std::pair<const ir::Node*, std::size_t>, std::vector<Axis>> sharedVectorAxes;
+
+    /// Axes of a value; null when its shape is not known.
+    const std::vector<Axis>* of(const ir::Value* value) const {
+        const auto found = axes.find(value);
+        return found == axes.end() ? nullptr : &found->second;
+    }
+    bool constant(const ir::Value* value) const { return isConstant.count(value) != 0; }
 };
 
-/// Merged one-dimensional float initializers (equal biases and gammas that exporters share) tie unrelated layers together:
-/// gives each use its own copy. Returns how many copies were made. Run before analyseAxes when the model will be cut.
+/// The stored tensor behind a constant operand: through DequantizeLinear, Cast, Transpose, Reshape, Identity
+/// … back to the initializer or Constant node that holds the matrix. Null when several large tensors meet.
+ir::Value* storedTensor(const ir::Value* operand);
+
+/// A constant vector of floats (at most one dimension above 1) that several nodes read.
+bool isSharedVector(const ir::Value& value);
+
+/// Gives each use of a shared vector its own initializer. Returns how many copies were made. Analysis and shrink() do
+/// without it; it is for passes that change such vectors themselves.
 int unshareVectors(ir::Model& model);
 
 ModelAxes analyseAxes(const ir::Model& model, const ProbeSizes& sizes = {});

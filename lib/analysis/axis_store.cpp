@@ -391,7 +391,8 @@ std::string AxisStore::describe(const Axis& axis) const {
             continue;
         }
         std::string sum;
-        for (const Axis& part : partsOf(id)) sum += (sum.empty() ? "(" : "+") + describe(part);
+        for (const Axis& part : partsOf(id))
+            sum += fmt::format("{}{}", sum.empty() ? "(" : "+", describe(part));
         text += sum + ')';
     }
     return text.empty() ? "1" : text;

@@ -13,7 +13,8 @@ namespace tcompress::analysis {
 struct RoleCost {
     std::int64_t parameters = 0;
     std::int64_t bytes = 0;
-    std::int64_t nonZero = 0;  ///< parameters that are not zero (integer types: not equal to the zero point is not known, counted as stored)
+    std::int64_t nonZero = 0;  ///< parameters that are not zero (integer types: not equal to the zero point
+                               ///< is not known, counted as stored)
     std::int64_t macs = 0;     ///< at the reference input: batch 1 and the sequence length below
 };
 
@@ -23,12 +24,13 @@ struct ModelCost {
     std::int64_t nonZero = 0;
     std::int64_t macs = 0;
     std::int64_t sequenceLength = 0;  ///< reference length MACs are given for
-    std::map<std::string, RoleCost> byRole;  ///< "embedding", "attention", "ffn", "norm", "classifier", "other"
+    std::map<std::string, RoleCost>
+        byRole;  ///< "embedding", "attention", "ffn", "norm", "classifier", "other"
     std::map<std::string, std::int64_t> macsByType;  ///< "float32", "int8", … what the products compute in
 };
 
-/// MACs count every matmul, gemm, convolution and fused attention, activation products included, at batch 1 and
-/// `sequenceLength` tokens (dynamic dimensions that are no batch; fixed ones stay).
+/// MACs count every matmul, gemm, convolution and fused attention, activation products included, at batch 1
+/// and `sequenceLength` tokens (dynamic dimensions that are no batch; fixed ones stay).
 ModelCost cost(const ir::Model& model, const TransformerView& view, std::int64_t sequenceLength = 128);
 
 }  // namespace tcompress::analysis

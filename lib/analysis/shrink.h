@@ -1,7 +1,8 @@
 #pragma once
-// Removing positions of leaves: every weight, scale, bias, shape operand, Split size, attribute and graph input/output that
-// carries a leaf is cut by the same mask, so that the shapes of the whole model really shrink. Verified after the cut by
-// concretising the model again and comparing every tensor's shape with the predicted one.
+// Removing positions of leaves: every weight, scale, bias, shape operand, Split size, attribute and graph
+// input/output that carries a leaf is cut by the same mask, so that the shapes of the whole model really
+// shrink. Verified after the cut by concretising the model again and comparing every tensor's shape with the
+// predicted one.
 
 #include <cstdint>
 #include <string>
@@ -19,12 +20,12 @@ struct ShrinkReport {
     std::vector<std::string> notes;  ///< e.g. a KV-cache input or output that became smaller
 };
 
-/// Why the leaves of `keep` cannot be cut (frozen, reduced over, visible in a graph output that is no KV cache, …). Empty
-/// when they can.
+/// Why the leaves of `keep` cannot be cut (frozen, reduced over, visible in a graph output that is no KV
+/// cache, …). Empty when they can.
 std::vector<std::string> shrinkRefusals(const ir::Model& model, const ModelAxes& axes, const KeepMasks& keep);
 
-/// Cuts. Throws PassError with the reason and leaves the model unchanged when it cannot be done safely. `axes` must have
-/// been made from this model at this revision and is stale afterwards.
+/// Cuts. Throws PassError with the reason and leaves the model unchanged when it cannot be done safely.
+/// `axes` must have been made from this model at this revision and is stale afterwards.
 ShrinkReport shrink(ir::Model& model, const ModelAxes& axes, const KeepMasks& keep, const std::string& pass);
 
 }  // namespace tcompress::analysis

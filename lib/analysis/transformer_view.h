@@ -1,7 +1,7 @@
 #pragma once
-// What a model is made of, recognised from axis relations (not from operator patterns): blocks of attention and
-// feed-forward layers on a residual stream. Plain data; pointers are into the model it was made from and are valid for
-// that revision only.
+// What a model is made of, recognised from axis relations (not from operator patterns): blocks of attention
+// and feed-forward layers on a residual stream. Plain data; pointers are into the model it was made from and
+// are valid for that revision only.
 
 #include <cstdint>
 #include <memory>
@@ -43,19 +43,20 @@ struct Site {
     std::string name;          ///< the node's label: what reports call it and globs match
     ir::Node* node = nullptr;  ///< MatMul, Gemm, Conv, Gather …
     ir::Value* weight = nullptr;
-    ir::Value* input = nullptr;   ///< null for an embedding's constant side
+    ir::Value* input = nullptr;  ///< null for an embedding's constant side
     ir::Value* output = nullptr;
-    ir::Value* bias = nullptr;    ///< constant vector added right behind, or Gemm's C; null when there is none
-    ir::Node* biasNode = nullptr; ///< the Add that adds it; null when inside the node
+    ir::Value* bias = nullptr;  ///< constant vector added right behind, or Gemm's C; null when there is none
+    ir::Node* biasNode = nullptr;  ///< the Add that adds it; null when inside the node
     SiteRole role = SiteRole::other;
-    int block = -1;               ///< index of the block, -1 outside
+    int block = -1;  ///< index of the block, -1 outside
     std::int64_t inFeatures = 0;
     std::int64_t outFeatures = 0;
     /// Axis of the weight tensor that is contracted with the input (0 for MatMul's B [K, N]).
     std::size_t inAxis = 0;
     std::size_t outAxis = 1;
-    /// Executions per forward at the probe sizes divided by rows: MACs for one row = inFeatures × outFeatures.
-    std::int64_t macs = 0;        ///< multiply-accumulates at the reference input size (batch 1)
+    /// Executions per forward at the probe sizes divided by rows: MACs for one row = inFeatures ×
+    /// outFeatures.
+    std::int64_t macs = 0;  ///< multiply-accumulates at the reference input size (batch 1)
 };
 
 struct AttentionLayer {
@@ -66,12 +67,12 @@ struct AttentionLayer {
     std::int64_t valueDim = 0;
     bool cross = false;
     NormPlacement norm = NormPlacement::unknown;
-    ir::Node* softmax = nullptr;      ///< or the fused attention node
-    ir::Value* input = nullptr;       ///< residual stream going in (before a pre-norm)
-    ir::Value* output = nullptr;      ///< residual stream after the Add (after the norm for post-norm)
+    ir::Node* softmax = nullptr;  ///< or the fused attention node
+    ir::Value* input = nullptr;   ///< residual stream going in (before a pre-norm)
+    ir::Value* output = nullptr;  ///< residual stream after the Add (after the norm for post-norm)
     ir::Node* residualAdd = nullptr;
-    /// Leaf whose removal removes a KV group with its queries (size kvHeads), and the leaf of queries per group (size heads
-    /// / kvHeads; -1 when that is 1).
+    /// Leaf whose removal removes a KV group with its queries (size kvHeads), and the leaf of queries per
+    /// group (size heads / kvHeads; -1 when that is 1).
     AtomId groupLeaf = -1;
     AtomId repeatLeaf = -1;
     std::vector<AtomId> headDimLeaves, valueDimLeaves;
@@ -95,7 +96,8 @@ struct FeedForward {
     std::vector<std::string> refusals;
 };
 
-/// A layer of the Transformer: what drop-layers removes. Its input and output have the same shape (the residual stream).
+/// A layer of the Transformer: what drop-layers removes. Its input and output have the same shape (the
+/// residual stream).
 struct Block {
     std::vector<std::size_t> attention;    ///< indices into TransformerView::attention
     std::vector<std::size_t> feedForward;  ///< indices into TransformerView::feedForward
