@@ -59,6 +59,11 @@ struct DequantizeLinear {
 };
 void dequantizeLinear(const DequantizeLinear& params);
 
+/// One run of elements that share a scale: y = (x − zeroPoint) · scale. x is packed and starts on a whole
+/// byte. Serial.
+void dequantizeRun(const void* x, DType type, std::int64_t count, float scale, std::int32_t zeroPoint,
+                   float* y);
+
 /// x → roundHalfEven(x / scale) clamped to [low, high] and back, in place of storing it (fake quantization).
 void fakeQuantize(const QuantizationLayout& layout, std::span<const float> x, std::span<const float> scales,
                   std::span<const std::int32_t> zeroPoints, IntegerRange range, std::span<float> y);
