@@ -15,6 +15,6 @@ for sparsity in "${@:-0.25}"; do
         --evaluation "$data/zoo/digits_validation.npz" -o "$work/out.onnx" --report "$work/report.json"
     python3 -c 'import json, sys
 report = json.load(open(sys.argv[2]))
-accuracy = report["evaluation"]["compressed"]["metrics"]["accuracy"]["value"]
-print(sys.argv[1], report["compressed"]["file_bytes"], accuracy, sep="\t")' "$sparsity" "$work/report.json"
+accuracy = report["evaluation"]["compressed_task"]["metrics"]["accuracy"]["value"]
+print(sys.argv[1], report["compressed"]["file"]["bytes"], accuracy, sep="\t")' "$sparsity" "$work/report.json"
 done
