@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/measure/evaluate.h"
 #include "lib/pipeline/pass_step.h"
 
 namespace tcompress::pipeline {
@@ -38,13 +39,12 @@ struct Constraints {
 };
 
 enum class LatencyMeasurement { automatic, always, never };  ///< automatic: when there are evaluation data
-enum class EnergyFigure { automatic, off };
 
 struct ReportSettings {
     std::vector<std::string> json, markdown;  ///< files; "-" is standard output
     LatencyMeasurement latency = LatencyMeasurement::automatic;
     std::int64_t latencyRuns = 30;
-    EnergyFigure energy = EnergyFigure::automatic;
+    measure::EnergyMethod energy = measure::EnergyMethod::automatic;
     double gridGramsPerKwh = 480.0;
     bool any() const { return !json.empty() || !markdown.empty(); }
 };

@@ -76,9 +76,14 @@ inline OptionTable<ReportSettings> reportTable() {
                                       {"never", LatencyMeasurement::never}},
                                      "whether latency is measured; auto: when there are evaluation data");
     table.option("latency_runs", &ReportSettings::latencyRuns, "timed runs of each model").range(1, 100000);
-    table.choice<EnergyFigure>(
-        "energy", &ReportSettings::energy, {{"auto", EnergyFigure::automatic}, {"off", EnergyFigure::off}},
-        "energy per inference: measured where the machine has counters, else modelled and labelled so");
+    table.choice<measure::EnergyMethod>(
+        "energy", &ReportSettings::energy,
+        {{"auto", measure::EnergyMethod::automatic},
+         {"measured", measure::EnergyMethod::measured},
+         {"modelled", measure::EnergyMethod::modelled},
+         {"off", measure::EnergyMethod::none}},
+        "energy per inference; auto: measured where the machine's counters can be read, "
+        "else modelled, and labelled so");
     table
         .option("grid_grams_per_kwh", &ReportSettings::gridGramsPerKwh,
                 "carbon intensity of the electricity, g CO2e per kWh")

@@ -103,6 +103,8 @@ struct PassInfo {
     DataNeed data = DataNeed::never;
     /// The method taken when a config names only the type.
     bool defaultMethod = false;
+    /// Finding nothing to change is no error: a pass that tidies up what others may have left.
+    bool idleIsFine = false;
     std::vector<OptionSpec> options;
     /// Builds the pass from checked values (in the order of `options`); adds diagnostics for combinations
     /// that cannot be.

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/support/check.h"
+#include "lib/support/error.h"
 #include "lib/support/log.h"
 
 namespace tcompress::pipeline {
@@ -118,6 +119,18 @@ const PassInfo* findMethod(const json& object, std::span<const PassInfo> registr
     return fallback;
 }
 
+/// The pass, or null after adding a diagnostic. What cannot be read at all (a broken regular expression) is
+/// thrown by the pass's constructor.
+std::unique_ptr<Pass> makePass(const PassInfo& info, const OptionValues& values, const std::string& pointer,
+                               Diagnostics& diagnostics) {
+    try {
+        return info.make(values, pointer, diagnostics);
+    } catch (const ConfigError& error) {
+        diagnostics.add(pointer, error.what());
+        return nullptr;
+    }
+}
+
 /// Another method of the family that takes the object as it is: what the user probably meant.
 const PassInfo* methodThatTakes(const json& object, const PassInfo& tried,
                                 std::span<const PassInfo> registry) {
@@ -125,7 +138,7 @@ const PassInfo* methodThatTakes(const json& object, const PassInfo& tried,
         if (info == &tried) continue;
         Diagnostics scratch;
         const OptionValues values = parseOptions(info->options, object, "", scratch, commonPassKeys());
-        if (scratch.empty()) info->make(values, "", scratch);
+        if (scratch.empty()) makePass(*info, values, "", scratch);
         if (scratch.empty()) return info;
     }
     return nullptr;
@@ -190,7 +203,7 @@ PassStep resolvePass(const json& object, std::span<const PassInfo> registry, con
     Diagnostics problems;
     step.options = parseOptions(step.info->options, object, pointer, problems, commonPassKeys());
     step.allowEmpty = readAllowEmpty(object, pointer, problems);
-    if (problems.empty()) step.pass = step.info->make(step.options, pointer, problems);
+    if (problems.empty()) step.pass = makePass(*step.info, step.options, pointer, problems);
     if (problems.empty()) {
         TCOMPRESS_CHECK(step.pass != nullptr, fmt::format("pass {} was not made", step.name()));
         return step;

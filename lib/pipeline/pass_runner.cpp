@@ -1,0 +1,159 @@
+#include "lib/pipeline/pass_runner.h"
+
+#include <fmt/core.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "lib/analysis/cost.h"
+#include "lib/exec/executor.h"
+#include "lib/ir/load.h"
+#include "lib/ir/save.h"
+#include "lib/ir/validate.h"
+#include "lib/pipeline/reproducer.h"
+#include "lib/pipeline/verify_output.h"
+#include "lib/support/error.h"
+#include "lib/support/log.h"
+
+namespace tcompress::pipeline {
+
+namespace {
+
+double secondsSince(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::string megabytes(std::uint64_t bytes) {
+    return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+void requireChange(const PassReport& done, const PassStep& step, const Config& config) {
+    if (!done.changed.empty() || step.allowEmpty || config.allowEmpty || step.info->idleIsFine) return;
+    std::string why = "no site of the model is one it could work on";
+    if (!done.skipped.empty())
+        why = fmt::format(
+            "{} skipped, the first: {}: {}",
+            done.skipped.size() == 1 ? "1 site was" : fmt::format("{} sites were", done.skipped.size()),
+            done.skipped.front().site, done.skipped.front().reason);
+    throw PassError(
+        fmt::format("nothing was changed ({}); take the pass out or set \"allow_empty\": true", why));
+}
+
+report::PassRow makeRow(const PassStep& step, PassReport done) {
+    report::PassRow row;
+    row.type = step.info->type;
+    row.method = step.info->method;
+    row.optionsJson = optionJson(step.info->options, step.options).dump();
+    for (ChangedSite& site : done.changed)
+        row.changed.push_back({std::move(site.site), std::move(site.change),
+                               site.error < 0 ? std::nullopt : std::optional<double>(site.error)});
+    for (SkippedSite& site : done.skipped)
+        row.skipped.push_back({std::move(site.site), std::move(site.reason)});
+    row.notes = std::move(done.notes);
+    return row;
+}
+
+/// Calls `run` and puts "pass 2 of 3 (prune/neuron): " in front of what it throws, keeping the exception's
+/// class. Those that no option or data can be blamed for are handed to `onBug` first.
+template <class Run, class OnBug>
+auto withPassName(const std::string& name, Run run, OnBug onBug) {
+    const auto named = [&](const std::exception& error) { return fmt::format("{}: {}", name, error.what()); };
+    try {
+        return run();
+    } catch (const Cancelled&) {
+        throw;
+    } catch (const ConfigError& error) {
+        throw ConfigError(named(error));
+    } catch (const DataError& error) {
+        throw DataError(named(error));
+    } catch (const PassError& error) {
+        throw PassError(named(error));
+    } catch (const KernelError& error) {
+        throw KernelError(named(error));
+    } catch (const ModelError& error) {
+        onBug(named(error));
+        throw ModelError(named(error));
+    } catch (const std::exception& error) {
+        onBug(named(error));
+        throw InternalError(named(error));
+    }
+}
+
+}  // namespace
+
+PassRunner::PassRunner(const Config& config, const data::Dataset* calibration, PassRunnerOptions options,
+                       Progress& progress)
+    : config_(config), calibration_(calibration), options_(std::move(options)), progress_(progress) {}
+
+PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
+    const PassStep& step = config_.passes[index];
+    const std::uint64_t revision = model.revision();
+    const PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
+                              progress_, views_);
+    PassReport done = step.pass->run(model, context);
+    progress_.step(0);
+    requireChange(done, step, config_);
+    if (model.revision() == revision) return done;
+    ir::inferTypes(model);
+    ir::validateStructure(model);
+    if (config_.checkNumerics && exec::unsupportedOperators(model).empty())
+        if (const std::string problem = trialRunProblem(model); !problem.empty())
+            throw ModelError(fmt::format("afterwards {}", problem));
+    return done;
+}
+
+report::PassRow PassRunner::run(ir::Model& model, std::size_t index) {
+    const PassStep& step = config_.passes[index];
+    const std::string name = fmt::format("pass {} of {} ({})", index + 1, config_.passes.size(), step.name());
+    log::debug("{}: starts", name);
+    views_->forget();
+    const std::optional<report::Totals> before = totals(model);
+    const std::uint64_t bytesBefore = model.constantBytes();
+    ir::Model backup = model.clone();
+
+    const auto start = std::chrono::steady_clock::now();
+    PassReport done;
+    try {
+        done = withPassName(
+            name, [&] { return runChecked(model, index); },
+            [&](const std::string& failure) {
+                if (options_.reproducerFolder.empty()) return;
+                if (writeReproducer(options_.reproducerFolder, backup, config_, index, failure,
+                                    options_.commandLine))
+                    log::error("a reproducer was written to {}", options_.reproducerFolder.string());
+            });
+    } catch (...) {
+        model = std::move(backup);
+        throw;
+    }
+    report::PassRow row = makeRow(step, std::move(done));
+    row.seconds = secondsSince(start);
+    row.before = before;
+    row.after = totals(model);
+    log::info("{}: {} changed, {} skipped, {} -> {} of weights, {:.2f} s", name, row.changed.size(),
+              row.skipped.size(), megabytes(bytesBefore), megabytes(model.constantBytes()), row.seconds);
+    for (const std::string& note : row.notes) log::info("{}: {}", name, note);
+    for (const report::ChangedSite& site : row.changed)
+        log::debug("{}: {}: {}", name, site.site, site.change);
+    for (const report::SkippedSite& site : row.skipped)
+        log::debug("{}: {}: skipped: {}", name, site.site, site.reason);
+    dump(model, index);
+    return row;
+}
+
+void PassRunner::dump(const ir::Model& model, std::size_t index) const {
+    if (options_.dumpFolder.empty()) return;
+    std::filesystem::create_directories(options_.dumpFolder);
+    std::string name = config_.passes[index].name();
+    for (char& c : name)
+        if (c == '/') c = '-';
+    ir::save(model, options_.dumpFolder / fmt::format("{:02}-{}.onnx", index + 1, name));
+}
+
+std::optional<report::Totals> PassRunner::totals(const ir::Model& model) const {
+    if (options_.totals == RowTotals::skip) return std::nullopt;
+    const analysis::ModelCost cost = analysis::cost(model, views_->view(model));
+    return report::Totals{cost.bytes, cost.parameters, cost.macs};
+}
+
+}  // namespace tcompress::pipeline

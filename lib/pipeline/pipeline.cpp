@@ -1,0 +1,293 @@
+#include "lib/pipeline/pipeline.h"
+
+#include <fmt/core.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+
+#include "lib/exec/executor.h"
+#include "lib/ir/load.h"
+#include "lib/ir/save.h"
+#include "lib/pipeline/constraint_check.h"
+#include "lib/pipeline/pass_runner.h"
+#include "lib/pipeline/records.h"
+#include "lib/pipeline/verify_output.h"
+#include "lib/support/atomic_file.h"
+#include "lib/support/error.h"
+#include "lib/support/log.h"
+#include "lib/support/parallel.h"
+
+namespace tcompress::pipeline {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+Progress& progressOf(const RunOptions& options) {
+    return options.progress ? *options.progress : silentProgress();
+}
+
+void requireModel(const Config& config) {
+    if (config.model.empty())
+        throw ConfigError("no model is named; give MODEL or set \"model\" in the pipeline file");
+}
+
+/// Everything that can be refused before the model is read.
+void checkBeforeWork(const Config& config, const RunOptions& options) {
+    requireModel(config);
+    if (config.output.empty())
+        throw ConfigError("no output is named; give -o FILE or set \"output\" in the pipeline file");
+    checkOutput(config.output, {config.model, config.calibration.file, config.evaluation.file},
+                options.overwrite);
+    for (const std::vector<std::string>& files : {config.report.json, config.report.markdown})
+        for (const std::string& file : files)
+            checkOutput(file, {config.model, config.calibration.file, config.evaluation.file, config.output},
+                        InputOverwrite::refuse);
+    if (config.constraints.maxAccuracyDrop && config.evaluation.file.empty())
+        throw ConfigError(
+            "constraint max_accuracy_drop needs labelled evaluation data; give --evaluation FILE");
+    if (!config.evaluation.metrics.empty() && config.evaluation.file.empty())
+        throw ConfigError(
+            "data.evaluation.metrics are asked for without evaluation data; give --evaluation FILE");
+}
+
+struct RunData {
+    std::optional<data::Dataset> calibration, evaluation;
+};
+
+std::optional<data::Dataset> readSamples(const std::string& file, std::int64_t samples,
+                                         const ir::Model& model) {
+    if (file.empty()) return std::nullopt;
+    data::Dataset dataset = data::fitToModel(data::readDataset(file), model);
+    return samples > 0 ? dataset.head(samples) : dataset;
+}
+
+RunData readData(const Config& config, const ir::Model& model) {
+    RunData data;
+    data.calibration = readSamples(config.calibration.file, config.calibration.samples, model);
+    if (config.calibration.synthetic > 0)
+        data.calibration = data::syntheticDataset(model, config.calibration.synthetic,
+                                                  static_cast<std::uint64_t>(config.seed));
+    data.evaluation = readSamples(config.evaluation.file, config.evaluation.samples, model);
+    if (config.constraints.maxAccuracyDrop && !data.evaluation->labels())
+        throw DataError(
+            fmt::format("{}: holds no labels, and constraint max_accuracy_drop needs them; add an array "
+                        "'labels'",
+                        config.evaluation.file));
+    return data;
+}
+
+std::vector<report::PassRow> runPasses(PassRunner& runner, ir::Model& model, const Config& config) {
+    std::vector<report::PassRow> rows;
+    for (std::size_t i = 0; i < config.passes.size(); ++i) rows.push_back(runner.run(model, i));
+    return rows;
+}
+
+bool wantsLatency(const Config& config) {
+    if (config.report.latency == LatencyMeasurement::never) return false;
+    return config.report.latency == LatencyMeasurement::always || config.constraints.minSpeedup ||
+           !config.evaluation.file.empty();
+}
+
+bool wantsEvaluation(const Config& config) {
+    return !config.evaluation.file.empty() || wantsLatency(config) || config.report.any();
+}
+
+measure::Evaluation evaluate(const ir::Model& original, const ir::Model& compressed, const RunData& data,
+                             const Config& config, Progress& progress) {
+    measure::EvaluateOptions options;
+    options.batchSize = config.evaluation.batchSize;
+    options.latency = wantsLatency(config);
+    options.latencyRuns = config.report.latencyRuns;
+    options.energy = config.report.energy;
+    options.gridGramsPerKwh = config.report.gridGramsPerKwh;
+    options.progress = &progress;
+    return measure::evaluate(original, &compressed, data.evaluation ? &*data.evaluation : nullptr, options);
+}
+
+/// Metrics that were computed, by the names `metrics` may ask for.
+std::vector<std::string> metricNames(const measure::Evaluation& evaluation) {
+    std::vector<std::string> names;
+    if (evaluation.compressedTask)
+        for (const auto& [name, estimate] : evaluation.compressedTask->metrics) names.push_back(name);
+    const auto add = [&](const char* name, bool computed) {
+        if (computed && std::find(names.begin(), names.end(), name) == names.end()) names.emplace_back(name);
+    };
+    for (const auto& [output, fidelity] : evaluation.fidelity) {
+        add("cosine", fidelity.cosine.samples > 0);
+        add("mean_pooled_cosine", fidelity.meanPooledCosine.samples > 0);
+        add("neighbour_agreement", fidelity.neighbourAgreement.samples > 0);
+        add("kl_divergence", fidelity.klDivergence.samples > 0);
+        add("top1_agreement", fidelity.top1Agreement.samples > 0);
+        add("sqnr", fidelity.cosine.samples > 0);
+    }
+    return names;
+}
+
+void requireMetrics(const std::vector<std::string>& wanted, const measure::Evaluation& evaluation) {
+    const std::vector<std::string> computed = metricNames(evaluation);
+    for (const std::string& name : wanted)
+        if (std::find(computed.begin(), computed.end(), name) == computed.end())
+            throw DataError(fmt::format(
+                "metric '{}' is asked for, and the evaluation data and the model's outputs give only "
+                "{}{}",
+                name, fmt::join(computed, ", "), didYouMean(name, computed)));
+}
+
+void writeReport(const std::string& text, const std::string& file) {
+    if (file == "-")
+        std::cout << text << std::flush;
+    else
+        writeFileAtomically(file, text);
+}
+
+void writeReports(const ReportSettings& settings, const report::Report& report) {
+    for (const std::string& file : settings.json) writeReport(report::toJson(report), file);
+    for (const std::string& file : settings.markdown) writeReport(report::toMarkdown(report), file);
+}
+
+report::Report startReport(const Config& config, const RunOptions& options) {
+    report::Report report;
+    report.toolVersion = TCOMPRESS_VERSION;
+    report.command = options.commandLine;
+    report.configJson = configJson(config);
+    report.seed = static_cast<std::uint64_t>(config.seed);
+    report.threads = threadCount();
+    return report;
+}
+
+void addDataRecords(const Config& config, report::Report& report) {
+    for (const std::string& file : {config.calibration.file, config.evaluation.file})
+        if (!file.empty()) report.data.push_back(fileRecord(file));
+}
+
+PassRunnerOptions runnerOptions(const Config& config, const RunOptions& options, RowTotals totals) {
+    PassRunnerOptions result;
+    result.totals = totals;
+    result.dumpFolder = options.dumpFolder;
+    result.commandLine = options.commandLine;
+    if (!config.output.empty() && config.output != "-")
+        result.reproducerFolder = config.output + ".reproducer";
+    return result;
+}
+
+void warn(report::Report& report, std::string message) {
+    log::warning("{}", message);
+    report.warnings.push_back(std::move(message));
+}
+
+void warnWhenSlower(report::Report& report) {
+    if (!report.evaluation || !report.evaluation->latency) return;
+    const measure::LatencyComparison& latency = *report.evaluation->latency;
+    if (latency.speedupHigh > 0 && latency.speedupHigh < 1)
+        warn(report,
+             fmt::format("the output is slower than the original: {:.2f} times its speed", latency.speedup));
+}
+
+std::uint64_t filesBytes(const fs::path& modelFile) {
+    std::uint64_t bytes = fs::file_size(modelFile);
+    for (const fs::path& file : externalFiles(modelFile)) bytes += fs::file_size(file);
+    return bytes;
+}
+
+}  // namespace
+
+report::Report run(const Config& config, const RunOptions& options) {
+    const Clock::time_point start = Clock::now();
+    checkBeforeWork(config, options);
+    Progress& progress = progressOf(options);
+    const bool reporting = config.report.any();
+    report::Report report = startReport(config, options);
+
+    const ir::Model original = ir::load(config.model);
+    const RunData data = readData(config, original);
+    progress.step(0);
+
+    ir::Model model = original.clone();
+    PassRunner runner(config, data.calibration ? &*data.calibration : nullptr,
+                      runnerOptions(config, options, reporting ? RowTotals::count : RowTotals::skip),
+                      progress);
+    if (reporting) {
+        report.original = modelRecord(model, *runner.views());
+        addFiles(*report.original, config.model);
+        addDataRecords(config, report);
+    }
+    report.passes = runPasses(runner, model, config);
+    if (reporting) report.compressed = modelRecord(model, *runner.views());
+
+    StagedOutput staged(config.output);
+    ir::SaveOptions saveOptions;
+    if (config.weights == WeightStorage::external) saveOptions.externalData = ir::ExternalData::always;
+    const ir::SaveResult saved = ir::save(model, staged.path(), saveOptions);
+    model = ir::Model();
+    const VerifiedModel verified = verifyWrittenModel(staged.path(), config.output, original);
+    progress.step(0);
+    if (!verified.notRun.empty())
+        warn(report, fmt::format("the output was checked but not run: {}", verified.notRun.front()));
+
+    if (wantsEvaluation(config) && verified.notRun.empty()) {
+        report.evaluation = evaluate(original, verified.model, data, config, progress);
+        requireMetrics(config.evaluation.metrics, *report.evaluation);
+    }
+    report.constraints = checkConstraints(config.constraints, {filesBytes(config.model), saved.fileBytes},
+                                          report.evaluation ? &*report.evaluation : nullptr);
+    staged.commit(saved.files);
+
+    if (config.output != "-")
+        log::info(
+            "{}: {:.2f} MB, {:.1f} % of {}", config.output, static_cast<double>(saved.fileBytes) / 1e6,
+            100.0 * static_cast<double>(saved.fileBytes) / static_cast<double>(filesBytes(config.model)),
+            config.model);
+    warnWhenSlower(report);
+    report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    report.peakMemoryBytes = measure::peakMemoryBytes();
+    if (reporting) {
+        if (config.output != "-") addFiles(*report.compressed, config.output);
+        report.machine = measure::describeMachine();
+        writeReports(config.report, report);
+    }
+    return report;
+}
+
+report::Report plan(const Config& config, const RunOptions& options) {
+    const Clock::time_point start = Clock::now();
+    requireModel(config);
+    report::Report report = startReport(config, options);
+    const ir::Model original = ir::load(config.model);
+    const RunData data = readData(config, original);
+    ir::Model model = original.clone();
+    PassRunnerOptions passOptions;
+    passOptions.totals = RowTotals::count;
+    PassRunner runner(config, data.calibration ? &*data.calibration : nullptr, passOptions,
+                      progressOf(options));
+    report.original = modelRecord(model, *runner.views());
+    report.original->file.path = config.model;
+    report.original->file.fileBytes = filesBytes(config.model);
+    report.passes = runPasses(runner, model, config);
+    report.compressed = modelRecord(model, *runner.views());
+    report.compressed->file.path = config.output;
+    report.compressed->file.fileBytes = predictedFileBytes(model);
+    report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    // What a real run adds on top of the passes: the output is mapped, and packed once more to be run.
+    report.peakMemoryBytes = measure::peakMemoryBytes() + 2 * report.compressed->file.fileBytes;
+    return report;
+}
+
+bool constraintMissed(const report::Report& report) {
+    return std::any_of(
+        report.constraints.begin(), report.constraints.end(),
+        [](const report::ConstraintRow& row) { return row.outcome != report::ConstraintOutcome::met; });
+}
+
+std::vector<fs::path> inputFiles(const Config& config) {
+    std::vector<fs::path> files = {config.model};
+    for (const fs::path& file : externalFiles(config.model)) files.push_back(file);
+    for (const std::string& file : {config.calibration.file, config.evaluation.file})
+        if (!file.empty()) files.emplace_back(file);
+    return files;
+}
+
+}  // namespace tcompress::pipeline
