@@ -19,24 +19,32 @@ verify() {  # FILE SHA256
     [ "$actual" = "$2" ] || die "checksum of $(basename "$1") is $actual, the lock file wants $2; remove it and try again"
 }
 
+# Ctrl-C does not reach what runs in the background: it is ended here.
+running=
+trap '[ -z "$running" ] || kill "$running" 2>/dev/null' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 # logged TITLE LOG COMMAND…: output goes to the log; a line every 20 s shows that it lives; a failure shows the log's end.
 logged() {
-    local title=$1 log=$2 start=$SECONDS pid beat=0
+    local title=$1 log=$2 start=$SECONDS beat=0
     shift 2
     say "$title"
     "$@" >"$log" 2>&1 </dev/null &
-    pid=$!
-    while kill -0 "$pid" 2>/dev/null; do
+    running=$!
+    while kill -0 "$running" 2>/dev/null; do
         sleep 0.2
         beat=$((beat + 1))
         if [ $((beat % 100)) -eq 0 ]; then
             say "  … $((SECONDS - start)) s: $(tail -n 1 "$log" | tail -c 300 | tr '\r' '\n' | tail -n 1 | cut -c1-90)"
         fi
     done
-    if ! wait "$pid"; then
+    if ! wait "$running"; then
+        running=
         tail -n 40 "$log" >&2
         die "failed: $title (the end of its output is above)"
     fi
+    running=
 }
 
 # wheels KIND FOLDER: downloads the locked wheels of that kind; pip checks the hashes.
