@@ -1,0 +1,114 @@
+#include "lib/exec/executor.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "lib/exec/optimize.h"
+#include "lib/exec/program.h"
+#include "lib/support/error.h"
+
+namespace tcompress::exec {
+
+struct Executor::Impl {
+    Impl(const ir::Model& modelToRun, ExecutorOptions options, Observer* observer)
+        : model(modelToRun), program(preparedGraph(modelToRun, options, observer), profile, observer) {}
+
+    const ir::Model& model;
+    Allocator allocator;
+    Profile profile;
+    Program program;
+};
+
+Executor::Executor(const ir::Model& model, ExecutorOptions options, Observer* observer)
+    : impl_(std::make_unique<Impl>(model, options, observer)) {}
+Executor::~Executor() = default;
+Executor::Executor(Executor&&) noexcept = default;
+
+namespace {
+
+void checkFeed(const ir::Value& input, const Tensor& feed) {
+    const DType expected = input.dtype();
+    if (expected != DType::undefined && feed.dtype() != expected) {
+        throw DataError(fmt::format("input '{}' is {} and was fed {}", input.name(), name(expected), name(feed.dtype())));
+    }
+    const std::optional<Shape> shape = input.shape();
+    if (shape && static_cast<std::int64_t>(shape->size()) != feed.rank()) {
+        throw DataError(fmt::format("input '{}' has shape {} and was fed {}", input.name(), toString(*shape), toString(feed.shape())));
+    }
+}
+
+}  // namespace
+
+std::vector<Tensor> Executor::run(const Feeds& feeds) {
+    std::vector<Tensor> inputs;
+    for (const ir::Value* input : impl_->model.graph().inputs()) {
+        const auto found = feeds.find(input->name());
+        if (found == feeds.end()) throw DataError(fmt::format("input '{}' is not fed", input->name()));
+        checkFeed(*input, found->second);
+        inputs.push_back(found->second);
+    }
+    for (const auto& [name, tensor] : feeds) {
+        const auto& known = impl_->model.graph().inputs();
+        const bool isInput = std::any_of(known.begin(), known.end(), [&](const ir::Value* v) { return v->name() == name; });
+        if (!isInput) throw DataError(fmt::format("the model has no input '{}'", name));
+    }
+    return impl_->program.run(impl_->allocator, std::move(inputs));
+}
+
+std::vector<Executor::ProfileRow> Executor::profile() const {
+    std::vector<ProfileRow> rows;
+    for (const auto& [name, entry] : impl_->profile.entries()) {
+        if (entry.calls > 0) rows.push_back({name, "", entry.calls, entry.seconds});
+    }
+    std::sort(rows.begin(), rows.end(), [](const ProfileRow& a, const ProfileRow& b) { return a.seconds > b.seconds; });
+    return rows;
+}
+
+std::size_t Executor::peakArenaBytes() const { return impl_->allocator.peakBytes(); }
+
+std::vector<std::string> unsupportedOperators(const ir::Model& model) {
+    std::vector<std::string> found;
+    for (const PlanNode& node : planGraphOf(model).nodes) {
+        if (!findOperator(node.domain, node.opType(), node.version)) found.push_back(describeNode(node));
+    }
+    return found;
+}
+
+std::vector<Tensor> evaluateNode(const ir::Model& model, const ir::Node& node, std::span<const Tensor> inputs) {
+    if (node.hasSubgraph()) return {};
+    const OperatorRow* row = findOperator(node.domain(), node.opType(), std::max<std::int64_t>(1, model.opset(node.domain())));
+    if (!row) return {};
+    PlanGraph graph;
+    graph.opsets = opsetsOf(model);
+    PlanNode step;
+    step.proto = std::shared_ptr<const onnx::NodeProto>(std::shared_ptr<void>(), &node.proto());
+    step.domain = node.domain();
+    step.version = std::max<std::int64_t>(1, model.opset(node.domain()));
+    for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+        const bool given = node.inputs()[i] && i < inputs.size() && inputs[i].dtype() != DType::undefined;
+        step.inputs.push_back(given ? graph.addConstant(node.inputs()[i]->name(), inputs[i]) : kNoValue);
+    }
+    step.capturedFrom = step.inputs.size();
+    for (const ir::Value* output : node.outputs()) {
+        PlanValue value;
+        value.kept = output != nullptr;
+        step.outputs.push_back(output ? graph.addValue(std::move(value)) : kNoValue);
+        if (output) graph.outputs.push_back(step.outputs.back());
+    }
+    graph.nodes.push_back(std::move(step));
+    try {
+        Profile profile;
+        Allocator allocator;
+        const Program program(std::move(graph), profile, nullptr);
+        std::vector<Tensor> computed = program.run(allocator, {});
+        std::vector<Tensor> outputs;
+        auto next = computed.begin();
+        for (const ir::Value* output : node.outputs()) outputs.push_back(output ? std::move(*next++) : Tensor());
+        return outputs;
+    } catch (const KernelError&) {
+        return {};
+    }
+}
+
+}  // namespace tcompress::exec

@@ -1,0 +1,47 @@
+#include "lib/exec/operator.h"
+
+#include <fmt/core.h>
+
+#include "lib/support/error.h"
+
+namespace tcompress::exec {
+
+const Tensor& OpContext::input(std::size_t i) const {
+    if (!has(i)) throw ModelError(fmt::format("input {} is required and left out", i));
+    return *inputs_[i];
+}
+
+std::byte* OpContext::outputBytes(std::size_t i, DType dtype, Shape shape) {
+    TCOMPRESS_CHECK(i < outputs_.size(), "output out of range");
+    std::byte* elements = nullptr;
+    outputs_[i] = temporary(dtype, std::move(shape), &elements);
+    return elements;
+}
+
+std::byte* OpContext::outputInPlace(std::size_t i, DType dtype, Shape shape) {
+    for (std::size_t k = 0; k < dying_.size() && k < inputs_.size(); ++k) {
+        const Tensor* candidate = inputs_[k];
+        if (!dying_[k] || !candidate || candidate->dtype() != dtype || candidate->shape() != shape) continue;
+        if (candidate->storage().use_count() != 1 || candidate->size() == 0) continue;
+        outputs_[i] = *candidate;
+        // The only owner is this input, whose value is dead after the node: nobody sees the bytes change.
+        return const_cast<std::byte*>(candidate->storage().get());
+    }
+    return outputBytes(i, dtype, std::move(shape));
+}
+
+void OpContext::setOutput(std::size_t i, Tensor tensor) {
+    TCOMPRESS_CHECK(i < outputs_.size(), "output out of range");
+    outputs_[i] = std::move(tensor);
+}
+
+Tensor OpContext::temporary(DType dtype, Shape shape, std::byte** elements) {
+    for (std::int64_t dimension : shape) {
+        if (dimension < 0) throw ModelError(fmt::format("an output would have shape {}", toString(shape)));
+    }
+    std::shared_ptr<std::byte> bytes = allocator_->allocate(packedSizeBytes(dtype, elementCount(shape)));
+    *elements = bytes.get();
+    return Tensor::share(dtype, std::move(shape), std::move(bytes));
+}
+
+}  // namespace tcompress::exec

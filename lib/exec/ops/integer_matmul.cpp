@@ -1,0 +1,207 @@
+// Products of 8-bit matrices: MatMulInteger, QLinearMatMul and the com.microsoft forms with float results.
+
+#include "kernels/matmul_int8.h"
+
+#include "kernels/quantize.h"
+#include "lib/exec/ops/integer_matmul.h"
+#include "lib/exec/ops/matmul_support.h"
+
+namespace tcompress::exec {
+
+std::vector<std::int32_t> zeroPointValues(const Tensor* zeroPoint) {
+    if (!zeroPoint) return {};
+    const std::vector<std::int64_t> values = integers(*zeroPoint);
+    return {values.begin(), values.end()};
+}
+
+kernels::PackedInt8WeightsPtr packInt8Matrix(const Tensor& weights, const std::vector<std::int32_t>& zeroPoints,
+                                             Transposed transposed) {
+    const std::int64_t rows = weights.shape()[0];
+    const std::int64_t columns = weights.shape()[1];
+    const void* data = weights.bytes().data();
+    return transposed == Transposed::yes
+               ? kernels::packInt8Weights(data, weights.dtype(), columns, rows, 1, columns, zeroPoints)
+               : kernels::packInt8Weights(data, weights.dtype(), rows, columns, columns, 1, zeroPoints);
+}
+
+namespace {
+
+bool isByteMatrix(const Tensor* tensor) {
+    return tensor && tensor->rank() == 2 && kByteTypes.contains(tensor->dtype());
+}
+
+/// A·B with zero points subtracted, int32. `packed` is null when B is computed.
+void integerProduct(const Tensor& a, const Tensor& b, const std::vector<std::int32_t>& aZero,
+                    const std::vector<std::int32_t>& bZero, const kernels::PackedInt8Weights* packed,
+                    const MatmulGeometry& g, std::int32_t* c) {
+    if (packed) {
+        kernels::Int8Matmul params;
+        params.a = a.bytes().data();
+        params.aType = a.dtype();
+        params.aStride = g.k;
+        params.m = g.m * elementCount(g.batch);
+        // One zero point a row of a matrix repeats over the batch.
+        std::vector<std::int32_t> rowZero = aZero;
+        if (aZero.size() > 1) {
+            rowZero.clear();
+            while (static_cast<std::int64_t>(rowZero.size()) < params.m) rowZero.insert(rowZero.end(), aZero.begin(), aZero.end());
+        }
+        params.aZeroPoints = rowZero;
+        params.weights = packed;
+        params.c = c;
+        params.cStride = g.n;
+        kernels::matmulInt8(params);
+        return;
+    }
+    const std::int64_t batches = elementCount(g.batch);
+    const std::vector<std::int64_t> strides = stridesOf(g.batch);
+    for (std::int64_t i = 0; i < batches; ++i) {
+        std::int64_t aOffset = 0;
+        std::int64_t bOffset = 0;
+        for (std::size_t d = 0; d < g.batch.size(); ++d) {
+            const std::int64_t position = i / strides[d] % g.batch[d];
+            aOffset += position * g.aBatchStrides[d];
+            bOffset += position * g.bBatchStrides[d];
+        }
+        kernels::matmulInt8Unpacked(a.bytes().data() + aOffset, a.dtype(), aZero, b.bytes().data() + bOffset, b.dtype(),
+                                    bZero, g.m, g.k, g.n, c + i * g.m * g.n);
+    }
+}
+
+Runner makeMatMulInteger(const NodeInfo& info) {
+    kernels::PackedInt8WeightsPtr packed;
+    if (isByteMatrix(info.constant(1)) && (!info.hasInput(3) || info.constant(3))) {
+        packed = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(3)), Transposed::no);
+    }
+    return [packed](OpContext& context) {
+        const Tensor& a = context.input(0);
+        const Tensor& b = context.input(1);
+        const MatmulGeometry g = matmulGeometry(a.shape(), b.shape());
+        integerProduct(a, b, zeroPointValues(context.optionalInput(2)), zeroPointValues(context.optionalInput(3)),
+                       packed.get(), g, context.output<std::int32_t>(0, g.result).data());
+    };
+}
+
+/// y = saturate(round(product · aScale · bScale / yScale) + yZero).
+Runner makeQLinearMatMul(const NodeInfo& info) {
+    kernels::PackedInt8WeightsPtr packed;
+    if (isByteMatrix(info.constant(3)) && info.constant(5)) {
+        packed = packInt8Matrix(*info.constant(3), zeroPointValues(info.constant(5)), Transposed::no);
+    }
+    return [packed](OpContext& context) {
+        const Tensor& a = context.input(0);
+        const Tensor& b = context.input(3);
+        const std::vector<float> aScale = toFloat32(context.input(1));
+        const std::vector<float> bScale = toFloat32(context.input(4));
+        const float yScale = realScalar(context.input(6));
+        const Tensor& yZero = context.input(7);
+        const MatmulGeometry g = matmulGeometry(a.shape(), b.shape());
+        const std::int64_t count = elementCount(g.result);
+        const auto sums = context.scratch<std::int32_t>(count);
+        integerProduct(a, b, zeroPointValues(&context.input(2)), zeroPointValues(&context.input(5)), packed.get(), g,
+                       sums.get());
+        const auto real = context.scratch<float>(count);
+        for (std::int64_t i = 0; i < count; ++i) {
+            const auto row = static_cast<std::size_t>(i / g.n % g.m);
+            const auto column = static_cast<std::size_t>(i % g.n);
+            const float scale = aScale[aScale.size() == 1 ? 0 : row] * bScale[bScale.size() == 1 ? 0 : column] / yScale;
+            real.get()[i] = static_cast<float>(sums.get()[i]) * scale;
+        }
+        const float one = 1;
+        kernels::QuantizeLinear params;
+        params.layout.axis = count;
+        params.x = real.get();
+        params.scales = &one;
+        params.zeroPoints = yZero.bytes().data();
+        params.type = yZero.dtype();
+        params.y = context.outputBytes(0, yZero.dtype(), g.result);
+        kernels::quantizeLinear(params);
+    };
+}
+
+}  // namespace
+
+void runDynamicInt8Linear(OpContext& context, const Int8LinearCall& call) {
+    const std::int64_t k = kernels::rows(*call.weights);
+    const std::int64_t n = kernels::columns(*call.weights);
+    const Tensor& x = *call.x;
+    if (x.rank() == 0 || x.shape().back() != k) {
+        throw ModelError(fmt::format("input of shape {} does not fit weights of {} rows", toString(x.shape()), k));
+    }
+    Shape shape = x.shape();
+    shape.back() = n;
+    kernels::DynamicInt8Matmul params;
+    params.a = x.data<float>().data();
+    params.aStride = k;
+    params.m = x.size() / std::max<std::int64_t>(1, k);
+    params.weights = call.weights;
+    params.bScales = call.scales;
+    params.c = context.output<float>(0, shape).data();
+    params.cStride = n;
+    params.epilogue.activation = call.activation;
+    if (call.bias) params.epilogue.bias = call.bias->data<float>().data();
+    if (call.residual) {
+        if (call.residual->size() != params.m * n) {
+            throw ModelError(fmt::format("residual of shape {} does not fit output {}", toString(call.residual->shape()),
+                                         toString(shape)));
+        }
+        params.epilogue.residual = call.residual->data<float>().data();
+        params.epilogue.residualStride = n;
+    }
+    kernels::matmulInt8(params);
+}
+
+namespace {
+
+/// Float A, quantized B: inputs A, B, bScale, [bZero], [bias].
+Runner makeDynamicQuantizeMatMul(const NodeInfo& info) {
+    const Tensor* b = info.constant(1);
+    if (!isByteMatrix(b) || !info.constant(2) || (info.hasInput(3) && !info.constant(3))) {
+        throw KernelError("weights, scales and zero points must be constant");
+    }
+    auto packed = packInt8Matrix(*b, zeroPointValues(info.constant(3)), Transposed::no);
+    const std::vector<float> scales = toFloat32(*info.constant(2));
+    return [packed, scales](OpContext& context) {
+        runDynamicInt8Linear(context, {&context.input(0), packed.get(), scales, context.optionalInput(4), nullptr,
+                                       kernels::Activation::none});
+    };
+}
+
+/// Inputs A, B, aScale, bScale, [aZero], [bZero], [bias].
+Runner makeMatMulIntegerToFloat(const NodeInfo& info) {
+    kernels::PackedInt8WeightsPtr packed;
+    if (isByteMatrix(info.constant(1)) && (!info.hasInput(5) || info.constant(5))) {
+        packed = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(5)), Transposed::no);
+    }
+    return [packed](OpContext& context) {
+        const Tensor& a = context.input(0);
+        const Tensor& b = context.input(1);
+        const MatmulGeometry g = matmulGeometry(a.shape(), b.shape());
+        const std::vector<float> aScale = toFloat32(context.input(2));
+        const std::vector<float> bScale = toFloat32(context.input(3));
+        const std::int64_t count = elementCount(g.result);
+        const auto sums = context.scratch<std::int32_t>(count);
+        integerProduct(a, b, zeroPointValues(context.optionalInput(4)), zeroPointValues(context.optionalInput(5)),
+                       packed.get(), g, sums.get());
+        const float* bias = context.has(6) ? context.data<float>(6).data() : nullptr;
+        float* y = context.output<float>(0, g.result).data();
+        for (std::int64_t i = 0; i < count; ++i) {
+            const std::int64_t column = i % g.n;
+            const float scale = aScale.front() * bScale[bScale.size() == 1 ? 0 : static_cast<std::size_t>(column)];
+            y[i] = static_cast<float>(sums.get()[i]) * scale + (bias ? bias[column] : 0.0F);
+        }
+    };
+}
+
+const OperatorRow kRows[] = {
+    {"", "MatMulInteger", 10, makeMatMulInteger, kByteTypes, FloatSupport::all},
+    {"", "QLinearMatMul", 10, makeQLinearMatMul, kByteTypes, FloatSupport::all},
+    {kContribDomain, "DynamicQuantizeMatMul", 1, makeDynamicQuantizeMatMul, TypeSet{DType::float32}, FloatSupport::float32},
+    {kContribDomain, "MatMulIntegerToFloat", 1, makeMatMulIntegerToFloat, kByteTypes, FloatSupport::all},
+};
+
+}  // namespace
+
+std::span<const OperatorRow> integerMatmulOperators() { return kRows; }
+
+}  // namespace tcompress::exec

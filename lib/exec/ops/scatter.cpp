@@ -1,0 +1,106 @@
+// Writing by index into a copy of the first input.
+
+#include <algorithm>
+
+#include "lib/exec/ops/support.h"
+
+namespace tcompress::exec {
+
+namespace {
+
+enum class Combine { replace, add, multiply, maximum, minimum };
+
+Combine combineOf(const std::string& name) {
+    if (name == "none") return Combine::replace;
+    if (name == "add") return Combine::add;
+    if (name == "mul") return Combine::multiply;
+    if (name == "max") return Combine::maximum;
+    if (name == "min") return Combine::minimum;
+    throw ModelError(fmt::format("reduction '{}' is unknown", name));
+}
+
+template <class T>
+void combine(Combine how, T& target, T value) {
+    switch (how) {
+        case Combine::replace: target = value; break;
+        case Combine::add: target = static_cast<T>(target + value); break;
+        case Combine::multiply: target = static_cast<T>(target * value); break;
+        case Combine::maximum: target = std::max(target, value); break;
+        case Combine::minimum: target = std::min(target, value); break;
+    }
+}
+
+std::byte* copyOfInput(OpContext& context) {
+    const Tensor& x = context.input(0);
+    std::byte* y = context.outputBytes(0, x.dtype(), x.shape());
+    if (x.sizeBytes() > 0) std::memcpy(y, x.bytes().data(), x.sizeBytes());
+    return y;
+}
+
+Runner makeScatterElements(const NodeInfo& info) {
+    const std::int64_t attribute = info.attributes.integer("axis", 0);
+    const Combine how = combineOf(info.attributes.text("reduction", "none"));
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& indices = context.input(1);
+        const Tensor& updates = context.input(2);
+        const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
+        const std::vector<std::int64_t> positions = integers(indices);
+        const std::vector<std::int64_t> strides = stridesOf(x.shape());
+        std::byte* y = copyOfInput(context);
+        visitLogic(x.dtype(), [&](auto tag) {
+            using T = typename decltype(tag)::type;
+            const auto values = updates.data<T>();
+            for (std::size_t i = 0; i < positions.size(); ++i) {
+                auto rest = static_cast<std::int64_t>(i);
+                std::int64_t offset = 0;
+                for (std::size_t d = strides.size(); d-- > 0;) {
+                    const std::int64_t position = rest % indices.shape()[d];
+                    rest /= indices.shape()[d];
+                    offset += (d == axis ? normalizeIndex(positions[i], x.shape()[d]) : position) * strides[d];
+                }
+                combine(how, reinterpret_cast<T*>(y)[offset], values[i]);
+            }
+        });
+    };
+}
+
+Runner makeScatterND(const NodeInfo& info) {
+    const Combine how = combineOf(info.attributes.text("reduction", "none"));
+    return [how](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& indices = context.input(1);
+        const std::vector<std::int64_t> positions = integers(indices);
+        const auto depth = static_cast<std::size_t>(indices.shape().back());
+        const std::vector<std::int64_t> strides = stridesOf(x.shape());
+        const std::int64_t slice = product(x.shape(), depth, x.shape().size());
+        std::byte* y = copyOfInput(context);
+        visitLogic(x.dtype(), [&](auto tag) {
+            using T = typename decltype(tag)::type;
+            const auto values = context.input(2).data<T>();
+            const std::int64_t tuples = depth == 0 ? 1 : indices.size() / static_cast<std::int64_t>(depth);
+            for (std::int64_t t = 0; t < tuples; ++t) {
+                std::int64_t offset = 0;
+                for (std::size_t d = 0; d < depth; ++d) {
+                    const std::int64_t index = positions[static_cast<std::size_t>(t) * depth + d];
+                    offset += normalizeIndex(index, x.shape()[d]) * strides[d];
+                }
+                for (std::int64_t i = 0; i < slice; ++i) {
+                    combine(how, reinterpret_cast<T*>(y)[offset + i], values[static_cast<std::size_t>(t * slice + i)]);
+                }
+            }
+        });
+    };
+}
+
+const OperatorRow kRows[] = {
+    {"", "ScatterElements", 11, makeScatterElements, kLogicTypes},
+    {"", "Scatter", 9, makeScatterElements, kLogicTypes},
+    {"", "ScatterND", 11, makeScatterND, kLogicTypes},
+};
+
+}  // namespace
+
+std::span<const OperatorRow> scatterOperators() { return kRows; }
+
+}  // namespace tcompress::exec

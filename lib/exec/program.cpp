@@ -1,0 +1,197 @@
+#include "lib/exec/program.h"
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <chrono>
+
+#include "lib/ir/subgraphs.h"
+#include "lib/support/error.h"
+
+namespace tcompress::exec {
+
+namespace {
+
+bool isFloat(DType type) {
+    return type == DType::float32 || type == DType::float64 || type == DType::float16 || type == DType::bfloat16;
+}
+
+/// Whether an input of this type must be converted to float32 first.
+bool needsConversion(FloatSupport support, DType type) {
+    switch (support) {
+        case FloatSupport::all: return false;
+        case FloatSupport::wide: return type == DType::float16 || type == DType::bfloat16;
+        case FloatSupport::float32: return isFloat(type) && type != DType::float32;
+    }
+    return false;
+}
+
+}  // namespace
+
+std::string describeNode(const PlanNode& node) {
+    return fmt::format("node '{}': operator {} of domain '{}' version {}", node.label(), node.opType(),
+                       node.domain.empty() ? "ai.onnx" : node.domain, node.version);
+}
+
+Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_(std::move(graph)), observer_(observer) {
+    observed_.assign(graph_.values.size(), 0);
+    if (observer_) {
+        for (std::size_t i = 0; i < graph_.values.size(); ++i) {
+            const PlanValue& value = graph_.values[i];
+            if (value.source && !value.isConstant() && observer_->wants(*value.source)) observed_[i] = 1;
+        }
+    }
+    std::vector<std::string> refusals;
+    steps_.reserve(graph_.nodes.size());
+    // By index: a sub-program that is made meanwhile does not change this list, but constants may be added to values.
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) makeStep(graph_.nodes[i], refusals, profile);
+    if (!refusals.empty()) throw KernelError(fmt::format("{}", fmt::join(refusals, "\n")));
+    findLifetimes();
+}
+
+void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile) {
+    const OperatorRow* row = findOperator(node.domain, node.opType(), node.version);
+    if (!row) {
+        refusals.push_back(fmt::format("{} is not supported", describeNode(node)));
+        return;
+    }
+    Step step;
+    step.inputs = node.inputs;
+    step.outputs = node.outputs;
+    step.floats = row->floats;
+    step.where = describeNode(node);
+    step.profile = profile.entry(node.opType());
+    const DType firstType = node.input(0) == kNoValue ? DType::undefined : graph_.value(node.input(0)).dtype;
+    if (firstType != DType::undefined && !row->types.contains(firstType)) {
+        refusals.push_back(fmt::format("{} is not supported for elements of type {}", describeNode(node), name(firstType)));
+        return;
+    }
+    NodeInfo info{Attributes(*node.proto), node.domain, node.version, {}, {}, {}, {}, {}, node.capturedFrom};
+    for (ValueId id : node.inputs) info.inputs.push_back(id != kNoValue);
+    for (ValueId id : node.outputs) info.outputs.push_back(id != kNoValue);
+    for (ValueId& id : step.inputs) {
+        const Tensor* constant = graph_.constant(id);
+        if (constant && needsConversion(row->floats, constant->dtype())) {
+            // Converted once here instead of at every run.
+            id = graph_.addConstant(graph_.value(id).name, convert(*constant, DType::float32));
+            constant = graph_.constant(id);
+        }
+        info.types.push_back(id == kNoValue ? DType::undefined : graph_.value(id).dtype);
+    }
+    // Addresses of constants are taken only now: adding values moves them.
+    for (ValueId id : step.inputs) info.constants.push_back(graph_.constant(id));
+    info.subprogram = [&](std::string_view attribute) {
+        const onnx::GraphProto* body = info.attributes.graph(attribute);
+        if (!body) throw ModelError(fmt::format("attribute '{}' holds no sub-graph", attribute));
+        PlanGraph inner = planGraphOf(*body, ir::capturedNames(*node.proto), graph_.opsets);
+        return std::make_shared<Program>(std::move(inner), profile, nullptr);
+    };
+    try {
+        step.run = row->make(info);
+    } catch (const KernelError& error) {
+        refusals.push_back(fmt::format("{}: {}", step.where, error.what()));
+        return;
+    } catch (const ModelError& error) {
+        throw ModelError(fmt::format("{}: {}", step.where, error.what()));
+    }
+    steps_.push_back(std::move(step));
+}
+
+void Program::findLifetimes() {
+    observed_.resize(graph_.values.size(), 0);
+    std::vector<std::int64_t> lastUse(graph_.values.size(), -1);
+    std::vector<std::uint8_t> read(graph_.values.size(), 0);
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        for (ValueId id : steps_[i].outputs) {
+            if (id != kNoValue) lastUse[static_cast<std::size_t>(id)] = static_cast<std::int64_t>(i);
+        }
+        for (ValueId id : steps_[i].inputs) {
+            if (id == kNoValue) continue;
+            lastUse[static_cast<std::size_t>(id)] = static_cast<std::int64_t>(i);
+            read[static_cast<std::size_t>(id)] = 1;
+        }
+    }
+    std::vector<std::uint8_t> pinned(graph_.values.size(), 0);
+    for (ValueId id : graph_.outputs) pinned[static_cast<std::size_t>(id)] = 1;
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        Step& step = steps_[i];
+        const auto diesHere = [&](ValueId id) {
+            const auto at = static_cast<std::size_t>(id);
+            return id != kNoValue && !pinned[at] && !graph_.values[at].isConstant() &&
+                   lastUse[at] == static_cast<std::int64_t>(i);
+        };
+        for (ValueId id : step.inputs) {
+            step.dying.push_back(diesHere(id));
+            if (diesHere(id)) step.releases.push_back(id);
+        }
+        for (ValueId id : step.outputs) {
+            const auto at = static_cast<std::size_t>(id);
+            step.wanted.push_back(id != kNoValue && (read[at] || pinned[at] || observed_[at]));
+            if (id != kNoValue && diesHere(id)) step.releases.push_back(id);
+        }
+    }
+}
+
+void Program::observe(ValueId id, const Tensor& tensor) const {
+    if (id != kNoValue && observed_[static_cast<std::size_t>(id)]) observer_->observe(*graph_.value(id).source, tensor);
+}
+
+std::vector<Tensor> Program::run(Allocator& allocator, std::vector<Tensor> inputs) const {
+    TCOMPRESS_CHECK(inputs.size() == graph_.inputs.size(), "a program gets all its inputs");
+    std::vector<Tensor> slots(graph_.values.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        Tensor& slot = slots[static_cast<std::size_t>(graph_.inputs[i])];
+        slot = std::move(inputs[i]);
+        observe(graph_.inputs[i], slot);
+    }
+    for (const Step& step : steps_) runStep(step, allocator, slots);
+    std::vector<Tensor> outputs;
+    for (ValueId id : graph_.outputs) {
+        const Tensor* constant = graph_.constant(id);
+        outputs.push_back(constant ? *constant : slots[static_cast<std::size_t>(id)]);
+    }
+    return outputs;
+}
+
+void Program::runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<const Tensor*> inputs(step.inputs.size(), nullptr);
+    std::vector<Tensor> converted;
+    converted.reserve(step.inputs.size());
+    DType narrow = DType::undefined;
+    for (std::size_t i = 0; i < step.inputs.size(); ++i) {
+        const ValueId id = step.inputs[i];
+        if (id == kNoValue) continue;
+        const Tensor* constant = graph_.constant(id);
+        inputs[i] = constant ? constant : &slots[static_cast<std::size_t>(id)];
+        if (needsConversion(step.floats, inputs[i]->dtype())) {
+            if (narrow == DType::undefined) narrow = inputs[i]->dtype();
+            converted.push_back(convert(*inputs[i], DType::float32));
+            inputs[i] = &converted.back();
+        }
+    }
+    std::vector<Tensor> outputs(step.outputs.size());
+    try {
+        OpContext context(allocator, inputs, outputs, step.wanted, step.dying);
+        step.run(context);
+    } catch (const DataError& error) {
+        throw DataError(fmt::format("{}: {}", step.where, error.what()));
+    } catch (const ModelError& error) {
+        throw ModelError(fmt::format("{}: {}", step.where, error.what()));
+    } catch (const KernelError& error) {
+        throw KernelError(fmt::format("{}: {}", step.where, error.what()));
+    }
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+        const ValueId id = step.outputs[i];
+        if (id == kNoValue) continue;
+        Tensor& output = outputs[i];
+        if (narrow != DType::undefined && output.dtype() == DType::float32) output = convert(output, narrow);
+        observe(id, output);
+        slots[static_cast<std::size_t>(id)] = std::move(output);
+    }
+    for (ValueId id : step.releases) slots[static_cast<std::size_t>(id)] = Tensor();
+    ++step.profile->calls;
+    step.profile->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace tcompress::exec

@@ -1,0 +1,67 @@
+#pragma once
+// A plan that runs: operators made, lifetimes known. The main graph is a Program, and so is each sub-graph body.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/exec/executor.h"
+#include "lib/exec/operator.h"
+#include "lib/exec/plan_graph.h"
+
+namespace tcompress::exec {
+
+/// Time by operator, shared by a Program and its sub-programs.
+class Profile {
+  public:
+    struct Entry {
+        std::int64_t calls = 0;
+        double seconds = 0;
+    };
+    Entry* entry(const std::string& operatorName) { return &entries_[operatorName]; }
+    const std::map<std::string, Entry>& entries() const { return entries_; }
+
+  private:
+    std::map<std::string, Entry> entries_;
+};
+
+class Program {
+  public:
+    /// Makes the operators of every node. Throws KernelError with one line for each node that cannot run.
+    /// `observer` (may be null) sees the values whose `source` it wants; they must be kept.
+    Program(PlanGraph graph, Profile& profile, Observer* observer);
+
+    std::size_t inputCount() const { return graph_.inputs.size(); }
+    std::size_t outputCount() const { return graph_.outputs.size(); }
+    /// Inputs in the graph's order; so are the outputs.
+    std::vector<Tensor> run(Allocator& allocator, std::vector<Tensor> inputs) const;
+
+  private:
+    struct Step {
+        Runner run;
+        std::vector<ValueId> inputs;
+        std::vector<ValueId> outputs;
+        std::vector<std::uint8_t> wanted;  // by output
+        std::vector<std::uint8_t> dying;   // by input
+        std::vector<ValueId> releases;     // values without a later reader
+        FloatSupport floats = FloatSupport::wide;
+        std::string where;  // "node 'x' (Foo-13)" for messages
+        Profile::Entry* profile = nullptr;
+    };
+    void makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile);
+    void findLifetimes();
+    void runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const;
+    void observe(ValueId id, const Tensor& tensor) const;
+
+    PlanGraph graph_;
+    std::vector<Step> steps_;
+    Observer* observer_ = nullptr;
+    std::vector<std::uint8_t> observed_;  // by value
+};
+
+/// Name for messages: "node 'x': operator Foo of domain 'bar' version 3".
+std::string describeNode(const PlanNode& node);
+
+}  // namespace tcompress::exec
