@@ -146,7 +146,7 @@ class Commit {
         for (std::size_t i = 0; i < state_.outputs.size(); ++i) {
             Value* before = graph_.outputs()[i];
             Value*& after = state_.outputs[i];
-            if (after == before) continue;
+            if (after == before || after == nullptr) continue;
             auto [successor, isFirst] = successors.try_emplace(before, nullptr);
             if (isFirst) successor->second = takeName(*before, after, hasName);
             after = successor->second;
@@ -174,7 +174,9 @@ class Commit {
             for (const Value* input : state_.inputsOf(node)) ++useCounts_[input];
             for (const Value* value : node.captured()) ++useCounts_[value];
         });
-        for (const Value* output : state_.outputs) ++useCounts_[output];
+        for (const Value* output : state_.outputs) {
+            if (output != nullptr) ++useCounts_[output];
+        }
     }
 
     bool isUsed(const Value* value) const {
@@ -183,6 +185,13 @@ class Commit {
     }
 
     void checkRemoved() const {
+        for (const Value* input : state_.removedInputs) {
+            TCOMPRESS_CHECK(!isUsed(input),
+                            fmt::format("graph input '{}' is removed and still used", input->name()));
+        }
+        bool hasOutput = std::any_of(state_.outputs.begin(), state_.outputs.end(),
+                                     [](const Value* output) { return output != nullptr; });
+        TCOMPRESS_CHECK(hasOutput, "the edit leaves no graph output");
         for (const Node* node : state_.removed) {
             for (const Value* output : node->outputs()) {
                 TCOMPRESS_CHECK(!isUsed(output),
@@ -230,6 +239,7 @@ class Commit {
         for (const Value* value : state_.newInitializers) {
             if (!isUsed(value)) gone_.insert(value);
         }
+        gone_.insert(state_.removedInputs.begin(), state_.removedInputs.end());
         forEachNode([this](const Node& node) {
             if (isGone(node)) gone_.insert(node.outputs().begin(), node.outputs().end());
         });
@@ -363,6 +373,7 @@ class Commit {
         }
         auto isGone = [this](const Value* value) { return gone_.contains(value); };
         std::erase_if(Internals::initializers(graph_), isGone);
+        std::erase_if(Internals::inputs(graph_), isGone);
         std::erase_if(Internals::inputInfo(graph_), [&](const onnx::ValueInfoProto& info) {
             return !values.contains(info.name());  // old models list initializers as inputs
         });
@@ -389,7 +400,18 @@ class Commit {
                 values.emplace(std::move(name), std::move(value));
             }
         }
-        Internals::outputs(graph_) = state_.outputs;
+        setOutputs();
+    }
+
+    void setOutputs() {
+        std::vector<onnx::ValueInfoProto> infos;
+        Internals::outputs(graph_).clear();
+        for (std::size_t i = 0; i < state_.outputs.size(); ++i) {
+            if (state_.outputs[i] == nullptr) continue;
+            Internals::outputs(graph_).push_back(state_.outputs[i]);
+            infos.push_back(std::move(Internals::outputInfo(graph_)[i]));
+        }
+        Internals::outputInfo(graph_) = std::move(infos);
     }
 
     static void setDimension(onnx::TypeProto& type, const DimensionChange& change) {

@@ -235,6 +235,20 @@ void Edit::setDimension(Value* graphInputOrOutput, std::size_t axis, std::int64_
     impl_->change().dimensions.push_back({graphInputOrOutput, axis, size});
 }
 
+void Edit::removeGraphOutput(Value* output) {
+    impl_->checkValue(output);
+    std::vector<Value*>& outputs = impl_->change().outputs;
+    TCOMPRESS_CHECK(std::count(outputs.begin(), outputs.end(), output) > 0,
+                    fmt::format("'{}' is not a graph output", output->name()));
+    std::replace(outputs.begin(), outputs.end(), output, static_cast<Value*>(nullptr));
+}
+
+void Edit::removeGraphInput(Value* input) {
+    impl_->checkValue(input);
+    TCOMPRESS_CHECK(input->isGraphInput(), fmt::format("'{}' is not a graph input", input->name()));
+    impl_->change().removedInputs.insert(input);
+}
+
 void Edit::requireOpset(std::string_view domain, std::int64_t version) {
     std::int64_t& wanted = impl_->change().opsets[normalizedDomain(std::string(domain))];
     wanted = std::max(wanted, version);

@@ -64,6 +64,11 @@ class Edit {
     void removeNode(Node* node);
     /// Dimension of a graph input or output; -1 makes it dynamic (its name is kept).
     void setDimension(Value* graphInputOrOutput, std::size_t axis, std::int64_t size);
+    /// The value is no output of the graph any more (every listing of it goes); at least one output must
+    /// remain.
+    void removeGraphOutput(Value* output);
+    /// Removes an input of the graph, which must be unused at commit.
+    void removeGraphInput(Value* input);
     /// Makes sure the model imports `domain` with at least `version`.
     void requireOpset(std::string_view domain, std::int64_t version);
 

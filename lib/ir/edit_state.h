@@ -46,9 +46,10 @@ struct EditState {
     std::unordered_set<const Node*> touched;  ///< nodes that a call named: they get provenance
     std::unordered_map<const Value*, std::vector<Node*>>
         gainedUsers;                                   ///< nodes that may use a value they did not before
-    std::vector<Value*> outputs;                       ///< the graph's outputs
+    std::vector<Value*> outputs;                       ///< the graph's outputs; null where one is removed
     std::vector<std::pair<Value*, Tensor>> constants;  ///< in the order asked for; the last one counts
     std::unordered_set<const Node*> removed;
+    std::unordered_set<const Value*> removedInputs;
     std::vector<Replacement> replacements;
     std::vector<DimensionChange> dimensions;
     std::map<std::string, std::int64_t> opsets;

@@ -164,7 +164,8 @@ TEST_CASE("values that must keep their own name reach an output through Identity
     }
     SECTION("an initializer") {
         Edit edit(model, "test");
-        edit.replaceAllUses(model.graph().find("y"), edit.addInitializer("k", Tensor(DType::float32, {2, 4})));
+        edit.replaceAllUses(model.graph().find("y"),
+                            edit.addInitializer("k", Tensor(DType::float32, {2, 4})));
         edit.commit();
         CHECK(operators(model) == Types{"Identity"});
     }
@@ -328,7 +329,11 @@ TEST_CASE("a domain can be required together with the node that needs it") {
 TEST_CASE("attributes are set, replaced and removed") {
     Model model = chain();
     Edit edit(model, "test");
-    Node* node = edit.addNode({"Gemm", "", "", {model.graph().find("x"), model.graph().find("w")}, 1,
+    Node* node = edit.addNode({"Gemm",
+                               "",
+                               "",
+                               {model.graph().find("x"), model.graph().find("w")},
+                               1,
                                {{"alpha", 2.0f}, {"transB", std::int64_t{0}}}});
     edit.setAttribute(node, {"alpha", 3.0f});
     edit.removeAttribute(node, "transB");
@@ -376,6 +381,31 @@ TEST_CASE("an optional input can be left out") {
     second.replaceInput(nodeOf(model, "y"), 2, nullptr);
     second.commit();
     CHECK(nodeOf(model, "y")->inputs().size() == 1);
+}
+
+TEST_CASE("graph outputs and unused graph inputs can be removed") {
+    Model model = fromText(R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x, float[2] cache) => (float[2] y, float[2] z)
+        { y = Relu(x)
+          z = Add(x, cache) })");
+    Edit edit(model, "test");
+    edit.removeGraphOutput(model.graph().find("z"));
+    edit.removeGraphInput(model.graph().find("cache"));
+    edit.commit();
+    validateStructure(model);
+    CHECK(operators(model) == Types{"Relu"});
+    CHECK(model.graph().inputs().size() == 1);
+    CHECK(model.graph().outputs().size() == 1);
+    CHECK(modelToProto(model, WeightData::embed).graph().input_size() == 1);
+
+    Edit used(model, "test");
+    used.removeGraphInput(model.graph().find("x"));
+    CHECK_THROWS_WITH(used.commit(), Contains("still used"));
+    Edit last(model, "test");
+    last.removeGraphOutput(model.graph().find("y"));
+    CHECK_THROWS_WITH(last.commit(), Contains("no graph output"));
+    validateStructure(model);
 }
 
 TEST_CASE("a clone is edited without the original noticing") {
