@@ -1,0 +1,144 @@
+#include "kernels/linalg.h"
+
+#include <algorithm>
+
+#include "kernels/linalg_checks.h"
+#include "kernels/linalg_lapack.h"
+#include "kernels/matmul.h"
+#include "lib/support/parallel.h"
+
+namespace tcompress::kernels {
+
+namespace {
+
+void requireSize(std::span<const double> a, std::int64_t rows, std::int64_t columns, const char* what) {
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(a.size()) == rows * columns,
+                    fmt::format("{}: {} values for a {} × {} matrix", what, a.size(), rows, columns));
+}
+
+}  // namespace
+
+void accumulateGram(std::span<const float> x, std::int64_t rows, std::int64_t n, std::span<double> gram) {
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(x.size()) == rows * n,
+                    "accumulateGram: the values do not fill X");
+    requireSize(gram, n, n, "accumulateGram");
+    // Products of one chunk are summed in float32, whose error over so few terms is below that of X itself.
+    constexpr std::int64_t kChunkRows = 256;
+    std::vector<float> part(gram.size());
+    for (std::int64_t row = 0; row < rows; row += kChunkRows) {
+        BatchedMatmul product;
+        product.m = product.n = n;
+        product.k = std::min(kChunkRows, rows - row);
+        product.a = product.b = x.data() + row * n;
+        product.aRowStride = 1;
+        product.aColumnStride = n;
+        product.bRowStride = n;
+        product.c = part.data();
+        product.cRowStride = n;
+        matmul(product);
+        parallelRanges(n * n, 65536, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i)
+                gram[static_cast<std::size_t>(i)] += part[static_cast<std::size_t>(i)];
+        });
+    }
+}
+
+void cholesky(std::span<double> a, std::int64_t n) {
+    requireSize(a, n, n, "cholesky");
+    if (n == 0) return;
+    requireFinite(std::span<const double>(a), n, "cholesky");
+    useOneLapackThread();
+    // Row-major lower is column-major upper.
+    const int info = scipy_LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', toInt(n), a.data(), toInt(n));
+    if (info > 0)
+        throw KernelError(
+            fmt::format("cholesky: the {} × {} matrix is not positive definite (pivot {}); add a multiple of "
+                        "the identity",
+                        n, n, info - 1));
+    TCOMPRESS_CHECK(info == 0, fmt::format("potrf refused argument {}", -info));
+    for (std::int64_t i = 0; i < n; ++i) std::fill_n(a.data() + i * n + i + 1, n - i - 1, 0.0);
+}
+
+void invertPositiveDefinite(std::span<double> a, std::int64_t n) {
+    cholesky(a, n);
+    if (n == 0) return;
+    const int info = scipy_LAPACKE_dpotri(LAPACK_COL_MAJOR, 'U', toInt(n), a.data(), toInt(n));
+    if (info > 0) throw KernelError(fmt::format("the {} × {} matrix is singular (pivot {})", n, n, info - 1));
+    TCOMPRESS_CHECK(info == 0, fmt::format("potri refused argument {}", -info));
+    for (std::int64_t i = 0; i < n; ++i)
+        for (std::int64_t j = 0; j < i; ++j)
+            a[static_cast<std::size_t>(j * n + i)] = a[static_cast<std::size_t>(i * n + j)];
+}
+
+SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n) {
+    requireSize(a, n, n, "symmetricEigen");
+    SymmetricEigen result;
+    if (n == 0) return result;
+    requireFinite(a, n, "symmetricEigen");
+    useOneLapackThread();
+    result.values.resize(static_cast<std::size_t>(n));
+    std::vector<double> columns(a.begin(), a.end());
+    const int info = scipy_LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', toInt(n), columns.data(), toInt(n),
+                                          result.values.data());
+    if (info > 0) throw KernelError(fmt::format("eigenvalues of a {} × {} matrix did not converge", n, n));
+    TCOMPRESS_CHECK(info == 0, fmt::format("syevd refused argument {}", -info));
+    result.vectors.resize(columns.size());
+    for (std::int64_t i = 0; i < n; ++i)
+        for (std::int64_t j = 0; j < n; ++j)
+            result.vectors[static_cast<std::size_t>(i * n + j)] =
+                columns[static_cast<std::size_t>(j * n + i)];
+    return result;
+}
+
+void solveTriangular(Triangle triangle, Transposition transposition, std::span<const double> t,
+                     std::int64_t n, std::span<double> b, std::int64_t columns) {
+    requireSize(t, n, n, "solveTriangular");
+    requireSize(b, n, columns, "solveTriangular");
+    for (std::int64_t i = 0; i < n; ++i)
+        if (t[static_cast<std::size_t>(i * n + i)] == 0)
+            throw KernelError(fmt::format("solveTriangular: element [{}, {}] of the diagonal is zero", i, i));
+    if (b.empty()) return;
+    useOneLapackThread();
+    scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, triangle == Triangle::lower ? CblasLower : CblasUpper,
+                      transposition == Transposition::yes ? CblasTrans : CblasNoTrans, CblasNonUnit, toInt(n),
+                      toInt(columns), 1.0, t.data(), toInt(n), b.data(), toInt(columns));
+}
+
+std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std::int64_t n,
+                                 std::span<const double> b, std::int64_t columns, double relativeCutoff) {
+    requireSize(a, m, n, "leastSquares");
+    requireSize(b, m, columns, "leastSquares");
+    TCOMPRESS_CHECK(m >= n, "leastSquares: fewer equations than unknowns");
+    if (n * columns == 0) return {};
+    requireFinite(a, n, "leastSquares");
+    requireFinite(b, columns, "leastSquares");
+    useOneLapackThread();
+    std::vector<double> matrix(a.begin(), a.end());
+    std::vector<double> solution(b.begin(), b.end());
+    std::vector<double> s(static_cast<std::size_t>(n));
+    int rank = 0;
+    const int info =
+        scipy_LAPACKE_dgelsd(LAPACK_ROW_MAJOR, toInt(m), toInt(n), toInt(columns), matrix.data(), toInt(n),
+                             solution.data(), toInt(columns), s.data(), relativeCutoff, &rank);
+    if (info > 0) throw KernelError(fmt::format("least squares of a {} × {} matrix did not converge", m, n));
+    TCOMPRESS_CHECK(info == 0, fmt::format("gelsd refused argument {}", -info));
+    solution.resize(static_cast<std::size_t>(n * columns));
+    return solution;
+}
+
+void gemm(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
+          std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c) {
+    requireSize(a, m, inner, "gemm");
+    requireSize(b, inner, n, "gemm");
+    requireSize(c, m, n, "gemm");
+    if (c.empty()) return;
+    useOneLapackThread();
+    const bool aTransposed = aTransposition == Transposition::yes;
+    const bool bTransposed = bTransposition == Transposition::yes;
+    scipy_cblas_dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
+                      bTransposed ? CblasTrans : CblasNoTrans, toInt(m), toInt(n), toInt(inner), 1.0,
+                      a.data(), toInt(std::max<std::int64_t>(1, aTransposed ? m : inner)), b.data(),
+                      toInt(std::max<std::int64_t>(1, bTransposed ? inner : n)), 0.0, c.data(), toInt(n));
+}
+
+}  // namespace tcompress::kernels
