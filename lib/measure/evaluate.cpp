@@ -256,10 +256,6 @@ class Cost {
         result_.latency =
             timeInTurns(inference(original_, batch),
                         compressed_ != nullptr ? inference(*compressed_, batch) : nullptr, plan);
-        if (compressed_ != nullptr && result_.latency->speedupHigh < 1 && options_.latencyRuns > 0)
-            result_.notes.push_back(
-                fmt::format("the compressed model is slower here: {:.2f} times the original's speed",
-                            result_.latency->speedup));
     }
 
     void energy(std::int64_t batch) {
