@@ -4,6 +4,7 @@
 #include <array>
 
 #include "kernels/native/matmul_native.h"
+#include "kernels/native/transpose_matrix.h"
 #include "kernels/packed_weights.h"
 #include "kernels/reference/matmul_reference.h"
 #include "lib/support/check.h"
@@ -37,16 +38,13 @@ void packPanel(const float* b, std::int64_t k, std::int64_t columns, std::int64_
             std::copy_n(b + row * rowStride, columns, target + row * kPanelColumns);
         return;
     }
-    // Small squares, so that neither the reads nor the writes leave the first-level cache between uses.
-    constexpr std::int64_t kSquare = 16;
-    for (std::int64_t row = 0; row < k; row += kSquare) {
-        const std::int64_t rowEnd = std::min(k, row + kSquare);
-        for (std::int64_t column = 0; column < columns; ++column) {
-            const float* source = b + column * columnStride;
-            for (std::int64_t r = row; r < rowEnd; ++r)
-                target[r * kPanelColumns + column] = source[r * rowStride];
-        }
+    if (rowStride == 1) {
+        transposeMatrix(b, columnStride, columns, k, target, kPanelColumns);
+        return;
     }
+    for (std::int64_t row = 0; row < k; ++row)
+        for (std::int64_t column = 0; column < columns; ++column)
+            target[row * kPanelColumns + column] = b[row * rowStride + column * columnStride];
 }
 
 PackedWeightsPtr packWeights(const float* b, std::int64_t k, std::int64_t n, std::int64_t rowStride,

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "kernels/native/transpose_matrix.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
@@ -53,6 +55,10 @@ void copyRow(const T* x, std::int64_t xStride, T* y, std::int64_t yStride, std::
 /// y[i, j] = x[i, j] with x contiguous along i and y along j, in squares that stay in cache.
 template <class T>
 void exchange(const T* x, T* y, const Dimension& outer, const Dimension& inner) {
+    if constexpr (std::is_same_v<T, float>) {
+        transposeMatrix(x, inner.xStride, inner.size, outer.size, y, outer.yStride);
+        return;
+    }
     constexpr std::int64_t kSquare = 16;
     for (std::int64_t i = 0; i < outer.size; i += kSquare) {
         const std::int64_t iEnd = std::min(outer.size, i + kSquare);
@@ -126,8 +132,7 @@ void copyElements(const void* x, int elementBytes, void* y, const std::vector<Di
             return copyDimensions(static_cast<const std::uint16_t*>(x), static_cast<std::uint16_t*>(y),
                                   dimensions);
         case 4:
-            return copyDimensions(static_cast<const std::uint32_t*>(x), static_cast<std::uint32_t*>(y),
-                                  dimensions);
+            return copyDimensions(static_cast<const float*>(x), static_cast<float*>(y), dimensions);
         case 8:
             return copyDimensions(static_cast<const std::uint64_t*>(x), static_cast<std::uint64_t*>(y),
                                   dimensions);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/native/gemm_kernel.h"
+#include "kernels/native/transpose_matrix.h"
 #include "kernels/native/vector_math.h"
 #include "kernels/packed_weights.h"
 #include "kernels/tiles.h"
@@ -135,9 +136,13 @@ const float* contiguousRows(const BatchedMatmul& params, const float* a, std::in
     stride = params.aRowStride;
     if (params.aColumnStride == 1 || params.k <= 1) return a;
     float* copy = threadScratch<RowsOfA, float>(rows * params.k);
-    for (std::int64_t k = 0; k < params.k; ++k)
+    if (params.aRowStride == 1) {
+        transposeMatrix(a, params.aColumnStride, params.k, rows, copy, params.k);
+    } else {
         for (std::int64_t row = 0; row < rows; ++row)
-            copy[row * params.k + k] = a[row * params.aRowStride + k * params.aColumnStride];
+            for (std::int64_t k = 0; k < params.k; ++k)
+                copy[row * params.k + k] = a[row * params.aRowStride + k * params.aColumnStride];
+    }
     stride = params.k;
     return copy;
 }
