@@ -86,7 +86,6 @@ class PruneNeuron : public pipeline::Pass {
     explicit PruneNeuron(Options options) : options_(std::move(options)) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
-        analysis::unshareVectors(model);
         const TransformerView& view = context.view(model);
         PassReport report;
         const std::vector<Group> groups = prunableGroups(view, report);

@@ -106,7 +106,6 @@ class RemoveHeads : public pipeline::Pass {
     explicit RemoveHeads(Options options) : options_(std::move(options)) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
-        analysis::unshareVectors(model);
         const TransformerView& view = context.view(model);
         PassReport report;
         const std::vector<Group> groups = removableGroups(view, report);

@@ -65,7 +65,6 @@ data::Dataset samples(const ir::Model& model) {
 /// stream.
 ir::Model withUselessUnits(const ir::Model& original, bool heads, std::int64_t position) {
     ir::Model model = original.clone();
-    analysis::unshareVectors(model);
     const TransformerView view = analysis::recognise(model);
     ir::Edit edit(model, "test");
     if (heads) {
