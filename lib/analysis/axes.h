@@ -109,8 +109,8 @@ ir::Value* storedTensor(const ir::Value* operand);
 /// A constant vector of floats (at most one dimension above 1) that several nodes read.
 bool isSharedVector(const ir::Value& value);
 
-/// Gives each use of a shared vector its own initializer. Returns how many copies were made. Analysis and shrink() do
-/// without it; it is for passes that change such vectors themselves.
+/// Gives each use of a shared vector its own initializer. Returns how many copies were made. Analysis and
+/// shrink() do without it; it is for passes that change such vectors themselves.
 int unshareVectors(ir::Model& model);
 
 ModelAxes analyseAxes(const ir::Model& model, const ProbeSizes& sizes = {});

@@ -37,26 +37,34 @@ enum class SiteRole {
 };
 /// "attention.q", "ffn.up", "embedding", "classifier" …: what targets say after "role:".
 std::string_view name(SiteRole role);
+/// All role names, in order: for messages and for `role:` patterns.
+std::vector<std::string> roleNames();
 
 /// A linear layer or an embedding table: a place where weights live.
 struct Site {
     std::string name;          ///< the node's label: what reports call it and globs match
     ir::Node* node = nullptr;  ///< MatMul, Gemm, Conv, Gather …
+    /// The stored matrix: an initializer or the output of a Constant node; null when there is no single one.
     ir::Value* weight = nullptr;
-    ir::Value* input = nullptr;  ///< null for an embedding's constant side
+    /// What the node reads: the weight itself, or what DequantizeLinear, Cast, Transpose … make of it.
+    ir::Value* operand = nullptr;
+    ir::Value* input = nullptr;  ///< the activations; the indices of an embedding
     ir::Value* output = nullptr;
-    ir::Value* bias = nullptr;  ///< constant vector added right behind, or Gemm's C; null when there is none
-    ir::Node* biasNode = nullptr;  ///< the Add that adds it; null when inside the node
+    /// Constant vector added right behind, or Gemm's C; null when there is none.
+    ir::Value* bias = nullptr;
+    /// The node that adds it (Add, BiasGelu, SkipLayerNormalization); null when inside `node`.
+    ir::Node* biasNode = nullptr;
     SiteRole role = SiteRole::other;
     int block = -1;  ///< index of the block, -1 outside
     std::int64_t inFeatures = 0;
     std::int64_t outFeatures = 0;
-    /// Axis of the weight tensor that is contracted with the input (0 for MatMul's B [K, N]).
+    /// Axis of `weight` that is contracted with the input (0 for MatMul's B [K, N]; 0, the rows, for an
+    /// embedding).
     std::size_t inAxis = 0;
     std::size_t outAxis = 1;
-    /// Executions per forward at the probe sizes divided by rows: MACs for one row = inFeatures ×
-    /// outFeatures.
-    std::int64_t macs = 0;  ///< multiply-accumulates at the reference input size (batch 1)
+    /// Multiply-accumulates at the reference input (batch 1, 128 tokens); MACs of one row are inFeatures ×
+    /// outFeatures. A convolution's inFeatures are channels × kernel.
+    std::int64_t macs = 0;
 };
 
 struct AttentionLayer {
@@ -68,11 +76,17 @@ struct AttentionLayer {
     bool cross = false;
     NormPlacement norm = NormPlacement::unknown;
     ir::Node* softmax = nullptr;  ///< or the fused attention node
-    ir::Value* input = nullptr;   ///< residual stream going in (before a pre-norm)
-    ir::Value* output = nullptr;  ///< residual stream after the Add (after the norm for post-norm)
+    /// The residual stream going in (before a pre-norm) and coming out (after the Add; after the norm for
+    /// post-norm). Replacing the uses of output by input drops the layer. Both null when no single value is
+    /// the output (a fused pre-norm, SkipLayerNormalization with two outputs) or no residual addition was
+    /// found. Branches in parallel (attention and feed-forward from one norm, GPT-NeoX) share input, output
+    /// and residualAdd: they go together.
+    ir::Value* input = nullptr;
+    ir::Value* output = nullptr;
     ir::Node* residualAdd = nullptr;
-    /// Leaf whose removal removes a KV group with its queries (size kvHeads), and the leaf of queries per
-    /// group (size heads / kvHeads; -1 when that is 1).
+    /// Leaf whose removal removes a KV group with its queries (size kvHeads; -1 when that is 1), and the leaf
+    /// of queries per group (size heads / kvHeads; -1 when that is 1), whose removal removes the same query
+    /// of every group.
     AtomId groupLeaf = -1;
     AtomId repeatLeaf = -1;
     std::vector<AtomId> headDimLeaves, valueDimLeaves;
@@ -82,6 +96,7 @@ struct AttentionLayer {
 
 struct FeedForward {
     std::vector<std::size_t> up, down;  ///< up holds the gate too when gated
+    /// Those of `up` that the activation is applied to; empty when fused with up, or not gated.
     std::vector<std::size_t> gate;
     std::int64_t width = 0;
     bool gated = false;
@@ -90,14 +105,15 @@ struct FeedForward {
     ir::Value* input = nullptr;
     ir::Value* output = nullptr;
     ir::Node* residualAdd = nullptr;
-    std::vector<AtomId> widthLeaves;  ///< removed together, position by position
+    /// The width: one leaf, or its factors when something splits it (blocks of a quantization).
+    std::vector<AtomId> widthLeaves;
     /// How many layers use the same weights (ALBERT-like sharing).
     int sharedBy = 1;
     std::vector<std::string> refusals;
 };
 
 /// A layer of the Transformer: what drop-layers removes. Its input and output have the same shape (the
-/// residual stream).
+/// residual stream); null when it cannot be dropped by replacing one value (see AttentionLayer).
 struct Block {
     std::vector<std::size_t> attention;    ///< indices into TransformerView::attention
     std::vector<std::size_t> feedForward;  ///< indices into TransformerView::feedForward
