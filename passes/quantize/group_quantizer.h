@@ -1,0 +1,75 @@
+#pragma once
+// Round-to-nearest quantization of constant weights in groups along one axis: choose a scale (and zero point)
+// for each group, round the scale to the type it is stored in, then choose the codes against the rounded
+// scale.
+//
+//   code = clamp(roundHalfEven(w / scale) + zeroPoint),   w ≈ (code − zeroPoint) · scale
+//
+// so that |w − dequantized| ≤ scale / 2 for every weight inside the range (ONNX QuantizeLinear's definition).
+// Each group is handled by itself in a fixed order of operations: the same bytes for any number of threads
+// and any processor.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kernels/quantize.h"
+#include "lib/tensor/tensor.h"
+
+namespace tcompress::passes {
+
+enum class Symmetry {
+    /// Codes −high … high around zero: the largest |w| maps to ±high.
+    balanced,
+    /// Codes low … high around zero with low = −high − 1: the weight of largest magnitude maps to `low`, so
+    /// the scale may be negative. Uses every code, which matters at 4 bits and less.
+    fullRange,
+    /// Codes 0 … high with a zero point; the range is widened to hold 0, which is then exact.
+    asymmetric
+};
+
+/// How the range of a group is chosen.
+enum class RangeChoice {
+    minmax,  ///< smallest to largest weight
+    mse      ///< the cut of that range with the smallest squared error, of a fixed grid of cuts
+};
+
+struct QuantizationRule {
+    int bits = 8;
+    Symmetry symmetry = Symmetry::balanced;
+    RangeChoice range = RangeChoice::minmax;
+    /// Largest code of a balanced rule; 0: all that the bits hold (127 at 8 bits).
+    std::int32_t balancedLimit = 0;
+    /// float32 or float16: what the scales are stored in.
+    DType scaleType = DType::float32;
+};
+
+/// A tensor seen as [outer, axis, inner], cut in blocks along `axis` (block = axis: one group a channel).
+/// scales and zeroPoints: [outer, blocks, inner].
+struct QuantizedWeights {
+    kernels::QuantizationLayout layout;
+    QuantizationRule rule;
+    /// One code a byte, in the tensor's order: int8 for symmetric rules, uint8 for asymmetric ones.
+    std::vector<std::uint8_t> codes;
+    /// Exactly representable in rule.scaleType.
+    std::vector<float> scales;
+    /// Empty for symmetric rules (the zero point is 0).
+    std::vector<std::uint8_t> zeroPoints;
+    /// ‖w − dequantized‖ / ‖w‖ (0 for a tensor of zeros).
+    double relativeError = 0;
+};
+
+/// One group a channel of an axis: `block` as long as the axis.
+kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, std::int64_t block);
+
+/// Nothing when a weight is NaN or infinite. A tensor whose scales do not fit float16 well (below 2⁻²⁰ or
+/// above its largest value) gets float32 scales instead: see the result's rule.
+std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
+                                                const kernels::QuantizationLayout& layout,
+                                                QuantizationRule rule);
+
+/// What the codes stand for.
+std::vector<float> dequantizeWeights(const QuantizedWeights& weights);
+
+}  // namespace tcompress::passes

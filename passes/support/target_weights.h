@@ -1,0 +1,44 @@
+#pragma once
+// The constant weights behind the sites that a pass works on, each once however many sites share it.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "lib/analysis/transformer_view.h"
+#include "lib/pipeline/pass.h"
+
+namespace tcompress::passes {
+
+struct TargetWeight {
+    /// Initializer or Constant node's output: float32, all its users known.
+    ir::Value* constant = nullptr;
+    std::vector<const analysis::Site*> sites;
+    /// Axis of the constant that products sum over (for an embedding: the axis along a row).
+    std::size_t inAxis = 0;
+    /// The other axis of a matrix; of a convolution's kernel, its first.
+    std::size_t outAxis = 1;
+
+    /// What reports call it: its first site.
+    const std::string& name() const { return sites.front()->name; }
+    bool hasEmbedding() const;
+    bool hasLinear() const;
+};
+
+/// An embedding table: read by row numbers, not multiplied.
+bool isEmbedding(const analysis::Site& site);
+
+/// The weights of the sites that targets and ignore leave, in the view's order. A weight that cannot be a
+/// target becomes a skipped site with the reason: it is computed, or quantized already, or not float32, or
+/// used by a site that the patterns leave out, or inside a sub-graph.
+std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view,
+                                        const std::vector<std::string>& targets,
+                                        const std::vector<std::string>& ignore, pipeline::PassReport& report);
+
+/// Adds a skipped entry for each of the weight's sites.
+void skip(pipeline::PassReport& report, const TargetWeight& weight, const std::string& reason);
+
+/// "float32 [384, 1536]".
+std::string describe(const Tensor& tensor);
+
+}  // namespace tcompress::passes
