@@ -33,6 +33,19 @@ if(TARGET tcompress)
     get_filename_component(name ${library} NAME)
     tcompress_bundle(${library} ${name})
   endforeach()
+
+  # The man page and the completions are the program's own account of its options.
+  set(generated ${PROJECT_BINARY_DIR}/generated)
+  function(tcompress_generate name folder)
+    install(CODE "
+      file(MAKE_DIRECTORY ${generated})
+      execute_process(COMMAND $<TARGET_FILE:tcompress> ${ARGN} OUTPUT_FILE ${generated}/${name} COMMAND_ERROR_IS_FATAL ANY)")
+    install(FILES ${generated}/${name} DESTINATION ${folder})
+  endfunction()
+  tcompress_generate(tcompress.1 ${CMAKE_INSTALL_MANDIR}/man1 man)
+  tcompress_generate(tcompress ${CMAKE_INSTALL_DATADIR}/bash-completion/completions completions bash)
+  tcompress_generate(_tcompress ${CMAKE_INSTALL_DATADIR}/zsh/site-functions completions zsh)
+  tcompress_generate(tcompress.fish ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d completions fish)
 endif()
 
 install(DIRECTORY configs/ DESTINATION ${CMAKE_INSTALL_DATADIR}/tcompress/configs OPTIONAL)

@@ -8,6 +8,8 @@ trap 'rm -rf "$work"' EXIT
 
 cmake --install "$1" --prefix "$work/before" >/dev/null
 mv "$work/before" "$work/after"
+test -s "$work/after/share/man/man1/tcompress.1"
+test -s "$work/after/share/bash-completion/completions/tcompress"
 cd /
 env -i PATH=/usr/bin:/bin "$work/after/bin/tcompress" --version
 for library in libdnnl libscipy_openblas libgfortran-; do
