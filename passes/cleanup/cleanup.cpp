@@ -109,8 +109,9 @@ bool isExact(const ir::Node& node) {
                                                                    "ScatterND",
                                                                    "ScatterElements"};
     if (!node.domain().empty() || !operators.contains(node.opType())) return false;
-    // A sum of floats depends on its order.
-    return !(node.is("CumSum") && isFloatingPoint(node.input(0)->dtype()));
+    // Sums of floats depend on their order.
+    const bool sums = node.is("CumSum") || node.is("Range");
+    return !sums || (node.input(0) != nullptr && !isFloatingPoint(node.input(0)->dtype()));
 }
 
 std::size_t constantBytes(const std::vector<Tensor>& tensors) {
