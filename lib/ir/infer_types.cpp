@@ -26,10 +26,24 @@ void forgetDeclaredShapes(onnx::ModelProto& proto) {
     }
 }
 
+/// Everything known, so that inference can go on behind operators that it does not know.
+void declareKnownTypes(const Graph& graph, onnx::GraphProto& proto) {
+    proto.clear_value_info();
+    for (const std::unique_ptr<Node>& node : graph.nodes()) {
+        for (const Value* value : node->outputs()) {
+            if (value == nullptr || value->type() == nullptr || value->isGraphOutput()) continue;
+            onnx::ValueInfoProto& info = *proto.add_value_info();
+            info.set_name(value->name());
+            *info.mutable_type() = *value->type();
+        }
+    }
+}
+
 }  // namespace
 
 void inferTypes(Model& model) {
     onnx::ModelProto proto = modelToProto(model, WeightData::skeleton);
+    declareKnownTypes(model.graph(), *proto.mutable_graph());
     if (!infer(proto)) {
         // Inference gives up as a whole when a declared shape contradicts an inferred one.
         proto = modelToProto(model, WeightData::skeleton);

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <onnx/defs/printer.h>
 
+#include <algorithm>
 #include <climits>
 #include <optional>
 
@@ -27,9 +28,15 @@ std::uint64_t totalBytes(const Export& exported) {
     return total;
 }
 
+/// In pieces, so that no more than one of them counts in the process' memory when the bytes come from a mapped file.
 void writePayload(AtomicFile& file, wire::Bytes bytes) {
-    file.write(bytes);
-    releaseIfMapped(bytes);
+    constexpr std::size_t pieceBytes = std::size_t{4} << 20;
+    while (!bytes.empty()) {
+        wire::Bytes piece = bytes.first(std::min(pieceBytes, bytes.size()));
+        file.write(piece);
+        releaseIfMapped(piece);
+        bytes = bytes.subspan(piece.size());
+    }
 }
 
 void addEntry(onnx::TensorProto& tensor, const char* key, std::string value) {
