@@ -42,7 +42,8 @@ void matmulInt8(const Int8Matmul& params);
 std::span<const KernelRow<Int8Matmul>> int8MatmulKernels();
 
 /// The same product, then C = residual + activation(float(sum) · (aScale · bScales[n]) + bias[n]), float32:
-/// what MatMulInteger → Cast → Mul(aScale · bScale) → Add … computes, with the same roundings.
+/// what MatMulInteger → Cast → Mul(aScale · bScale) → Add … computes
+/// (but for the one rounding that a fused multiply-add saves).
 struct ScaledInt8Matmul {
     const void* a = nullptr;
     DType aType = DType::uint8;
