@@ -16,6 +16,7 @@
 #include <optional>
 #include <regex>
 
+#include "lib/ir/edit.h"
 #include "passes/passes.h"
 #include "passes/support/target_weights.h"
 
@@ -126,7 +127,7 @@ class PruneMagnitude : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
         const std::vector<TargetWeight> weights =
-            targetWeights(context.view(model), options_.targets, options_.ignore, report);
+            targetWeights(context.view(model), {options_.targets, options_.ignore}, report);
         std::vector<Candidate> candidates;
         for (const TargetWeight& weight : weights) {
             Candidate candidate{&weight, *weight.constant->constant(), {}, {}};
