@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "lib/exec/optimize.h"
+#include "lib/exec/optimize/optimize.h"
 #include "lib/exec/program.h"
 #include "lib/support/error.h"
 

@@ -59,7 +59,8 @@ Mask maskOf(const Tensor& tensor, std::int64_t batch, std::int64_t heads, std::i
 void runAttention(const AttentionCall& call) {
     kernels::Attention params;
     if (call.k.size != call.q.size || call.k.rows != call.v.rows || call.k.heads != call.v.heads ||
-        call.q.heads % std::max<std::int64_t>(1, call.k.heads) != 0 || call.k.batch != call.q.batch) {
+        call.q.heads % std::max<std::int64_t>(1, call.k.heads) != 0 || (call.k.batch != call.q.batch && call.k.batch != 1) ||
+        call.v.batch != call.k.batch) {
         throw ModelError(fmt::format("attention of {} query heads of {} with {} key heads of {} does not fit", call.q.heads,
                                      call.q.size, call.k.heads, call.k.size));
     }
@@ -76,6 +77,7 @@ void runAttention(const AttentionCall& call) {
     params.qStrides = call.q.strides;
     params.kStrides = call.k.strides;
     params.vStrides = call.v.strides;
+    if (call.k.batch == 1) params.kStrides.batch = params.vStrides.batch = 0;
     params.out = call.out;
     params.outStrides = call.outStrides;
     params.scale = call.scale != 0 ? call.scale : 1.0F / std::sqrt(static_cast<float>(call.q.size));

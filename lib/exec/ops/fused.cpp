@@ -1,5 +1,8 @@
 // Operators that only fusion makes, in the domain "tcompress".
 
+#include "kernels/gather.h"
+
+#include "kernels/activation.h"
 #include "lib/exec/ops/attention_support.h"
 #include "lib/exec/ops/integer_matmul.h"
 #include "lib/exec/ops/matmul_support.h"
@@ -12,7 +15,7 @@ kernels::Activation activationOf(const NodeInfo& info) {
     return static_cast<kernels::Activation>(info.attributes.integer("activation", 0));
 }
 
-/// residual + activation(alpha · x · W + bias). Inputs x, W (constant), [bias], [residual].
+/// Inputs x, W (constant), [bias], [residual]: residual + activation(alpha · x · W + bias).
 Runner makeLinear(const NodeInfo& info) {
     const Transposed transposed = info.attributes.integer("transB", 0) ? Transposed::yes : Transposed::no;
     const float alpha = info.attributes.real("alpha", 1);
@@ -23,8 +26,122 @@ Runner makeLinear(const NodeInfo& info) {
     };
 }
 
+/// Inputs x, W (constant int8 or uint8), scales (constant), [zero points (constant)], [bias], [residual].
+Runner makeInt8Linear(const NodeInfo& info) {
+    const kernels::Activation activation = activationOf(info);
+    auto packed = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(3)), Transposed::no);
+    const std::vector<float> scales = toFloat32(*info.constant(2));
+    return [=](OpContext& context) {
+        runDynamicInt8Linear(context, {&context.input(0), packed.get(), scales, context.optionalInput(4), context.optionalInput(5), activation});
+    };
+}
+
+Runner makeActivation(const NodeInfo& info) {
+    const kernels::Activation activation = activationOf(info);
+    return [activation](OpContext& context) {
+        const Tensor& x = context.input(0);
+        auto* y = reinterpret_cast<float*>(context.outputInPlace(0, DType::float32, x.shape()));
+        kernels::activate(activation, x.data<float>(), {y, static_cast<std::size_t>(x.size())});
+    };
+}
+
+constexpr std::int64_t kRowsFirst = 1;
+
+/// Heads of a 4-d tensor, [batch, heads, rows, size] or with heads and rows exchanged.
+Heads headsIn(const Tensor& tensor, std::int64_t layout) {
+    if (tensor.rank() != 4) throw ModelError(fmt::format("attention needs 4 axes, its operand has shape {}", toString(tensor.shape())));
+    Heads heads = headsOf(tensor, 0);
+    if (layout == kRowsFirst) {
+        std::swap(heads.heads, heads.rows);
+        std::swap(heads.strides.head, heads.strides.row);
+    }
+    return heads;
+}
+
+void runFusedAttention(OpContext& context, AttentionCall& call, const Tensor* mask, std::int64_t layout) {
+    const Heads& q = call.q;
+    std::optional<Mask> added;
+    if (mask) {
+        added = maskOf(*mask, q.batch, q.heads, q.rows, call.k.rows);
+        call.mask = &*added;
+    }
+    if (layout == kRowsFirst) {
+        call.out = context.output<float>(0, {q.batch, q.rows, q.heads, call.v.size}).data();
+        call.outStrides = rowMajorHeads(q.rows, q.heads, call.v.size);
+    } else {
+        attentionOutput(context, call, 4);
+    }
+    runAttention(call);
+}
+
+/// Inputs q, k, v, [mask]; `layouts` of q, k, v and the output.
+Runner makeFusedAttention(const NodeInfo& info) {
+    const auto layouts = info.attributes.integers("layouts").value();
+    const float scale = info.attributes.real("scale", 1);
+    return [=](OpContext& context) {
+        AttentionCall call;
+        call.q = headsIn(context.input(0), layouts[0]);
+        call.k = headsIn(context.input(1), layouts[1]);
+        call.v = headsIn(context.input(2), layouts[2]);
+        call.scale = scale;
+        runFusedAttention(context, call, context.optionalInput(3), layouts[3]);
+    };
+}
+
+/// Inputs [q | k | v] of [batch, rows, columns], [mask].
+Runner makePackedAttention(const NodeInfo& info) {
+    const auto heads = info.attributes.integers("heads").value();
+    const auto sizes = info.attributes.integers("sizes").value();
+    const std::int64_t layout = info.attributes.integer("layout", 0);
+    const float scale = info.attributes.real("scale", 1);
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const std::int64_t width = heads[0] * sizes[0] + heads[1] * sizes[1] + heads[2] * sizes[2];
+        if (x.rank() != 3 || x.shape()[2] != width) {
+            throw ModelError(fmt::format("projections of shape {} do not hold {} columns", toString(x.shape()), width));
+        }
+        const auto part = [&](std::size_t i, std::int64_t offset) {
+            return headsInside(x.data<float>().data(), x.shape()[0], x.shape()[1], width, offset, heads[i], sizes[i]);
+        };
+        AttentionCall call;
+        call.q = part(0, 0);
+        call.k = part(1, heads[0] * sizes[0]);
+        call.v = part(2, heads[0] * sizes[0] + heads[1] * sizes[1]);
+        call.scale = scale;
+        runFusedAttention(context, call, context.optionalInput(1), layout);
+    };
+}
+
+/// Inputs table, scales (one, or one a row), [zero points], indices.
+Runner makeGatherDequantize(const NodeInfo&) {
+    return [](OpContext& context) {
+        const Tensor& table = context.input(0);
+        const Tensor& indices = context.input(3);
+        const Tensor positions = indices.dtype() == DType::int64 ? indices : convert(indices, DType::int64);
+        Shape shape = indices.shape();
+        shape.push_back(table.shape()[1]);
+        kernels::GatherDequantize params;
+        params.x = table.bytes().data();
+        params.type = table.dtype();
+        params.axis = table.shape()[0];
+        params.inner = table.shape()[1];
+        params.scales = context.data<float>(1);
+        params.zeroPoints = context.has(2) ? context.input(2).bytes().data() : nullptr;
+        params.indices = positions.data<std::int64_t>();
+        params.y = context.output<float>(0, shape).data();
+        kernels::gather(params);
+    };
+}
+
+constexpr TypeSet kSingle{DType::float32};
+
 const OperatorRow kRows[] = {
-    {kFusedDomain, "Linear", 1, makeLinear, TypeSet{DType::float32}, FloatSupport::float32},
+    {kFusedDomain, "Linear", 1, makeLinear, kSingle, FloatSupport::float32},
+    {kFusedDomain, "Int8Linear", 1, makeInt8Linear, kSingle, FloatSupport::float32},
+    {kFusedDomain, "Activation", 1, makeActivation, kSingle, FloatSupport::float32},
+    {kFusedDomain, "Attention", 1, makeFusedAttention, kSingle, FloatSupport::float32},
+    {kFusedDomain, "PackedAttention", 1, makePackedAttention, kSingle, FloatSupport::float32},
+    {kFusedDomain, "GatherDequantize", 1, makeGatherDequantize, kStoredTypes, FloatSupport::all},
 };
 
 }  // namespace

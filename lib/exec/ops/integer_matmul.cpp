@@ -140,15 +140,13 @@ void runDynamicInt8Linear(OpContext& context, const Int8LinearCall& call) {
     params.cStride = n;
     params.epilogue.activation = call.activation;
     if (call.bias) params.epilogue.bias = call.bias->data<float>().data();
-    if (call.residual) {
-        if (call.residual->size() != params.m * n) {
-            throw ModelError(fmt::format("residual of shape {} does not fit output {}", toString(call.residual->shape()),
-                                         toString(shape)));
-        }
+    const bool inPlace = fitsInPlace(call.residual, shape);
+    if (inPlace) {
         params.epilogue.residual = call.residual->data<float>().data();
         params.epilogue.residualStride = n;
     }
     kernels::matmulInt8(params);
+    if (call.residual && !inPlace) addResidual(context, *call.residual);
 }
 
 namespace {

@@ -78,6 +78,7 @@ Runner floatGemm(const NodeInfo& info, MatmulOptions options, float beta) {
         if (c && beta == 1.0F && isRow(*c, geometry.n)) {
             bias = c;
         } else if (c && beta != 0.0F) {
+            // Expanded, so that it has the result's shape whatever C's is.
             residual = expandedAddend(context, *c, beta, geometry.result);
         }
         const Tensor* addend = residual.dtype() == DType::float32 ? &residual : nullptr;

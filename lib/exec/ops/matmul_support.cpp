@@ -141,15 +141,22 @@ void runLinear(OpContext& context, const LinearCall& call) {
         }
         params.epilogue.bias = call.bias->data<float>().data();
     }
-    if (call.residual) {
-        if (call.residual->size() != params.m * n) {
-            throw ModelError(fmt::format("residual of shape {} does not fit output {}", toString(call.residual->shape()),
-                                         toString(shape)));
-        }
+    const bool inPlace = fitsInPlace(call.residual, shape);
+    if (inPlace) {
         params.epilogue.residual = call.residual->data<float>().data();
         params.epilogue.residualStride = n;
     }
     kernels::matmul(params);
+    if (call.residual && !inPlace) addResidual(context, *call.residual);
+}
+
+bool fitsInPlace(const Tensor* residual, const Shape& result) { return residual && residual->shape() == result; }
+
+void addResidual(OpContext& context, const Tensor& residual) {
+    const Tensor product = context.outputTensor(0);
+    const BroadcastPlan plan = broadcastPlan({&product, &residual});
+    kernels::binary<float>(kernels::BinaryOp::add, plan.loop, product.data<float>().data(), residual.data<float>().data(),
+                           context.output<float>(0, plan.shape).data());
 }
 
 }  // namespace tcompress::exec

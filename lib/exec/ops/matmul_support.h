@@ -37,4 +37,9 @@ struct LinearCall {
 };
 void runLinear(OpContext& context, const LinearCall& call);
 
+/// Whether the residual has the very shape of the result. When not, the layer runs without it and addResidual follows.
+bool fitsInPlace(const Tensor* residual, const Shape& result);
+/// Output 0 = output 0 + residual, with broadcasting.
+void addResidual(OpContext& context, const Tensor& residual);
+
 }  // namespace tcompress::exec

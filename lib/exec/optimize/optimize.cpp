@@ -1,4 +1,6 @@
-#include "lib/exec/optimize.h"
+#include "lib/exec/optimize/optimize.h"
+
+#include "lib/exec/optimize/patterns.h"
 
 namespace tcompress::exec {
 
@@ -8,6 +10,17 @@ PlanGraph preparedGraph(const ir::Model& model, ExecutorOptions options, const O
         if (observer && value.source && observer->wants(*value.source)) value.kept = true;
     }
     if (options.fusion == Fusion::none) return graph;
+    foldConstants(graph);
+    removeIdentities(graph);
+    gatherBeforeDecoding(graph);
+    fuseActivations(graph);
+    fuseNormalizations(graph);
+    fuseInt8Linears(graph);
+    fuseLinears(graph);
+    forwardShapes(graph);
+    fuseAttention(graph);
+    mergeProjections(graph);
+    fuseEpilogues(graph);
     return graph;
 }
 

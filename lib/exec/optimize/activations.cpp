@@ -1,0 +1,163 @@
+// Activations spelled out as sub-graphs. Exporters write GELU in many ways (x/√2 or x·0.7071, the factors in any order,
+// Pow or Mul for the cube), so the spelling is not matched: the element-wise nodes above a candidate are collected
+// until they depend on one value x alone, and that function of x is evaluated at sample points against the known ones.
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <set>
+
+#include "kernels/activation.h"
+#include "lib/exec/attributes.h"
+#include "lib/exec/operator.h"
+#include "lib/exec/optimize/patterns.h"
+#include "lib/exec/program.h"
+#include "lib/support/error.h"
+
+namespace tcompress::exec {
+
+namespace {
+
+using kernels::Activation;
+
+constexpr std::size_t kLargestCluster = 12;
+
+bool isElementwise(const PlanNode& node) {
+    static const std::set<std::string, std::less<>> kinds{"Add", "Sub", "Mul", "Div", "Pow", "Erf", "Tanh",
+                                                         "Sigmoid", "Exp", "Neg", "Reciprocal", "Identity"};
+    return node.domain.empty() && kinds.contains(node.opType());
+}
+
+bool isTranscendental(const PlanNode& node) {
+    return node.is("Erf") || node.is("Tanh") || node.is("Sigmoid") || node.is("Exp");
+}
+
+/// The element-wise nodes between x and the candidate's output.
+struct Cluster {
+    std::set<const PlanNode*> nodes;
+    ValueId source = kNoValue;
+};
+
+bool isScalarConstant(const Rewriter& rewriter, ValueId id) {
+    const Tensor* constant = rewriter.constant(id);
+    return constant && constant->size() == 1;
+}
+
+/// Every way to cut the cone above `last` at a single value, the smallest cluster first.
+std::vector<Cluster> clustersAbove(const Rewriter& rewriter, const PlanNode& last) {
+    std::vector<Cluster> found;
+    std::set<const PlanNode*> nodes{&last};
+    while (nodes.size() <= kLargestCluster) {
+        std::set<ValueId> open;
+        for (const PlanNode* node : nodes) {
+            for (ValueId id : node->inputs) {
+                if (id == kNoValue || isScalarConstant(rewriter, id)) continue;
+                const PlanNode* producer = rewriter.producer(id);
+                if (!producer || !nodes.contains(producer)) open.insert(id);
+            }
+        }
+        const bool interesting = std::any_of(nodes.begin(), nodes.end(), [](const PlanNode* n) { return isTranscendental(*n); });
+        if (open.size() == 1 && interesting) found.push_back({nodes, *open.begin()});
+        // Grow by a producer whose every reader is inside already: it would vanish.
+        const PlanNode* next = nullptr;
+        for (ValueId id : open) {
+            const PlanNode* producer = rewriter.producer(id);
+            if (!producer || !isElementwise(*producer) || rewriter.constant(id)) continue;
+            const auto& users = rewriter.users(id);
+            const bool inside = std::all_of(users.begin(), users.end(), [&](const PlanNode* user) { return nodes.contains(user); });
+            if (inside) next = producer;
+        }
+        if (!next) break;
+        nodes.insert(next);
+    }
+    return found;
+}
+
+constexpr std::size_t kSampleCount = 41;
+
+std::vector<float> samplePoints() {
+    std::vector<float> points;
+    for (std::size_t i = 0; i < kSampleCount; ++i) points.push_back(-8.0F + 0.4F * static_cast<float>(i) + 0.013F);
+    return points;
+}
+
+std::vector<float> evaluate(const Rewriter& rewriter, const PlanGraph& graph, const Cluster& cluster, const PlanNode& last) {
+    PlanGraph part;
+    part.opsets = graph.opsets;
+    part.values = graph.values;
+    for (PlanValue& value : part.values) value.kept = false;
+    std::vector<const PlanNode*> order;
+    // Depth first from the end gives a topological order.
+    const auto visit = [&](auto&& self, const PlanNode* node) -> void {
+        if (std::find(order.begin(), order.end(), node) != order.end()) return;
+        for (ValueId id : node->inputs) {
+            const PlanNode* producer = id == cluster.source ? nullptr : rewriter.producer(id);
+            if (producer && cluster.nodes.contains(producer)) self(self, producer);
+        }
+        order.push_back(node);
+    };
+    visit(visit, &last);
+    for (const PlanNode* node : order) part.nodes.push_back(*node);
+    part.inputs = {cluster.source};
+    part.outputs = {last.output()};
+    Profile profile;
+    Allocator allocator;
+    const std::vector<float> points = samplePoints();
+    const Tensor x = Tensor::of<float>({static_cast<std::int64_t>(points.size())}, points);
+    const Tensor y = Program(std::move(part), profile, nullptr).run(allocator, {x}).front();
+    if (y.dtype() != DType::float32 || y.size() != x.size()) return {};
+    return {y.data<float>().begin(), y.data<float>().end()};
+}
+
+std::optional<Activation> recognise(const std::vector<float>& values) {
+    constexpr std::array kKnown{Activation::geluErf, Activation::geluTanh, Activation::silu, Activation::quickGelu};
+    const std::vector<float> points = samplePoints();
+    if (values.size() != points.size()) return std::nullopt;
+    for (Activation activation : kKnown) {
+        std::vector<float> expected(points.size());
+        kernels::activate(activation, points, expected);
+        const bool same = std::equal(values.begin(), values.end(), expected.begin(), [](float a, float b) {
+            // The two GELUs differ by up to 5e-4; float32 spellings of one differ by less than 1e-5.
+            return std::abs(a - b) <= 2e-5F * std::max(1.0F, std::abs(b));
+        });
+        if (same) return activation;
+    }
+    return std::nullopt;
+}
+
+bool hasRealInputs(const PlanGraph& graph, const PlanNode& node) {
+    return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
+        const DType type = id == kNoValue ? DType::float32 : graph.value(id).dtype;
+        return type == DType::float32 || type == DType::undefined;
+    });
+}
+
+}  // namespace
+
+void fuseActivations(PlanGraph& graph) {
+    Rewriter rewriter(graph);
+    rewriter.forEach([&](PlanNode& node) {
+        // Every known activation ends in a product or (x / (1 + e^-x)) a quotient.
+        if (!(node.is("Mul") || node.is("Div")) || !hasRealInputs(graph, node)) return;
+        for (const Cluster& cluster : clustersAbove(rewriter, node)) {
+            const bool kept = std::any_of(cluster.nodes.begin(), cluster.nodes.end(), [&](const PlanNode* inner) {
+                return inner != &node && graph.value(inner->output()).kept;
+            });
+            if (kept) continue;
+            std::optional<Activation> activation;
+            try {
+                activation = recognise(evaluate(rewriter, graph, cluster, node));
+            } catch (const Error&) {
+                continue;  // not a function of one float32 value
+            }
+            if (!activation) continue;
+            PlanNode fused = rewriter.make(kFusedDomain, "Activation", {cluster.source}, node.outputs, node.label());
+            setAttribute(protoOf(fused), "activation", static_cast<std::int64_t>(*activation));
+            rewriter.replace(node, std::move(fused));
+            return;
+        }
+    });
+    rewriter.finish();
+}
+
+}  // namespace tcompress::exec

@@ -1,0 +1,31 @@
+#pragma once
+// The rewrites of a plan, in the order in which optimize.cpp applies them. Each is one file.
+
+#include "lib/exec/optimize/rewriter.h"
+
+namespace tcompress::exec {
+
+/// Nodes with constant inputs become constants, except what would make a small table large.
+void foldConstants(PlanGraph& graph);
+/// Identity, Dropout at inference, Cast to the same type, Concat of one part.
+void removeIdentities(PlanGraph& graph);
+/// Gather(Dequantize(table)) and Gather(Cast(table)): only the rows that are read are decoded.
+void gatherBeforeDecoding(PlanGraph& graph);
+/// Sub-graphs of element-wise operators that are GELU, SiLU, … become one node. Recognised by evaluation.
+void fuseActivations(PlanGraph& graph);
+/// LayerNormalization and RMS normalization spelled out.
+void fuseNormalizations(PlanGraph& graph);
+/// DynamicQuantizeLinear → MatMulInteger → Cast → Mul becomes an 8-bit linear layer.
+void fuseInt8Linears(PlanGraph& graph);
+/// Gather(Shape(y), axis) asks an earlier value that has the axis.
+void forwardShapes(PlanGraph& graph);
+/// MatMul(scale, mask, Softmax, MatMul) with the transposes around it becomes attention.
+void fuseAttention(PlanGraph& graph);
+/// Query, key and value projections of the same input become one product.
+void mergeProjections(PlanGraph& graph);
+/// MatMul or Gemm with constant weights, bias, activation, residual become one linear layer; the last two also after
+/// 8-bit linear layers and convolutions.
+void fuseLinears(PlanGraph& graph);
+void fuseEpilogues(PlanGraph& graph);
+
+}  // namespace tcompress::exec
