@@ -20,6 +20,8 @@ struct Window {
     std::array<std::int64_t, 2> padEnd{0, 0};
 };
 
+class ConvolutionCache;
+
 /// y[n, o, :, :] = activation(bias[o] + Σ_{c in group, window} x · w), dense NCHW x and OIHW w (I = channels
 /// / groups).
 struct Convolution {
@@ -31,8 +33,9 @@ struct Convolution {
     const float* bias = nullptr;
     Activation activation = Activation::none;
     float* y = nullptr;
-    /// Keeps packed weights between calls; null packs each time. The caller keeps one per constant w.
-    std::shared_ptr<class ConvolutionCache>* cache = nullptr;
+    /// Keeps packed weights between calls: starts as null, is filled by the first call and remade when the
+    /// shapes change. One per constant w; not to be used by two calls at once. Null packs each time.
+    std::shared_ptr<ConvolutionCache>* cache = nullptr;
 };
 void convolution(const Convolution& params);
 std::span<const KernelRow<Convolution>> convolutionKernels();
