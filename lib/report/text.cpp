@@ -83,13 +83,13 @@ void Table::row(std::vector<std::string> cells) {
 
 std::string Table::text() const {
     std::string text = "|";
-    for (const Column& column : columns_) text += " " + column.title + " |";
+    for (const Column& column : columns_) text += fmt::format(" {} |", column.title);
     text += "\n|";
     for (const Column& column : columns_) text += column.align == Align::left ? "---|" : "---:|";
     text += '\n';
     for (const auto& row : rows_) {
         text += "|";
-        for (const std::string& cell : row) text += " " + escaped(cell) + " |";
+        for (const std::string& cell : row) text += fmt::format(" {} |", escaped(cell));
         text += '\n';
     }
     return text + '\n';
