@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <chrono>
 
+#include "lib/exec/shape_analysis.h"
 #include "lib/ir/subgraphs.h"
 #include "lib/support/error.h"
 
@@ -47,6 +49,7 @@ Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) makeStep(graph_.nodes[i], refusals, profile);
     if (!refusals.empty()) throw KernelError(fmt::format("{}", fmt::join(refusals, "\n")));
     findLifetimes();
+    findShapeOnlySteps();
 }
 
 void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile) {
@@ -132,6 +135,21 @@ void Program::findLifetimes() {
     }
 }
 
+void Program::findShapeOnlySteps() {
+    const std::vector<std::uint8_t> shapeOnly = shapeOnlyValues(graph_);
+    frontier_.assign(graph_.values.size(), 0);
+    for (Step& step : steps_) {
+        step.shapeOnly = !step.outputs.empty() && std::all_of(step.outputs.begin(), step.outputs.end(), [&](ValueId id) {
+            return id == kNoValue || (shapeOnly[static_cast<std::size_t>(id)] && !observed_[static_cast<std::size_t>(id)]);
+        });
+        remembers_ = remembers_ || step.shapeOnly;
+        for (ValueId id : step.inputs) {
+            if (id != kNoValue && !step.shapeOnly) frontier_[static_cast<std::size_t>(id)] = 1;
+        }
+    }
+    for (ValueId id : graph_.outputs) frontier_[static_cast<std::size_t>(id)] = 1;
+}
+
 void Program::observe(ValueId id, const Tensor& tensor) const {
     if (id != kNoValue && observed_[static_cast<std::size_t>(id)]) observer_->observe(*graph_.value(id).source, tensor);
 }
@@ -144,13 +162,44 @@ std::vector<Tensor> Program::run(Allocator& allocator, std::vector<Tensor> input
         slot = std::move(inputs[i]);
         observe(graph_.inputs[i], slot);
     }
-    for (const Step& step : steps_) runStep(step, allocator, slots);
+    ShapeKey key;
+    if (remembers_) {
+        for (ValueId id : graph_.inputs) key.push_back(slots[static_cast<std::size_t>(id)].shape());
+    }
+    const auto known = remembers_ ? memory_.find(key) : memory_.end();
+    if (known != memory_.end()) {
+        for (const auto& [id, tensor] : known->second) slots[static_cast<std::size_t>(id)] = tensor;
+        for (const Step& step : steps_) {
+            if (!step.shapeOnly) runStep(step, allocator, slots);
+        }
+    } else {
+        Remembered remembered;
+        for (const Step& step : steps_) {
+            runStep(step, allocator, slots);
+            if (!step.shapeOnly) continue;
+            for (ValueId id : step.outputs) {
+                if (id == kNoValue || !frontier_[static_cast<std::size_t>(id)]) continue;
+                remembered.emplace_back(id, slots[static_cast<std::size_t>(id)]);
+            }
+        }
+        remember(std::move(key), std::move(remembered));
+    }
     std::vector<Tensor> outputs;
     for (ValueId id : graph_.outputs) {
         const Tensor* constant = graph_.constant(id);
         outputs.push_back(constant ? *constant : slots[static_cast<std::size_t>(id)]);
     }
     return outputs;
+}
+
+void Program::remember(ShapeKey key, Remembered values) const {
+    constexpr std::size_t kLargestBytes = 32 << 20;
+    constexpr std::size_t kMostShapes = 32;
+    std::size_t bytes = 0;
+    for (const auto& [id, tensor] : values) bytes += tensor.sizeBytes();
+    if (!remembers_ || bytes > kLargestBytes) return;
+    if (memory_.size() >= kMostShapes) memory_.clear();
+    memory_.emplace(std::move(key), std::move(values));
 }
 
 void Program::runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const {

@@ -47,11 +47,13 @@ class Program {
         std::vector<std::uint8_t> dying;   // by input
         std::vector<ValueId> releases;     // values without a later reader
         FloatSupport floats = FloatSupport::wide;
-        std::string where;  // "node 'x' (Foo-13)" for messages
+        std::string where;  // for messages
+        bool shapeOnly = false;  // needs no run for shapes seen before
         Profile::Entry* profile = nullptr;
     };
     void makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile);
     void findLifetimes();
+    void findShapeOnlySteps();
     void runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const;
     void observe(ValueId id, const Tensor& tensor) const;
 
@@ -59,6 +61,14 @@ class Program {
     std::vector<Step> steps_;
     Observer* observer_ = nullptr;
     std::vector<std::uint8_t> observed_;  // by value
+
+    /// Values that depend on the shapes of the inputs alone, by those shapes.
+    using ShapeKey = std::vector<Shape>;
+    using Remembered = std::vector<std::pair<ValueId, Tensor>>;
+    bool remembers_ = false;
+    std::vector<std::uint8_t> frontier_;  // by value: made by a shape-only step, read by others
+    mutable std::map<ShapeKey, Remembered> memory_;
+    void remember(ShapeKey key, Remembered values) const;
 };
 
 /// Name for messages: "node 'x': operator Foo of domain 'bar' version 3".

@@ -46,6 +46,10 @@ std::optional<Axis> earlier(const Rewriter& rewriter, const PlanGraph& graph, Ax
     }
     const auto rank = rankOf(graph, axis.value);
     if (!rank || axis.index >= *rank - 1) return std::nullopt;
+    if (node->is("Split")) {
+        const std::int64_t split = Attributes(*node->proto).integer("axis", 0);
+        return axis.index == (split < 0 ? split + *rank : split) ? std::nullopt : std::optional(Axis{node->input(0), axis.index});
+    }
     if (isLinear(rewriter, *node)) return Axis{node->input(0), axis.index};
     if (node->is("Add") || node->is("Mul") || node->is("Div") || node->is("Sub")) {
         for (std::size_t i = 0; i < 2; ++i) {
@@ -68,7 +72,9 @@ void forwardShapes(PlanGraph& graph) {
         Axis axis{shape->input(0), toInt64(*index).front()};
         if (axis.index < 0) return;
         bool moved = false;
-        while (const auto next = earlier(rewriter, graph, axis)) {
+        // A Transpose alone is no gain (its output costs nothing to keep), and passing it may tie up the value before it.
+        for (std::optional<Axis> next = earlier(rewriter, graph, axis); next; next = earlier(rewriter, graph, *next)) {
+            if (rewriter.producer(next->value, "Transpose")) continue;
             axis = *next;
             moved = true;
         }

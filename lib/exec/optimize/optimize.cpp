@@ -12,6 +12,8 @@ PlanGraph preparedGraph(const ir::Model& model, ExecutorOptions options, const O
     if (options.fusion == Fusion::none) return graph;
     foldConstants(graph);
     removeIdentities(graph);
+    foldKnownShapes(graph);
+    foldConstants(graph);
     gatherBeforeDecoding(graph);
     fuseActivations(graph);
     fuseNormalizations(graph);

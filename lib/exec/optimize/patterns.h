@@ -7,6 +7,8 @@ namespace tcompress::exec {
 
 /// Nodes with constant inputs become constants, except what would make a small table large.
 void foldConstants(PlanGraph& graph);
+/// Dimensions that no input changes become constants.
+void foldKnownShapes(PlanGraph& graph);
 /// Identity, Dropout at inference, Cast to the same type, Concat of one part.
 void removeIdentities(PlanGraph& graph);
 /// Gather(Dequantize(table)) and Gather(Cast(table)): only the rows that are read are decoded.
