@@ -27,7 +27,7 @@ json fileOr(json object) {
              json::array({json{{"type", "string"}, {"description", "the file alone"}}, std::move(object)})}};
 }
 
-json passSchema(const PassInfo& info, const std::vector<const PassInfo*>& family) {
+json passSchema(const PassInfo& info, std::span<const PassInfo> registry) {
     json properties = optionSchema(info.options);
     properties["type"] = {{"const", info.type}, {"description", info.summary}};
     properties["allow_empty"] = {{"type", "boolean"},
@@ -39,12 +39,11 @@ json passSchema(const PassInfo& info, const std::vector<const PassInfo*>& family
         if (spec.required) required.push_back(spec.name);
     json schema = closedObject(std::move(properties));
     schema["title"] = fullName(info);
-    if (!info.method.empty() && !info.defaultMethod) {
-        if (const OptionSpec* selecting = selectingOption(info, family))
-            schema["anyOf"] =
-                json::array({json{{"required", {"method"}}}, json{{"required", {selecting->name}}}});
-        else
-            required.push_back("method");
+    if (selectedByStructure(info, registry)) {
+        schema["properties"]["structure"] = {{"const", info.method}, {"description", "short for the method"}};
+        schema["anyOf"] = json::array({json{{"required", {"method"}}}, json{{"required", {"structure"}}}});
+    } else if (!info.method.empty() && !info.defaultMethod) {
+        required.push_back("method");
     }
     schema["required"] = std::move(required);
     return schema;
@@ -54,7 +53,7 @@ json passSchema(const PassInfo& info, const std::vector<const PassInfo*>& family
 
 std::string configSchema(std::span<const PassInfo> registry) {
     json passes = json::array();
-    for (const PassInfo& info : registry) passes.push_back(passSchema(info, familyOf(registry, info.type)));
+    for (const PassInfo& info : registry) passes.push_back(passSchema(info, registry));
 
     json properties = optionSchema(settingsTable().specs());
     properties["$schema"] = {{"type", "string"}};

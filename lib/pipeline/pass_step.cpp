@@ -37,30 +37,10 @@ const OptionSpec* findOption(const PassInfo& info, const std::string& key) {
     return nullptr;
 }
 
-bool isChoice(const OptionSpec& spec, const std::string& value) {
-    return std::find(spec.choices.begin(), spec.choices.end(), value) != spec.choices.end();
-}
-
 const PassInfo* defaultOf(const std::vector<const PassInfo*>& family) {
     for (const PassInfo* info : family)
         if (info->defaultMethod) return info;
     return family.size() == 1 ? family.front() : nullptr;
-}
-
-/// The one method that knows a given choice which the default method refuses.
-const PassInfo* methodByChoice(const json& object, const PassInfo& fallback,
-                               const std::vector<const PassInfo*>& family) {
-    for (const auto& [key, value] : object.items()) {
-        if (!value.is_string()) continue;
-        const std::string text = value.get<std::string>();
-        const OptionSpec* own = findOption(fallback, key);
-        if (own == nullptr || own->choices.empty() || isChoice(*own, text)) continue;
-        for (const PassInfo* info : family) {
-            const OptionSpec* other = findOption(*info, key);
-            if (other != nullptr && isChoice(*other, text)) return info;
-        }
-    }
-    return nullptr;
 }
 
 std::optional<std::string> textOf(const json& object, const char* key, const std::string& pointer,
@@ -72,6 +52,25 @@ std::optional<std::string> textOf(const json& object, const char* key, const std
         return std::nullopt;
     }
     return object[key].get<std::string>();
+}
+
+/// The pass, or null after adding a diagnostic. What cannot be read at all (a broken regular expression) is
+/// thrown by the pass's constructor.
+std::unique_ptr<Pass> makePass(const PassInfo& info, const OptionValues& values, const std::string& pointer,
+                               Diagnostics& diagnostics) {
+    try {
+        return info.make(values, pointer, diagnostics);
+    } catch (const ConfigError& error) {
+        diagnostics.add(pointer, error.what());
+        return nullptr;
+    }
+}
+
+bool takes(const PassInfo& info, const json& object) {
+    Diagnostics scratch;
+    const OptionValues values = parseOptions(info.options, object, "", scratch, commonPassKeys());
+    if (scratch.empty()) makePass(info, values, "", scratch);
+    return scratch.empty();
 }
 
 /// Which method an object means; null after adding a diagnostic.
@@ -115,32 +114,28 @@ const PassInfo* findMethod(const json& object, std::span<const PassInfo> registr
                         fmt::format("'method' is missing: one of {}", fmt::join(methodNames(family), ", ")));
         return nullptr;
     }
-    if (const PassInfo* chosen = methodByChoice(object, *fallback, family)) return chosen;
     return fallback;
 }
 
-/// The pass, or null after adding a diagnostic. What cannot be read at all (a broken regular expression) is
-/// thrown by the pass's constructor.
-std::unique_ptr<Pass> makePass(const PassInfo& info, const OptionValues& values, const std::string& pointer,
-                               Diagnostics& diagnostics) {
-    try {
-        return info.make(values, pointer, diagnostics);
-    } catch (const ConfigError& error) {
-        diagnostics.add(pointer, error.what());
-        return nullptr;
+/// Prunes by what is pruned: {"type": "prune", "structure": "neuron"} is {"type": "prune", "method":
+/// "neuron"}. A structure that is no method's name stays as it is.
+json withMethodOfStructure(json object, std::span<const PassInfo> registry) {
+    if (!object.contains("type") || !object["type"].is_string()) return object;
+    if (!object.contains("structure") || !object["structure"].is_string()) return object;
+    const std::string structure = object["structure"];
+    for (const PassInfo* info : familyOf(registry, object["type"].get<std::string>())) {
+        if (!selectedByStructure(*info, registry) || info->method != structure) continue;
+        if (!object.contains("method")) object["method"] = structure;
+        if (object["method"] == structure) object.erase("structure");
     }
+    return object;
 }
 
 /// Another method of the family that takes the object as it is: what the user probably meant.
 const PassInfo* methodThatTakes(const json& object, const PassInfo& tried,
                                 std::span<const PassInfo> registry) {
-    for (const PassInfo* info : familyOf(registry, tried.type)) {
-        if (info == &tried) continue;
-        Diagnostics scratch;
-        const OptionValues values = parseOptions(info->options, object, "", scratch, commonPassKeys());
-        if (scratch.empty()) makePass(*info, values, "", scratch);
-        if (scratch.empty()) return info;
-    }
+    for (const PassInfo* info : familyOf(registry, tried.type))
+        if (info != &tried && takes(*info, object)) return info;
     return nullptr;
 }
 
@@ -175,24 +170,16 @@ std::vector<const PassInfo*> familyOf(std::span<const PassInfo> registry, const 
     return family;
 }
 
-const OptionSpec* selectingOption(const PassInfo& info, const std::vector<const PassInfo*>& family) {
-    const PassInfo* fallback = defaultOf(family);
-    if (fallback == nullptr || fallback == &info) return nullptr;
-    for (const OptionSpec& spec : info.options) {
-        const OptionSpec* other = findOption(*fallback, spec.name);
-        if (other == nullptr || other->choices.empty() || spec.choices.empty()) continue;
-        const bool disjoint =
-            std::none_of(spec.choices.begin(), spec.choices.end(),
-                         [&](const std::string& choice) { return isChoice(*other, choice); });
-        if (disjoint) return &spec;
-    }
-    return nullptr;
+bool selectedByStructure(const PassInfo& info, std::span<const PassInfo> registry) {
+    if (info.method.empty() || findOption(info, "structure") != nullptr) return false;
+    const PassInfo* fallback = defaultOf(familyOf(registry, info.type));
+    return fallback != nullptr && fallback != &info && findOption(*fallback, "structure") != nullptr;
 }
 
-PassStep resolvePass(const json& object, std::span<const PassInfo> registry, const std::string& pointer,
+PassStep resolvePass(const json& given, std::span<const PassInfo> registry, const std::string& pointer,
                      Diagnostics& diagnostics) {
     PassStep step;
-    if (!object.is_object()) {
+    if (!given.is_object()) {
         diagnostics.add(pointer, fmt::format("must be an object such as {{\"type\": \"quantize\"}}, not {}",
                                              object.dump()));
         return step;

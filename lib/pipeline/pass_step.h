@@ -27,8 +27,8 @@ struct PassStep {
 std::string fullName(const PassInfo& info);
 
 /// Finds the method, checks the options, makes the pass; problems are added at `pointer`, and the step's pass
-/// is null when there are any. When the object names no method, the family's default is taken, unless a
-/// choice (structure: neuron) is one that only another method of the family knows.
+/// is null when there are any. When the object names no method, by `method` or by `structure`, the family's
+/// default is taken.
 PassStep resolvePass(const nlohmann::json& object, std::span<const PassInfo> registry,
                      const std::string& pointer, Diagnostics& diagnostics);
 
@@ -38,9 +38,10 @@ nlohmann::json stepJson(const PassStep& step);
 /// Methods of one family, in the registry's order.
 std::vector<const PassInfo*> familyOf(std::span<const PassInfo> registry, const std::string& type);
 
-/// The choice option by which a method is found without being named, or null: the default method has an
-/// option of the same name that does not take this method's choices.
-const OptionSpec* selectingOption(const PassInfo& info, const std::vector<const PassInfo*>& family);
+/// True for a method that `structure` may name instead of `method`: it has no option of that name, and the
+/// family's default has ("prune": structure 2:4 is an option of magnitude, structure neuron is the method
+/// neuron).
+bool selectedByStructure(const PassInfo& info, std::span<const PassInfo> registry);
 
 /// Keys every pass object may have beside its own options.
 const std::vector<std::string>& commonPassKeys();

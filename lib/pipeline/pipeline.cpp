@@ -187,12 +187,6 @@ void warnWhenSlower(report::Report& report) {
              fmt::format("the output is slower than the original: {:.2f} times its speed", latency.speedup));
 }
 
-std::uint64_t filesBytes(const fs::path& modelFile) {
-    std::uint64_t bytes = fs::file_size(modelFile);
-    for (const fs::path& file : externalFiles(modelFile)) bytes += fs::file_size(file);
-    return bytes;
-}
-
 }  // namespace
 
 report::Report run(const Config& config, const RunOptions& options) {

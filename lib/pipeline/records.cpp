@@ -38,6 +38,12 @@ std::vector<fs::path> externalFiles(const fs::path& modelFile) {
     return {files.begin(), files.end()};
 }
 
+std::uint64_t filesBytes(const fs::path& modelFile) {
+    std::uint64_t bytes = fs::file_size(modelFile);
+    for (const fs::path& file : externalFiles(modelFile)) bytes += fs::file_size(file);
+    return bytes;
+}
+
 report::ModelRecord modelRecord(const ir::Model& model, ViewCache& views) {
     report::ModelRecord record;
     record.constantBytes = model.constantBytes();

@@ -16,6 +16,9 @@ report::FileRecord fileRecord(const std::filesystem::path& path);
 /// External data files that the model file names. Throws ModelError when the file cannot be read.
 std::vector<std::filesystem::path> externalFiles(const std::filesystem::path& modelFile);
 
+/// Bytes of the model file and its external data.
+std::uint64_t filesBytes(const std::filesystem::path& modelFile);
+
 /// What the model is made of, with its cost by role; `file` is left empty.
 report::ModelRecord modelRecord(const ir::Model& model, ViewCache& views);
 

@@ -88,6 +88,7 @@ TEST_CASE("one-liners become passes") {
     CHECK(method("quantize/weight-only:bits=4") == "quantize/weight-only");
     CHECK(method("prune:structure=neuron,sparsity=0.5") == "prune/neuron");
     CHECK(method("prune:structure=2:4") == "prune/magnitude");
+    CHECK(method("prune/neuron:structure=neuron") == "prune/neuron");
     CHECK(method("prune:sparsity=0.5") == "prune/magnitude");
     CHECK(method("cleanup") == "cleanup");
     const Config config = resolved("", {"quantize:symmetric=false,targets=role:ffn+re:a\\,b", "cleanup"});

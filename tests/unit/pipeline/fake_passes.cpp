@@ -22,17 +22,14 @@ struct WeightOnlyOptions {
     std::int64_t blockSize = 32;
 };
 
-enum class Structure { unstructured, twoOfFour };
 struct MagnitudeOptions {
     double sparsity = 0.5;
     std::optional<double> threshold;
-    Structure structure = Structure::unstructured;
+    std::string structure = "unstructured";
 };
 
-enum class NeuronStructure { neuron };
 struct NeuronOptions {
     double sparsity = 0.5;
-    NeuronStructure structure = NeuronStructure::neuron;
 };
 
 struct NoOptions {};
@@ -68,21 +65,17 @@ std::vector<PassInfo> fakeRegistry() {
     OptionTable<MagnitudeOptions> magnitudeTable;
     magnitudeTable.option("sparsity", &MagnitudeOptions::sparsity, "share of zeros").range(0, 1);
     magnitudeTable.option("threshold", &MagnitudeOptions::threshold, "smaller weights go");
-    magnitudeTable.choice<Structure>(
-        "structure", &MagnitudeOptions::structure,
-        {{"unstructured", Structure::unstructured}, {"2:4", Structure::twoOfFour}}, "pattern");
+    magnitudeTable.option("structure", &MagnitudeOptions::structure, "pattern");
     registry.push_back(named("prune", "magnitude", true));
     bindOptions<IdlePass<MagnitudeOptions>, MagnitudeOptions>(
         registry.back(), magnitudeTable,
         [](const MagnitudeOptions& options, const std::string& pointer, Diagnostics& diagnostics) {
-            if (options.threshold && options.structure == Structure::twoOfFour)
+            if (options.threshold && options.structure == "2:4")
                 diagnostics.add(pointer + "/threshold", "goes with structure unstructured only");
         });
 
     OptionTable<NeuronOptions> neuronTable;
     neuronTable.option("sparsity", &NeuronOptions::sparsity, "share of neurons").range(0, 0.99);
-    neuronTable.choice<NeuronStructure>("structure", &NeuronOptions::structure,
-                                        {{"neuron", NeuronStructure::neuron}}, "what goes");
     registry.push_back(named("prune", "neuron", false));
     bindOptions<IdlePass<NeuronOptions>>(registry.back(), neuronTable);
 

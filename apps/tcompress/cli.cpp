@@ -1,0 +1,217 @@
+#include "apps/tcompress/cli.h"
+
+#include <fmt/core.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+#include <map>
+#include <new>
+#include <sstream>
+
+#include "apps/tcompress/command.h"
+#include "apps/tcompress/console_progress.h"
+#include "lib/support/diagnostics.h"
+#include "lib/support/error.h"
+#include "lib/support/parallel.h"
+
+namespace tcompress::cli {
+
+namespace {
+
+/// One line a problem on standard error: "tcompress: WHO: WHAT; WHAT TO DO".
+void tell(const std::string& text, log::Format format) {
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+        if (format == log::Format::json)
+            log::write(log::Level::error, line);
+        else
+            std::cerr << "tcompress: " << line << '\n';
+    }
+}
+
+/// The command line as a shell would read it again.
+std::string joined(int argc, const char* const* argv) {
+    std::string text;
+    for (int i = 0; i < argc; ++i) {
+        const std::string word = argv[i];
+        const bool plain =
+            !word.empty() && word.find_first_of(" \t\n\"'\\$&|;<>()*?[]#~!`{}") == std::string::npos;
+        std::string quoted;
+        for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+        text += (i > 0 ? " " : "") + (plain ? word : "'" + quoted + "'");
+    }
+    return text;
+}
+
+CLI::Option* declareOption(CLI::App& app, const OptionDeclaration& option) {
+    const std::string names = fmt::format("{}", fmt::join(option.names, ","));
+    if (option.kind == OptionKind::flag)
+        return app.add_flag_callback(
+            names, [take = option.take] { take({}); }, option.help);
+    CLI::Option* added = app.add_option_function<std::vector<std::string>>(
+        names, [take = option.take](const std::vector<std::string>& texts) { take(texts); }, option.help);
+    if (option.kind == OptionKind::value || option.kind == OptionKind::positional)
+        added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    if (option.kind == OptionKind::values)
+        added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    if (option.kind == OptionKind::positionals) added->expected(1, 1 << 20);
+    // A positional argument is its own placeholder.
+    added->option_text(option.isPositional() ? " " : option.placeholder);
+    return added;
+}
+
+void declare(CLI::App& app, const OptionList& options) {
+    for (const OptionDeclaration& option : options.declarations()) {
+        CLI::Option* added = declareOption(app, option);
+        if (!option.group.empty()) added->group(option.group);
+        if (option.presence == Presence::required) added->required();
+        if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
+        if (!option.excludes.empty()) added->excludes(app.get_option(option.excludes));
+    }
+}
+
+std::vector<std::string> longNames(const CLI::App& app) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : app.get_options())
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    return names;
+}
+
+/// The first word that no command or option takes.
+void refuseUnknown(const CLI::App& app, const std::vector<Command>& commands) {
+    const std::vector<std::string> left = app.remaining();
+    if (left.empty()) return;
+    const std::string& word = left.front();
+    if (word.starts_with("-"))
+        throw ConfigError(fmt::format("{}: there is no such option{}; `tcompress --help` shows what there is",
+                                      word, didYouMean(word, longNames(app))));
+    std::vector<std::string> names;
+    for (const Command& command : commands) names.push_back(command.name);
+    throw ConfigError(fmt::format("{}: there is no such command{}; there are {}", word,
+                                  didYouMean(word, names), fmt::join(names, ", ")));
+}
+
+void refuseLeftOvers(const CLI::App& app) {
+    Diagnostics problems;
+    for (const std::string& word : app.remaining()) {
+        const std::string place = fmt::format("{}: {}", app.get_name(), word);
+        if (word.starts_with("-"))
+            problems.add(place, fmt::format("there is no such option{}; `tcompress {} --help` lists them",
+                                            didYouMean(word.substr(0, word.find('=')), longNames(app)),
+                                            app.get_name()));
+        else
+            problems.add(place,
+                         fmt::format("one argument too many; `tcompress {} --help` shows how to call it",
+                                     app.get_name()));
+    }
+    problems.throwIfAny();
+}
+
+void configure(const CommonOptions& options) {
+    log::Level level = log::Level::info;
+    if (options.verbose) level = log::Level::debug;
+    if (options.quiet) level = log::Level::error;
+    log::configure(level, options.logFormat);
+    if (options.threads) setThreadCount(static_cast<int>(*options.threads));
+}
+
+class CommandLine {
+  public:
+    explicit CommandLine(Session& session)
+        : session_(session),
+          commands_(allCommands()),
+          app_(
+              "Compresses Transformer models in ONNX format: fewer heads, neurons and layers, low-rank "
+              "factors, "
+              "quantization, and a report of what it cost.",
+              "tcompress") {
+        app_.set_help_flag("-h,--help", "show this help");
+        app_.add_flag("--version", version_, "print the version");
+        app_.allow_extras();
+        app_.footer(
+            "`tcompress COMMAND --help` shows the options of a command.\n"
+            "Exit codes: 0 done, 1 a constraint was missed (the output is written), 2 command line or "
+            "pipeline file,\n"
+            "3 model or data, 4 internal error, 130 interrupted.");
+        for (const Command& command : commands_) {
+            CLI::App* sub = app_.add_subcommand(command.name, command.summary);
+            sub->allow_extras();
+            sub->set_help_flag("-h,--help", "show this help");
+            declare(*sub, command.options);
+            declare(*sub, commonOptions(session_.common));
+            byApp_[sub] = &command;
+        }
+    }
+
+    ExitCode run(int argc, const char* const* argv) {
+        try {
+            app_.parse(argc, const_cast<char**>(argv));
+        } catch (const CLI::CallForHelp&) {
+            std::cout << (chosen() != nullptr ? chosen()->help("tcompress") : app_.help());
+            return ExitCode::done;
+        } catch (const CLI::ParseError& error) {
+            throw ConfigError(
+                fmt::format("{}{}", chosen() != nullptr ? chosen()->get_name() + ": " : "", error.what()));
+        }
+        if (version_) {
+            std::cout << "tcompress " << TCOMPRESS_VERSION << '\n';
+            return ExitCode::done;
+        }
+        if (chosen() == nullptr) {
+            refuseUnknown(app_, commands_);
+            std::cerr << app_.help();
+            return ExitCode::usage;
+        }
+        refuseLeftOvers(*chosen());
+        configure(session_.common);
+        ConsoleProgress progress(session_.common.quiet ? ConsoleProgress::Style::silent : terminalStyle());
+        session_.progress = &progress;
+        return byApp_.at(chosen())->action(session_);
+    }
+
+  private:
+    const CLI::App* chosen() const {
+        const std::vector<const CLI::App*> found =
+            app_.get_subcommands([](const CLI::App* sub) { return sub->parsed(); });
+        return found.empty() ? nullptr : found.front();
+    }
+    ConsoleProgress::Style terminalStyle() const {
+        return session_.common.logFormat == log::Format::json ? ConsoleProgress::Style::lines
+                                                              : ConsoleProgress::styleOfTerminal();
+    }
+
+    Session& session_;
+    std::vector<Command> commands_;
+    CLI::App app_;
+    bool version_ = false;
+    std::map<const CLI::App*, const Command*> byApp_;
+};
+
+}  // namespace
+
+ExitCode runCommandLine(int argc, const char* const* argv) {
+    Session session;
+    session.commandLine = joined(argc, argv);
+    const auto fail = [&](const std::string& text, ExitCode code) {
+        tell(text, session.common.logFormat);
+        return code;
+    };
+    try {
+        return CommandLine(session).run(argc, argv);
+    } catch (const Cancelled&) {
+        return fail("interrupted; nothing was written", ExitCode::interrupted);
+    } catch (const ConfigError& error) {
+        return fail(error.what(), ExitCode::usage);
+    } catch (const InternalError& error) {
+        return fail(fmt::format("internal error: {}; please report it", error.what()), ExitCode::internal);
+    } catch (const Error& error) {
+        return fail(error.what(), ExitCode::input);
+    } catch (const std::bad_alloc&) {
+        return fail("not enough memory; use a smaller batch or fewer samples", ExitCode::internal);
+    } catch (const std::exception& error) {
+        return fail(fmt::format("internal error: {}; please report it", error.what()), ExitCode::internal);
+    }
+}
+
+}  // namespace tcompress::cli

@@ -1,0 +1,88 @@
+// tcompress run: a pipeline on a model.
+
+#include <fmt/core.h>
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/tcompress/command.h"
+#include "apps/tcompress/depfile.h"
+#include "apps/tcompress/pipeline_options.h"
+#include "apps/tcompress/plan_text.h"
+#include "lib/pipeline/pipeline.h"
+#include "lib/support/error.h"
+#include "lib/support/parallel.h"
+#include "passes/registry.h"
+
+namespace tcompress::cli {
+
+namespace {
+
+struct Options {
+    PipelineOptions pipeline;
+    std::string model, output;
+    std::string dumpFolder, depfile;
+    bool force = false, dryRun = false, json = false;
+};
+
+pipeline::Config resolve(Options& options) {
+    if (!options.pipeline.namesPipeline())
+        throw ConfigError("run: no pipeline is named; give -c FILE, --preset NAME or -p PASS");
+    if (!options.model.empty()) options.pipeline.set("/model", nlohmann::json(options.model).dump(), "MODEL");
+    if (!options.output.empty())
+        options.pipeline.set("/output", nlohmann::json(options.output).dump(), "--output");
+    return pipeline::resolveConfig(options.pipeline.sources(), passes::registry());
+}
+
+ExitCode execute(Options& options, const Session& session) {
+    pipeline::Config config = resolve(options);
+    if (session.common.threads) config.threads = *session.common.threads;
+    setThreadCount(static_cast<int>(config.threads));
+
+    pipeline::RunOptions run;
+    run.commandLine = session.commandLine;
+    run.dumpFolder = options.dumpFolder;
+    run.overwrite = options.force ? pipeline::InputOverwrite::allow : pipeline::InputOverwrite::refuse;
+    run.progress = session.progress;
+    if (options.dryRun) {
+        const report::Report plan = pipeline::plan(config, run);
+        std::cout << (options.json ? report::toJson(plan) : planText(plan));
+        return ExitCode::done;
+    }
+    const report::Report report = pipeline::run(config, run);
+    if (!options.depfile.empty()) writeDepfile(options.depfile, config, options.pipeline.configFile());
+    if (!pipeline::constraintMissed(report)) return ExitCode::done;
+    for (const report::ConstraintRow& row : report.constraints)
+        if (row.outcome != report::ConstraintOutcome::met)
+            log::error("constraint {} was missed: limit {}, actual {}; {} was kept", row.name, row.limit,
+                       row.actual ? fmt::format("{:.4g}", *row.actual) : "not measured", config.output);
+    return ExitCode::constraintMissed;
+}
+
+}  // namespace
+
+Command runCommand() {
+    auto options = std::make_shared<Options>();
+    Command command{"run", "run a pipeline of passes on a model", {}, {}};
+    command.options.positional("MODEL", options->model, Presence::optional,
+                               "ONNX file to compress, where the pipeline file names none");
+    command.options.value("-o,--output", "FILE", options->output, "ONNX file to write; - is standard output");
+    options->pipeline.addPipeline(command.options);
+    options->pipeline.addData(command.options);
+    options->pipeline.addReport(command.options);
+    options->pipeline.addSettings(command.options);
+    command.options.group("Output");
+    command.options.flag("--force", options->force, "the output may replace the input");
+    command.options.flag("--dry-run", options->dryRun,
+                         "write nothing; print what each pass would do, the size, the work and the memory");
+    command.options.flag("--json", options->json, "print the dry run as JSON");
+    command.options.value("--dump-after", "FOLDER", options->dumpFolder,
+                          "write the model after each pass to this folder");
+    command.options.value("--depfile", "FILE", options->depfile,
+                          "write a Make rule of everything the output was made from");
+    command.action = [options](Session& session) { return execute(*options, session); };
+    return command;
+}
+
+}  // namespace tcompress::cli

@@ -1,0 +1,62 @@
+#include "apps/tcompress/dump_outputs.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "lib/exec/executor.h"
+#include "lib/support/error.h"
+
+namespace tcompress::cli {
+
+namespace {
+
+Tensor joinRows(const std::string& name, const std::vector<Tensor>& parts) {
+    Shape shape = parts.front().shape();
+    if (shape.empty()) {
+        if (parts.size() == 1) return parts.front();
+        throw DataError(fmt::format("output '{}' has no axis to join batches along", name));
+    }
+    shape[0] = 0;
+    for (const Tensor& part : parts) {
+        if (part.rank() != static_cast<std::int64_t>(shape.size()) ||
+            !std::equal(part.shape().begin() + 1, part.shape().end(), shape.begin() + 1))
+            throw DataError(fmt::format("output '{}' is {} in one batch and {} in another", name,
+                                        toString(parts.front().shape()), toString(part.shape())));
+        shape[0] += part.shape()[0];
+    }
+    Tensor joined(parts.front().dtype(), shape);
+    std::span<std::byte> target = joined.mutableBytes();
+    for (const Tensor& part : parts) {
+        std::copy(part.bytes().begin(), part.bytes().end(), target.begin());
+        target = target.subspan(part.sizeBytes());
+    }
+    return joined;
+}
+
+}  // namespace
+
+void dumpOutputs(const ir::Model& model, const data::Dataset& dataset, std::int64_t batchSize,
+                 const std::filesystem::path& file, Progress& progress) {
+    const data::Dataset fitted = data::fitToModel(dataset, model);
+    const std::int64_t fixed = data::fixedBatchSize(model);
+    const std::int64_t step = fixed > 0 ? fixed : batchSize;
+    exec::Executor executor(model);
+    std::vector<std::vector<Tensor>> parts(model.graph().outputs().size());
+    progress.begin("outputs", fitted.sampleCount());
+    for (std::int64_t begin = 0; begin + (fixed > 0 ? fixed : 1) <= fitted.sampleCount(); begin += step) {
+        const std::int64_t end = std::min(begin + step, fitted.sampleCount());
+        std::vector<Tensor> outputs = executor.run(fitted.rows(begin, end));
+        for (std::size_t i = 0; i < outputs.size(); ++i) parts[i].push_back(std::move(outputs[i]));
+        progress.step(end - begin);
+    }
+    progress.end();
+    std::vector<std::pair<std::string, Tensor>> arrays;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        const std::string& name = model.graph().outputs()[i]->name();
+        if (!parts[i].empty()) arrays.emplace_back(name, joinRows(name, parts[i]));
+    }
+    data::writeNpz(file, arrays);
+}
+
+}  // namespace tcompress::cli
