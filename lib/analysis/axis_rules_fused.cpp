@@ -58,6 +58,11 @@ void scoreBias(NodeAxes& n, std::size_t input, const Axis& heads) {
     if (!own.empty()) n.unify(own, heads);
 }
 
+/// The default scale is 1 / sqrt(head size): without an explicit one the head size must stay.
+void freezeIfDefaultScale(NodeAxes& n, const FusedAttention& fused) {
+    if (n.node().attribute("scale") == nullptr) n.freeze(fused.headDim, "scaled by its size");
+}
+
 // com.microsoft.Attention: weights [hidden, q ‖ k ‖ v], one bias.
 void packedAttention(NodeAxes& n) {
     const std::vector<Axis> x = n.axes(0);
@@ -84,6 +89,7 @@ void packedAttention(NodeAxes& n) {
     scoreBias(n, 5, fused.group);
     fused.query = fused.key = fused.value = n.node().input(0);
     n.product({0, 1, x[2], x[1], packed, {}});
+    freezeIfDefaultScale(n, fused);
     n.fusedAttention(std::move(fused));
 }
 
@@ -124,6 +130,7 @@ void multiHeadAttention(NodeAxes& n) {
     fused.query = n.node().input(0);
     fused.key = n.node().input(1);
     fused.value = n.node().input(2);
+    freezeIfDefaultScale(n, fused);
     n.fusedAttention(std::move(fused));
 }
 
@@ -166,6 +173,7 @@ void groupQueryAttention(NodeAxes& n) {
     fused.query = n.node().input(0);
     fused.key = packed ? fused.query : n.node().input(1);
     fused.value = packed ? fused.query : n.node().input(2);
+    freezeIfDefaultScale(n, fused);
     n.fusedAttention(std::move(fused));
 }
 
@@ -192,11 +200,10 @@ void attention(NodeAxes& n) {
     }
     cache(n, 4, 1, fused.group, fused.headDim);
     cache(n, 5, 2, fused.group, fused.valueDim);
-    // Its default scale is 1 / sqrt(head size): the head size must stay.
-    if (n.node().attribute("scale") == nullptr) n.freeze(fused.headDim, "scaled by its size");
     fused.query = n.node().input(0);
     fused.key = n.node().input(1);
     fused.value = n.node().input(2);
+    freezeIfDefaultScale(n, fused);
     n.fusedAttention(std::move(fused));
 }
 

@@ -164,13 +164,18 @@ class Concretiser {
 
     void apply(const ir::Node& node, const ShapeRule& rule) {
         try {
-            NodeShapes shapes(model_, node, out_);
+            NodeShapes shapes(model_, node, out_, imposedShape(node));
             rule(shapes);
         } catch (const UnknownShape&) {
             // Left open, or closed by the declared shape.
         } catch (const Error&) {
             // A value of a type that has no integer or float reading.
         }
+    }
+
+    std::optional<Shape> imposedShape(const ir::Node& node) const {
+        if (!imposed_ || node.output() == nullptr) return {};
+        return imposed_(*node.output());
     }
 
     void impose(const ir::Value& value) {
@@ -211,33 +216,79 @@ ConcreteShapes evaluateValues(const ir::Model& model,
     return Concretiser(model, {}, shapeOf).run();
 }
 
-ProbeSizes referenceSizes(const ir::Model& model, std::int64_t sequenceLength) {
+namespace {
+
+template <class SizeOf>
+ProbeSizes sizesByKind(const ir::Model& model, SizeOf&& sizeOf) {
     ProbeSizes sizes;
     for (const ir::Value* input : model.graph().inputs()) {
         const onnx::TensorShapeProto* shape = declaredShape(*input);
         if (shape == nullptr) continue;
         for (int axis = 0; axis < shape->dim_size(); ++axis) {
             if (shape->dim(axis).has_dim_value()) continue;
-            switch (const DimensionKind kind = dimensionKind(*input, *shape, axis); kind) {
-                case DimensionKind::batch:
-                    sizes[dimensionKey(*input, axis)] = 1;
-                    break;
-                case DimensionKind::past:
-                    sizes[dimensionKey(*input, axis)] = 0;
-                    break;
-                case DimensionKind::height:
-                case DimensionKind::width:
-                    sizes[dimensionKey(*input, axis)] = probeSize(kind);
-                    break;
-                case DimensionKind::sequence:
-                case DimensionKind::encoder:
-                case DimensionKind::total:
-                    sizes[dimensionKey(*input, axis)] = sequenceLength;
-                    break;
-            }
+            sizes[dimensionKey(*input, axis)] = sizeOf(dimensionKind(*input, *shape, axis));
         }
     }
     return sizes;
+}
+
+std::size_t knownShapes(const ir::Model& model, const ConcreteShapes& shapes) {
+    const std::vector<ir::Value*> values = model.graph().values();
+    return static_cast<std::size_t>(std::count_if(
+        values.begin(), values.end(), [&](const ir::Value* v) { return shapes.shape(*v).has_value(); }));
+}
+
+}  // namespace
+
+ProbeSizes referenceSizes(const ir::Model& model, std::int64_t sequenceLength) {
+    return sizesByKind(model, [&](DimensionKind kind) -> std::int64_t {
+        switch (kind) {
+            case DimensionKind::batch:
+                return 1;
+            case DimensionKind::past:
+                return 0;
+            case DimensionKind::height:
+            case DimensionKind::width:
+                return probeSize(kind);
+            case DimensionKind::sequence:
+            case DimensionKind::encoder:
+            case DimensionKind::total:
+                return sequenceLength;
+        }
+        return sequenceLength;
+    });
+}
+
+ProbeSizes alternativeSizes(const ir::Model& model) {
+    return sizesByKind(model, [](DimensionKind kind) -> std::int64_t {
+        switch (kind) {
+            case DimensionKind::batch:
+                return 3;
+            case DimensionKind::sequence:
+                return 7;
+            case DimensionKind::past:
+                return 5;
+            case DimensionKind::encoder:
+                return 9;
+            case DimensionKind::total:
+                return 12;
+            case DimensionKind::height:
+                return 48;
+            case DimensionKind::width:
+                return 256;
+        }
+        return 7;
+    });
+}
+
+ReferenceShapes referenceShapes(const ir::Model& model, std::int64_t sequenceLength) {
+    const std::size_t wanted = knownShapes(model, concretise(model));
+    ReferenceShapes reference{concretise(model, referenceSizes(model, sequenceLength)), sequenceLength};
+    while (reference.sequenceLength > 1 && knownShapes(model, reference.shapes) < wanted) {
+        reference.sequenceLength /= 2;
+        reference.shapes = concretise(model, referenceSizes(model, reference.sequenceLength));
+    }
+    return reference;
 }
 
 // --- NodeShapes ---

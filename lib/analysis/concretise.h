@@ -51,4 +51,17 @@ ConcreteShapes evaluateValues(const ir::Model& model,
 /// `sequenceLength`, nothing cached (past 0).
 ProbeSizes referenceSizes(const ir::Model& model, std::int64_t sequenceLength);
 
+/// Other distinctive sizes than the default ones: what has the same value under both does not depend on the
+/// input.
+ProbeSizes alternativeSizes(const ir::Model& model);
+
+struct ReferenceShapes {
+    ConcreteShapes shapes;
+    std::int64_t sequenceLength = 0;
+};
+
+/// Shapes at the reference input with the longest length that the model takes: `sequenceLength` halved until
+/// as many shapes are known as with the default probe sizes (a position table ends somewhere).
+ReferenceShapes referenceShapes(const ir::Model& model, std::int64_t sequenceLength);
+
 }  // namespace tcompress::analysis

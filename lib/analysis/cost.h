@@ -11,11 +11,13 @@
 namespace tcompress::analysis {
 
 struct RoleCost {
+    /// Elements that were trained: no shape constants, no quantization scales and zero points.
     std::int64_t parameters = 0;
     std::int64_t bytes = 0;
-    std::int64_t nonZero = 0;  ///< parameters that are not zero (integer types: not equal to the zero point
-                               ///< is not known, counted as stored)
-    std::int64_t macs = 0;     ///< at the reference input: batch 1 and the sequence length below
+    /// Parameters whose stored bits are not zero (for an integer type with a zero point that is another
+    /// number than the weights that are zero).
+    std::int64_t nonZero = 0;
+    std::int64_t macs = 0;  ///< at the reference input: batch 1 and the sequence length below
 };
 
 struct ModelCost {
@@ -24,9 +26,10 @@ struct ModelCost {
     std::int64_t nonZero = 0;
     std::int64_t macs = 0;
     std::int64_t sequenceLength = 0;  ///< reference length MACs are given for
-    std::map<std::string, RoleCost>
-        byRole;  ///< "embedding", "attention", "ffn", "norm", "classifier", "other"
-    std::map<std::string, std::int64_t> macsByType;  ///< "float32", "int8", … what the products compute in
+    /// "embedding", "attention", "ffn", "norm", "classifier", "other".
+    std::map<std::string, RoleCost> byRole;
+    /// What the products compute in: "float32", "int8" …
+    std::map<std::string, std::int64_t> macsByType;
 };
 
 /// MACs count every matmul, gemm, convolution and fused attention, activation products included, at batch 1

@@ -149,6 +149,10 @@ bool ViewBuilder::addAttention(const AxisEvent& softmax, std::string& reason) {
         if (cached || !producingLinears(key, {leaf}).empty()) kvHeads.push_back(leaf);
     }
     setHeads(layer, heads, kvHeads);
+    if (kvHeads.empty() && !heads.empty() && layer.k.size() == 1 && layer.k != layer.q) {
+        // Key/value heads that are looked up by index or shared by all queries: counted by what makes them.
+        layer.kvHeads = std::max<std::int64_t>(1, view_.sites[layer.k.front()].outFeatures / layer.headDim);
+    }
     layer.cross = isCross(layer);
     const Residual residual =
         findResidual(view_.sites[layer.q.front()].input, view_.sites[layer.o.front()].output);

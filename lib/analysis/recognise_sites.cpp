@@ -7,6 +7,7 @@
 #include <numeric>
 #include <optional>
 
+#include "lib/analysis/macs.h"
 #include "lib/analysis/view_builder.h"
 
 namespace tcompress::analysis {
@@ -24,9 +25,10 @@ struct WeightPath {
 WeightPath traceWeight(ir::Value* operand, std::size_t rank) {
     WeightPath path{operand, std::vector<std::size_t>(rank)};
     std::iota(path.axes.begin(), path.axes.end(), 0);
+    const WeightPath unstored = path;
     while (path.weight->constant() == nullptr) {
         const ir::Node* node = path.weight->producer();
-        if (node == nullptr || node->input(0) == nullptr) break;
+        if (node == nullptr || node->input(0) == nullptr) return unstored;
         if (node->is("Transpose")) {
             std::vector<std::int64_t> perm(rank);
             std::iota(perm.rbegin(), perm.rend(), 0);
@@ -34,12 +36,14 @@ WeightPath traceWeight(ir::Value* operand, std::size_t rank) {
             for (std::size_t& axis : path.axes) axis = static_cast<std::size_t>(perm.at(axis));
         } else if (!(node->is("Identity") || node->is("Cast") || node->is("DequantizeLinear") ||
                      node->is("QuantizeLinear") || node->is("com.microsoft", "DequantizeLinear"))) {
-            path.weight = storedTensor(path.weight);
-            return path;
+            // Computed from other constants: only a stored matrix of the same shape has the operand's axes.
+            ir::Value* stored = storedTensor(path.weight);
+            const auto shape = path.weight->shape();
+            const bool same = stored != nullptr && shape && stored->constant()->shape() == *shape;
+            return same ? WeightPath{stored, path.axes} : unstored;
         }
         path.weight = node->input(0);
     }
-    if (path.weight->constant() == nullptr) path.weight = nullptr;
     return path;
 }
 
@@ -82,7 +86,7 @@ bool isQuantizedType(DType type) {
 }  // namespace
 
 void ViewBuilder::listSites() {
-    const ConcreteShapes reference = concretise(model_, referenceSizes(model_, kReferenceLength));
+    const ReferenceShapes reference = referenceShapes(model_, kReferenceLength);
     struct Listed {
         Site site;
         std::ptrdiff_t linear;
@@ -109,13 +113,7 @@ void ViewBuilder::listSites() {
             const auto kernel = axes_->shapes.shape(*linear.weight);
             for (std::size_t k = 2; kernel && k < kernel->size(); ++k) site.inFeatures *= (*kernel)[k];
         }
-        if (const auto shape = reference.shape(*linear.output)) {
-            const bool packed = fusedNodes_.count(linear.node) != 0;
-            const std::int64_t rows =
-                packed ? (*shape)[0] * (*shape)[1]
-                       : elementCount(*shape) / std::max<std::int64_t>(1, site.outFeatures);
-            site.macs = rows * site.inFeatures * site.outFeatures;
-        }
+        site.macs = linearMacs(*axes_, linear, reference.shapes);
         findBias(site, linearOut_[i]);
         listed.push_back({std::move(site), static_cast<std::ptrdiff_t>(i)});
     }
@@ -173,7 +171,7 @@ std::vector<Site> ViewBuilder::embeddingSites(ir::Node& node) const {
         const std::vector<Axis>* axes = axes_->of(operand);
         if (axes == nullptr || axes->size() != 2) return;
         const WeightPath path = traceWeight(operand, 2);
-        if (path.weight == nullptr) return;
+        if (path.weight->constant() == nullptr) return;
         const DType type = path.weight->constant()->dtype();
         if (!isFloatingPoint(type) && !isQuantizedType(type)) return;
         Site site;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -28,8 +29,9 @@ class UnknownShape {
 /// What a rule sees of its node. Everything that is not known throws UnknownShape.
 class NodeShapes {
   public:
-    NodeShapes(const ir::Model& model, const ir::Node& node, ConcreteShapes& shapes)
-        : model_(model), node_(node), shapes_(shapes) {}
+    NodeShapes(const ir::Model& model, const ir::Node& node, ConcreteShapes& shapes,
+               std::optional<Shape> imposed = {})
+        : model_(model), node_(node), shapes_(shapes), imposed_(std::move(imposed)) {}
 
     const ir::Node& node() const { return node_; }
     /// Version of the operator set the node belongs to.
@@ -43,6 +45,8 @@ class NodeShapes {
     /// An operand that became an input in a later opset: from the attribute when there is one, else from the
     /// input.
     std::optional<std::vector<std::int64_t>> operand(std::size_t input, const char* attribute) const;
+    /// The shape that the first output must have whatever the operands say (evaluateValues).
+    const std::optional<Shape>& imposedShape() const { return imposed_; }
     DType dtype(std::size_t input) const;
     /// A possibly negative axis brought into [0, rank).
     std::size_t axis(std::int64_t axis, std::size_t rank) const;
@@ -54,6 +58,7 @@ class NodeShapes {
     const ir::Model& model_;
     const ir::Node& node_;
     ConcreteShapes& shapes_;
+    std::optional<Shape> imposed_;
 };
 
 using ShapeRule = std::function<void(NodeShapes&)>;

@@ -46,6 +46,10 @@ void setReshaped(NodeShapes& s, const Shape& shape) {
 }
 
 void reshape(NodeShapes& s) {
+    if (s.imposedShape()) {
+        setReshaped(s, reshaped(s.shape(0), *s.imposedShape(), true));
+        return;
+    }
     setReshaped(s, reshaped(s.shape(0), s.ints(1), s.node().attributeInt("allowzero", 0) != 0));
 }
 
@@ -194,7 +198,7 @@ void slice(NodeShapes& s) {
 }
 
 void expand(NodeShapes& s) {
-    const Shape out = broadcast(s.shape(0), s.ints(1));
+    const Shape out = s.imposedShape() ? *s.imposedShape() : broadcast(s.shape(0), s.ints(1));
     s.set(0, out);
     if (s.hasValue(0) && elementCount(out) <= kSmallValueElements) s.set(0, broadcastTo(s.value(0), out));
 }
@@ -234,7 +238,7 @@ void shapeOf(NodeShapes& s) {
 }
 
 void constantOfShape(NodeShapes& s) {
-    const Shape out = s.ints(0);
+    const Shape out = s.imposedShape() ? *s.imposedShape() : s.ints(0);
     s.set(0, out);
     if (elementCount(out) > kSmallValueElements) return;
     const ir::Value* result = s.node().output();

@@ -44,7 +44,8 @@ std::vector<std::string> roleNames();
 struct Site {
     std::string name;          ///< the node's label: what reports call it and globs match
     ir::Node* node = nullptr;  ///< MatMul, Gemm, Conv, Gather …
-    /// The stored matrix: an initializer or the output of a Constant node; null when there is no single one.
+    /// The stored matrix: an initializer or the output of a Constant node. Where several stored tensors make
+    /// it, it is `operand` and has no constant() data.
     ir::Value* weight = nullptr;
     /// What the node reads: the weight itself, or what DequantizeLinear, Cast, Transpose … make of it.
     ir::Value* operand = nullptr;
@@ -62,8 +63,8 @@ struct Site {
     /// embedding).
     std::size_t inAxis = 0;
     std::size_t outAxis = 1;
-    /// Multiply-accumulates at the reference input (batch 1, 128 tokens); MACs of one row are inFeatures ×
-    /// outFeatures. A convolution's inFeatures are channels × kernel.
+    /// Multiply-accumulates at the reference input (batch 1, 128 tokens or as many as fit); MACs of one row
+    /// are inFeatures × outFeatures. A convolution's inFeatures are channels × kernel.
     std::int64_t macs = 0;
 };
 
