@@ -1,17 +1,21 @@
-// Replaces a weight matrix by the product of two thin ones, its truncated singular value decomposition.
+// Replaces a matrix by the product of two smaller ones, the best approximation of its rank in the Frobenius
+// norm (Eckart and Young 1936, "The approximation of one matrix by another of lower rank").
 //
-//   y = x W,  W [m, n]      →      y = (x A) B,  A = U_r √S_r [m, r],  B = √S_r V_rᵀ [r, n]
+//   y = x · W        W [m, n] = U · diag(s) · Vᵀ
+//   ↓                A [m, r] = U · √s,  B [r, n] = √s · Vᵀ  (the r largest singular values)
+//   y = (x · A) · B
 //
-// This is the best approximation of rank r in the Frobenius norm (Eckart and Young 1936); its relative error
-// is the square root of the share of the squared singular values that were cut. Only where r (m + n) < m n,
-// so that it is really smaller. Not handled: embedding tables, convolutions, and products whose left operand
-// is the weight.
+// Done only where r (m + n) < m n. The relative error of the weights is the share of the discarded singular
+// values: ‖W − A·B‖² / ‖W‖² = Σ_{i>r} sᵢ² / Σ sᵢ².
+//
+// Not handled: convolutions, fused operators with their weight inside, products whose left operand is the
+// weight. Embedding tables are factorised only when targets name them (Lan et al. 2020, "ALBERT"): their
+// singular values fall slowly.
 
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <optional>
 
 #include "kernels/linalg.h"
@@ -28,65 +32,74 @@ using analysis::Site;
 using pipeline::PassContext;
 using pipeline::PassReport;
 
-constexpr const char* kPass = "low-rank";
+constexpr const char* kPass = "low-rank/svd";
 
 struct Options {
     std::optional<std::int64_t> rank;
-    std::optional<double> rankRatio, keep, energy;
+    std::optional<double> rankRatio;
+    std::optional<double> keep;
+    std::optional<double> energy;
     std::int64_t multiple = 8;
     std::vector<std::string> targets, ignore;
 };
 
 OptionTable<Options> optionTable() {
     OptionTable<Options> table;
-    table.option("rank", &Options::rank, "rank of every matrix")
+    table.option("rank", &Options::rank, "rank of every factorised matrix, taken as it is")
         .range(1, 1 << 20)
-        .option("rank_ratio", &Options::rankRatio, "rank as a share of the smaller side of the matrix")
-        .range(0.0, 1.0)
-        .option("keep", &Options::keep,
-                "largest share of a matrix's parameters that its two factors may have")
-        .range(0.0, 1.0)
-        .option("energy", &Options::energy, "smallest share of the squared singular values that must stay")
-        .range(0.0, 1.0)
-        .option("multiple", &Options::multiple,
-                "round the rank to a multiple of this: matrix kernels like multiples of 8")
+        .option("rank_ratio", &Options::rankRatio,
+                "rank as a share of min(m, n); matrices that this does not make smaller are left alone")
+        .range(0, 1)
+        .option("keep", &Options::keep, "share of a matrix's parameters that its two factors may hold")
+        .range(0, 1)
+        .option("energy", &Options::energy, "share of the squared singular values to keep")
+        .range(0, 1)
+        .option(
+            "multiple", &Options::multiple,
+            "ranks are rounded to a multiple of this (down; up with energy): matrix kernels like multiples "
+            "of 8")
         .range(1, 4096)
-        .option("targets", &Options::targets, "sites to factorise, by patterns")
+        .option("targets", &Options::targets, "sites to factorise, by patterns; embeddings only when named")
         .option("ignore", &Options::ignore, "sites to leave alone, by patterns");
     return table;
 }
 
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
-    const int given = int{options.rank.has_value()} + int{options.rankRatio.has_value()} +
-                      int{options.keep.has_value()} + int{options.energy.has_value()};
+    const int given = options.rank.has_value() + options.rankRatio.has_value() + options.keep.has_value() +
+                      options.energy.has_value();
     if (given != 1)
         diagnostics.add(
             pointer,
-            fmt::format("low-rank needs exactly one of rank, rank_ratio, keep and energy; {} are given",
+            fmt::format("exactly one of rank, rank_ratio, keep and energy says how small the factors "
+                        "are; {} are given",
                         given));
 }
 
-/// Why a site's product cannot become two; empty when it can.
+/// Why a site cannot run as two products; empty when it can.
 std::string refusal(const Site& site) {
-    if (isEmbedding(site)) return "an embedding table is looked up, not multiplied";
-    if (!site.node->is("MatMul") && !site.node->is("Gemm"))
-        return fmt::format("{} is not factorised, only MatMul and Gemm are", site.node->opType());
-    if (site.input != site.node->input(0)) return "its weight is the left operand";
-    if (site.node->attributeInt("transA", 0) != 0) return "its input is transposed (transA)";
+    const ir::Node& node = *site.node;
+    if (isEmbedding(site))
+        return node.is("Gather") ? std::string() : fmt::format("{} looks its rows up inside", node.opType());
+    if (!node.is("MatMul") && !node.is("Gemm")) return fmt::format("{} is not factorised", node.opType());
+    if (site.input != node.input(0)) return "its weight is the left operand";
     return {};
 }
 
-/// W as [m, n] with the summed axis first.
-Tensor inputMajor(const TargetWeight& weight) {
-    const Tensor& constant = *weight.constant->constant();
-    return weight.inAxis == 0 ? constant : transpose(constant, {1, 0});
-}
-
-struct Factors {
-    std::int64_t rank = 0;
-    Tensor first, second;  ///< [m, rank], [rank, n]
-    double relativeError = 0;
+/// A stored matrix [m, n] and what became of it.
+struct Factorisation {
+    const TargetWeight* weight = nullptr;
+    std::int64_t m = 0, n = 0;
+    std::optional<std::int64_t> rank;  ///< known without the singular values
+    kernels::Svd svd;
+    std::string refusal;
 };
+
+double energyOf(const std::vector<float>& singularValues, std::size_t begin, std::size_t end) {
+    double sum = 0;
+    for (std::size_t i = begin; i < end; ++i)
+        sum += static_cast<double>(singularValues[i]) * static_cast<double>(singularValues[i]);
+    return sum;
+}
 
 class LowRankSvd : public pipeline::Pass {
   public:
@@ -94,129 +107,177 @@ class LowRankSvd : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
-        const std::vector<TargetWeight> weights = factorable(context, model, report);
-        std::vector<std::optional<Factors>> factors(weights.size());
-        context.progress().begin("factorising", static_cast<std::int64_t>(weights.size()));
-        parallelFor(static_cast<std::int64_t>(weights.size()), [&](std::int64_t i) {
-            factors[static_cast<std::size_t>(i)] = factorise(weights[static_cast<std::size_t>(i)]);
-        });
-        context.progress().step(static_cast<std::int64_t>(weights.size()));
-        context.progress().end();
-        ir::Edit edit(model, kPass);
-        for (std::size_t i = 0; i < weights.size(); ++i) {
-            if (factors[i])
-                rewrite(edit, weights[i], *factors[i], report);
+        const std::vector<TargetWeight> weights = targetWeights(
+            context.view(model), {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
+        std::vector<Factorisation> plans;
+        for (const TargetWeight& weight : weights) {
+            Factorisation plan = this->plan(weight);
+            if (plan.refusal.empty())
+                plans.push_back(std::move(plan));
             else
-                skip(report, weights[i], "at this rank its two factors would not be smaller than the matrix");
+                skip(report, weight, plan.refusal);
         }
-        if (!edit.empty()) edit.commit();
+        ir::Edit edit(model, kPass);
+        context.progress().begin("factorising", static_cast<std::int64_t>(plans.size()));
+        // A few at a time: each thread holds one decomposition, whatever the size of the model.
+        const auto atOnce = static_cast<std::size_t>(threadCount());
+        for (std::size_t first = 0; first < plans.size(); first += atOnce) {
+            const std::size_t last = std::min(plans.size(), first + atOnce);
+            parallelFor(static_cast<std::int64_t>(last - first),
+                        [&](std::int64_t i) { decompose(plans[first + static_cast<std::size_t>(i)]); });
+            for (std::size_t i = first; i < last; ++i) {
+                finish(edit, plans[i], report);
+                plans[i].svd = {};
+                context.progress().step();
+            }
+        }
+        context.progress().end();
+        edit.commit();
         return report;
     }
 
   private:
-    std::vector<TargetWeight> factorable(const PassContext& context, const ir::Model& model,
-                                         PassReport& report) const {
-        std::vector<TargetWeight> weights;
-        for (TargetWeight& weight :
-             targetWeights(context.view(model), options_.targets, options_.ignore, report)) {
-            std::string reason;
-            for (const Site* site : weight.sites)
-                if (reason.empty()) reason = refusal(*site);
-            const std::vector<float> values =
-                reason.empty() ? toFloat32(*weight.constant->constant()) : std::vector<float>{};
-            if (reason.empty() &&
-                !std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
-                reason = "its weight holds NaN or infinity";
-            if (reason.empty())
-                weights.push_back(std::move(weight));
-            else
-                skip(report, weight, reason);
-        }
-        return weights;
+    Factorisation plan(const TargetWeight& weight) const {
+        Factorisation plan;
+        plan.weight = &weight;
+        for (const Site* site : weight.sites)
+            if (plan.refusal.empty()) plan.refusal = refusal(*site);
+        const Shape& shape = weight.constant->constant()->shape();
+        if (plan.refusal.empty() && shape.size() != 2)
+            plan.refusal = fmt::format("its weight has rank {}, not 2", shape.size());
+        if (plan.refusal.empty() && weight.hasEmbedding() && weight.hasLinear())
+            plan.refusal = "its weight is both a table and a linear layer's";
+        if (!plan.refusal.empty()) return plan;
+        plan.m = shape[0];
+        plan.n = shape[1];
+        plan.rank = plannedRank(plan.m, plan.n);
+        if (plan.rank) plan.refusal = sizeRefusal(plan, *plan.rank);
+        return plan;
     }
 
-    std::int64_t chooseRank(std::int64_t m, std::int64_t n, const std::vector<float>& singularValues) const {
-        const auto smaller = static_cast<double>(std::min(m, n));
-        const auto multiple = static_cast<double>(options_.multiple);
-        const auto floorTo = [&](double rank) { return std::floor(rank / multiple) * multiple; };
-        const auto nearestTo = [&](double rank) {
-            return std::max(multiple, std::round(rank / multiple) * multiple);
-        };
-        double rank = 0;
-        if (options_.rank) rank = nearestTo(static_cast<double>(*options_.rank));
-        if (options_.rankRatio) rank = nearestTo(*options_.rankRatio * smaller);
-        if (options_.keep)
-            rank = floorTo(*options_.keep * static_cast<double>(m) * static_cast<double>(n) /
-                           static_cast<double>(m + n));
-        if (options_.energy) rank = std::ceil(rankOfEnergy(singularValues) / multiple) * multiple;
-        return static_cast<std::int64_t>(std::clamp(rank, 1.0, smaller));
+    std::int64_t roundedDown(double rank) const {
+        const auto whole = static_cast<std::int64_t>(rank) / options_.multiple * options_.multiple;
+        return std::max(whole, options_.multiple);
     }
 
-    double rankOfEnergy(const std::vector<float>& singularValues) const {
-        const double total = squaredSum(singularValues, 0);
+    /// Nothing when the rank depends on the singular values.
+    std::optional<std::int64_t> plannedRank(std::int64_t m, std::int64_t n) const {
+        if (options_.rank) return *options_.rank;
+        const auto rows = static_cast<double>(m), columns = static_cast<double>(n);
+        if (options_.rankRatio) return roundedDown(*options_.rankRatio * std::min(rows, columns));
+        if (options_.keep) return roundedDown(*options_.keep * rows * columns / (rows + columns));
+        return std::nullopt;
+    }
+
+    /// The smallest rank that keeps the energy, rounded up.
+    std::int64_t rankByEnergy(const std::vector<float>& singularValues) const {
+        const double wanted = *options_.energy * energyOf(singularValues, 0, singularValues.size());
         double kept = 0;
-        for (std::size_t i = 0; i < singularValues.size(); ++i) {
-            kept += static_cast<double>(singularValues[i]) * singularValues[i];
-            if (kept >= *options_.energy * total) return static_cast<double>(i + 1);
+        std::size_t rank = 0;
+        while (rank < singularValues.size() && kept < wanted) {
+            kept += energyOf(singularValues, rank, rank + 1);
+            ++rank;
         }
-        return static_cast<double>(singularValues.size());
+        const std::int64_t multiple = options_.multiple;
+        return std::max<std::int64_t>(1, (static_cast<std::int64_t>(rank) + multiple - 1) / multiple) *
+               multiple;
     }
 
-    static double squaredSum(const std::vector<float>& values, std::int64_t from) {
-        return std::accumulate(values.begin() + from, values.end(), 0.0, [](double sum, float value) {
-            return sum + static_cast<double>(value) * value;
-        });
+    static std::string sizeRefusal(const Factorisation& plan, std::int64_t rank) {
+        const std::int64_t factors = rank * (plan.m + plan.n);
+        if (factors < plan.m * plan.n) return {};
+        return fmt::format("rank {} would take {} parameters, and the matrix has {}", rank, factors,
+                           plan.m * plan.n);
     }
 
-    /// Nothing where the factors would not be smaller.
-    std::optional<Factors> factorise(const TargetWeight& weight) const {
-        const Tensor matrix = inputMajor(weight);
-        const std::int64_t m = matrix.shape()[0], n = matrix.shape()[1];
-        if (!options_.energy && !smaller(chooseRank(m, n, {}), m, n)) return std::nullopt;
-        const kernels::Svd svd = kernels::svd(matrix.data<float>(), m, n);
-        Factors factors;
-        factors.rank = chooseRank(m, n, svd.s);
-        if (!smaller(factors.rank, m, n)) return std::nullopt;
-        factors.first = Tensor(DType::float32, {m, factors.rank});
-        factors.second = Tensor(DType::float32, {factors.rank, n});
-        const auto first = factors.first.mutableData<float>(), second = factors.second.mutableData<float>();
-        for (std::int64_t k = 0; k < factors.rank; ++k) {
-            const float root = std::sqrt(svd.s[static_cast<std::size_t>(k)]);
-            for (std::int64_t i = 0; i < m; ++i)
-                first[static_cast<std::size_t>(i * factors.rank + k)] =
-                    svd.u[static_cast<std::size_t>(i * svd.r + k)] * root;
-            for (std::int64_t j = 0; j < n; ++j)
-                second[static_cast<std::size_t>(k * n + j)] =
-                    svd.vt[static_cast<std::size_t>(k * n + j)] * root;
+    void decompose(Factorisation& plan) const {
+        try {
+            plan.svd = kernels::svd(plan.weight->constant->constant()->data<float>(), plan.m, plan.n);
+        } catch (const KernelError& problem) {
+            plan.refusal = problem.what();
+            return;
         }
-        const double total = squaredSum(svd.s, 0);
-        factors.relativeError = total > 0 ? std::sqrt(squaredSum(svd.s, factors.rank) / total) : 0.0;
-        return factors;
+        if (!plan.rank) {
+            plan.rank = rankByEnergy(plan.svd.s);
+            plan.refusal = sizeRefusal(plan, *plan.rank);
+        }
     }
 
-    static bool smaller(std::int64_t rank, std::int64_t m, std::int64_t n) { return rank * (m + n) < m * n; }
+    void finish(ir::Edit& edit, const Factorisation& plan, PassReport& report) const {
+        if (!plan.refusal.empty()) return skip(report, *plan.weight, plan.refusal);
+        const auto rank = static_cast<std::size_t>(*plan.rank);
+        const double all = energyOf(plan.svd.s, 0, plan.svd.s.size());
+        const double lost = energyOf(plan.svd.s, rank, plan.svd.s.size());
+        const std::string change = fmt::format("[{}, {}] to rank {}: {} of {} parameters", plan.m, plan.n,
+                                               rank, *plan.rank * (plan.m + plan.n), plan.m * plan.n);
+        rewrite(edit, plan);
+        for (const Site* site : plan.weight->sites)
+            report.changed.push_back({site->name, change, all > 0 ? std::sqrt(lost / all) : 0.0});
+    }
 
-    /// The site's own node becomes the second product, so that its name, bias and output stay.
-    static void rewrite(ir::Edit& edit, const TargetWeight& weight, const Factors& factors,
-                        PassReport& report) {
+    /// The stored matrix as left · right, in its own orientation.
+    struct Factors {
+        Tensor left, right;
+    };
+    static Factors factors(const Factorisation& plan) {
+        const std::int64_t rank = *plan.rank;
+        Factors result{Tensor(DType::float32, {plan.m, rank}), Tensor(DType::float32, {rank, plan.n})};
+        const auto left = result.left.mutableData<float>(), right = result.right.mutableData<float>();
+        std::vector<float> roots;
+        for (std::int64_t i = 0; i < rank; ++i)
+            roots.push_back(std::sqrt(plan.svd.s[static_cast<std::size_t>(i)]));
+        for (std::int64_t row = 0; row < plan.m; ++row)
+            for (std::int64_t i = 0; i < rank; ++i)
+                left[static_cast<std::size_t>(row * rank + i)] =
+                    plan.svd.u[static_cast<std::size_t>(row * plan.svd.r + i)] *
+                    roots[static_cast<std::size_t>(i)];
+        for (std::int64_t i = 0; i < rank; ++i)
+            for (std::int64_t column = 0; column < plan.n; ++column)
+                right[static_cast<std::size_t>(i * plan.n + column)] =
+                    plan.svd.vt[static_cast<std::size_t>(i * plan.n + column)] *
+                    roots[static_cast<std::size_t>(i)];
+        return result;
+    }
+
+    static void rewrite(ir::Edit& edit, const Factorisation& plan) {
+        const TargetWeight& weight = *plan.weight;
         const std::string& name = weight.constant->name();
-        ir::Value* first = edit.addInitializer(name + "_u", factors.first);
-        ir::Value* second = nullptr;
-        ir::Value* secondTransposed = nullptr;
-        for (const Site* site : weight.sites) {
-            const bool transposed = site->node->attributeInt("transB", 0) != 0;
-            ir::Value*& factor = transposed ? secondTransposed : second;
-            if (factor == nullptr)
-                factor = edit.addInitializer(name + "_v",
-                                             transposed ? transpose(factors.second, {1, 0}) : factors.second);
-            ir::Value* hidden = emit(edit, "MatMul", site->name + "_u", {site->input, first});
-            edit.replaceInput(site->node, 0, hidden);
-            edit.replaceInput(site->node, 1, factor);
-            report.changed.push_back({site->name,
-                                      fmt::format("[{}, {}] to rank {}", factors.first.shape()[0],
-                                                  factors.second.shape()[1], factors.rank),
-                                      factors.relativeError});
+        auto [left, right] = factors(plan);
+        if (weight.hasEmbedding()) {
+            ir::Value* rows = edit.addInitializer(name + "_rows", std::move(left));
+            ir::Value* basis = edit.addInitializer(name + "_basis", std::move(right));
+            for (const Site* site : weight.sites) rewriteLookup(edit, *site, name, rows, basis);
+            return;
         }
+        // Stored [in, out], x · W = (x · left) · right; stored [out, in], it is (x · rightᵀ) · leftᵀ.
+        const bool stored = weight.inAxis == 0;
+        ir::Value* first = edit.addInitializer(name + "_in", stored ? left : transpose(right, {1, 0}));
+        ir::Value* second = edit.addInitializer(name + "_out", stored ? right : transpose(left, {1, 0}));
+        for (const Site* site : weight.sites) rewriteProduct(edit, *site, first, second);
+    }
+
+    /// The site keeps its name and its bias and gets the second factor; a product of the same kind goes
+    /// before.
+    static void rewriteProduct(ir::Edit& edit, const Site& site, ir::Value* first, ir::Value* second) {
+        ir::Node& node = *site.node;
+        std::vector<ir::Attribute> attributes;
+        if (const std::int64_t transposed = node.attributeInt("transA", 0); transposed != 0) {
+            attributes.push_back({"transA", transposed});
+            edit.removeAttribute(&node, "transA");
+        }
+        if (node.attribute("transB") != nullptr) edit.removeAttribute(&node, "transB");
+        // node.input(0), not site.input: nothing else in this edit replaces it.
+        ir::Value* inner =
+            emit(edit, node.opType(), site.name + "/low_rank", {node.input(0), first}, std::move(attributes));
+        edit.replaceInput(&node, 0, inner);
+        edit.replaceInput(&node, 1, second);
+    }
+
+    static void rewriteLookup(ir::Edit& edit, const Site& site, const std::string& name, ir::Value* rows,
+                              ir::Value* basis) {
+        edit.replaceInput(site.node, 0, rows);
+        ir::Value* result = emit(edit, "MatMul", name + "/expand", {site.output, basis});
+        edit.replaceAllUses(site.output, result, {result->producer()});
     }
 
     Options options_;
@@ -228,15 +289,17 @@ pipeline::PassInfo lowRankSvd() {
     pipeline::PassInfo info;
     info.type = "low-rank";
     info.method = "svd";
-    info.summary = "replace a matrix by two thin ones: its truncated SVD";
+    info.summary = "a matrix becomes the product of two smaller ones (truncated SVD)";
     info.details =
-        "Factorises the weights of linear layers where the two factors together are smaller than the matrix. "
-        "Needs no "
-        "calibration data. The error that the report gives for a site is that of its weights, ‖W − AB‖ / "
-        "‖W‖.";
-    info.paper = "Eckart and Young 1936, The Approximation of One Matrix by Another of Lower Rank";
+        "Factorises linear layers where the two factors hold fewer parameters than the matrix, at a given "
+        "rank, "
+        "share of min(m, n), share of the parameters or share of the squared singular values. The error it "
+        "reports is that of the weights.";
+    info.paper = "Eckart and Young 1936, The approximation of one matrix by another of lower rank";
     info.defaultMethod = true;
-    bindOptions<LowRankSvd, Options>(info, optionTable(), checkOptions);
+    bindOptions<LowRankSvd>(
+        info, optionTable(),
+        std::function<void(const Options&, const std::string&, Diagnostics&)>(checkOptions));
     return info;
 }
 

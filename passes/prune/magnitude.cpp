@@ -6,7 +6,8 @@
 //   structure blockRxC       blocks of R inputs × C outputs by their norm
 //
 // Sources: Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks"; N:M:
-// Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks". What remains is not adjusted.
+// Mishra et al. 2021, "Accelerating Sparse Deep Neural Networks". What remains is not adjusted. Embedding
+// tables are pruned only when targets name them.
 
 #include <fmt/core.h>
 
@@ -51,7 +52,7 @@ OptionTable<Options> optionTable() {
         .choice("norm", &Options::norm, {{"l1", Norm::l1}, {"l2", Norm::l2}}, "norm that ranks blocks")
         .choice("scope", &Options::scope, {{"tensor", Scope::tensor}, {"global", Scope::global}},
                 "take the share from every tensor, or the smallest of the whole model")
-        .option("targets", &Options::targets, "sites to prune, by patterns")
+        .option("targets", &Options::targets, "sites to prune, by patterns; embeddings only when named")
         .option("ignore", &Options::ignore, "sites to leave alone, by patterns");
     return table;
 }
@@ -126,8 +127,8 @@ class PruneMagnitude : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
-        const std::vector<TargetWeight> weights =
-            targetWeights(context.view(model), {options_.targets, options_.ignore}, report);
+        const std::vector<TargetWeight> weights = targetWeights(
+            context.view(model), {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
         std::vector<Candidate> candidates;
         for (const TargetWeight& weight : weights) {
             Candidate candidate{&weight, *weight.constant->constant(), {}, {}};

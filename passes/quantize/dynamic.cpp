@@ -101,8 +101,7 @@ class QuantizeDynamic : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
-        const std::vector<TargetWeight> weights =
-            targetWeights(context.view(model), options_.targets, options_.ignore, report);
+        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), report);
         const QuantizationRule rule = weightRule(report);
         ir::Edit edit(model, kPass);
         Rewriter rewriter(edit, report);
@@ -118,6 +117,10 @@ class QuantizeDynamic : public pipeline::Pass {
     }
 
   private:
+    WeightQuery query() const {
+        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower};
+    }
+
     QuantizationRule weightRule(PassReport& report) const {
         QuantizationRule rule;
         rule.range = options_.observer;

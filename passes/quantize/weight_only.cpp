@@ -97,8 +97,7 @@ class QuantizeWeightOnly : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
         raiseOpset(model, context, report);
-        const std::vector<TargetWeight> weights =
-            targetWeights(context.view(model), options_.targets, options_.ignore, report);
+        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), report);
         ir::Edit edit(model, kPass);
         context.progress().begin("quantizing", static_cast<std::int64_t>(weights.size()));
         for (const TargetWeight& weight : weights) {
@@ -112,6 +111,10 @@ class QuantizeWeightOnly : public pipeline::Pass {
     }
 
   private:
+    WeightQuery query() const {
+        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower};
+    }
+
     /// Scales of an axis came with opset 13, blocks and 4-bit integers with 21; looking rows up needs
     /// neither.
     void raiseOpset(ir::Model& model, const PassContext& context, PassReport& report) const {
@@ -119,8 +122,7 @@ class QuantizeWeightOnly : public pipeline::Pass {
         const std::int64_t needed = modern ? 21 : 13;
         if (model.opset() >= needed) return;
         PassReport unused;
-        const std::vector<TargetWeight> weights =
-            targetWeights(context.view(model), options_.targets, options_.ignore, unused);
+        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
         if (std::none_of(weights.begin(), weights.end(),
                          [](const auto& weight) { return weight.hasLinear(); }))
             return;
@@ -218,8 +220,10 @@ class QuantizeWeightOnly : public pipeline::Pass {
         if (!quantized.zeroPoints.empty())
             inputs.push_back(edit.addInitializer(name + "_zero_point",
                                                  stored(scaleShape, quantized.zeroPoints, quantized.rule)));
-        std::vector<ir::Attribute> attributes{
-            {"axis", static_cast<std::int64_t>(plan.perChannel ? weight.outAxis : weight.inAxis)}};
+        std::vector<ir::Attribute> attributes;
+        attributes.reserve(2);
+        attributes.push_back(
+            {"axis", static_cast<std::int64_t>(plan.perChannel ? weight.outAxis : weight.inAxis)});
         if (!plan.perChannel) attributes.push_back({"block_size", plan.block});
         ir::Value* real = emit(edit, "DequantizeLinear", name + "/DequantizeLinear", std::move(inputs),
                                std::move(attributes));

@@ -65,16 +65,14 @@ std::string typeRefusal(const ir::Value& constant) {
     return fmt::format("its weight is {}, and only float32 weights are handled", name(type));
 }
 
-/// Below this a weight's new nodes and scales take about as many bytes as its narrower type saves.
-constexpr std::int64_t kFewestValues = 1024;
-
 /// Why the data of a constant cannot be replaced by other data; empty when they can.
-std::string dataRefusal(const Source& source, const std::set<const ir::Node*>& siteNodes) {
+std::string dataRefusal(const Source& source, const std::set<const ir::Node*>& siteNodes,
+                        std::int64_t fewestValues) {
     const ir::Value& constant = *source.constant;
     if (std::string reason = typeRefusal(constant); !reason.empty()) return reason;
     const Tensor& tensor = *constant.constant();
     if (tensor.shape()[source.inAxis] == 1) return "its rows hold one value each";
-    if (tensor.size() < kFewestValues)
+    if (tensor.size() < fewestValues)
         return fmt::format("its {} values are too few to gain from it", tensor.size());
     for (const ir::Use& use : constant.uses()) {
         if (use.kind == ir::UseKind::captured) return "its weight is used inside a sub-graph";
@@ -99,17 +97,16 @@ bool isEmbedding(const analysis::Site& site) {
     return site.node->is("Gather") || site.node->is("com.microsoft", "EmbedLayerNormalization");
 }
 
-std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view,
-                                        const std::vector<std::string>& targets,
-                                        const std::vector<std::string>& ignore,
+std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view, const WeightQuery& query,
                                         pipeline::PassReport& report) {
-    const std::vector<std::size_t> chosen = analysis::SitePatterns(targets, ignore).select(view);
+    const std::vector<std::size_t> chosen = analysis::SitePatterns(query.targets, query.ignore).select(view);
     const std::set<std::size_t> isChosen(chosen.begin(), chosen.end());
+    const bool leavesTablesOut = query.tables == WeightQuery::Tables::whenNamed && query.targets.empty();
     std::unordered_map<const ir::Value*, std::string> usedElsewhere;
     std::set<const ir::Node*> siteNodes;
     for (std::size_t i = 0; i < view.sites.size(); ++i) {
         siteNodes.insert(view.sites[i].node);
-        if (isChosen.contains(i)) continue;
+        if (isChosen.contains(i) && !(leavesTablesOut && isEmbedding(view.sites[i]))) continue;
         if (const Source source = sourceOf(view.sites[i]); source.constant != nullptr)
             usedElsewhere.emplace(source.constant, view.sites[i].name);
     }
@@ -118,8 +115,12 @@ std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view,
     for (const std::size_t index : chosen) {
         const analysis::Site& site = view.sites[index];
         Source source = sourceOf(site);
+        if (leavesTablesOut && isEmbedding(site)) {
+            report.skipped.push_back({site.name, "an embedding table; name it in targets to include it"});
+            continue;
+        }
         if (source.constant != nullptr) {
-            source.refusal = dataRefusal(source, siteNodes);
+            source.refusal = dataRefusal(source, siteNodes, query.fewestValues);
             const auto elsewhere = usedElsewhere.find(source.constant);
             if (source.refusal.empty() && elsewhere != usedElsewhere.end())
                 source.refusal = fmt::format("its weight is shared with '{}', which the patterns leave out",

@@ -28,12 +28,23 @@ struct TargetWeight {
 /// An embedding table: read by row numbers, not multiplied.
 bool isEmbedding(const analysis::Site& site);
 
+struct WeightQuery {
+    std::vector<std::string> targets, ignore;
+    /// Whether embedding tables are targets when `targets` is empty.
+    enum class Tables { always, whenNamed };
+    Tables tables = Tables::always;
+    /// Weights with fewer values are skipped: they are not worth what the pass does to them.
+    std::int64_t fewestValues = 0;
+};
+
 /// The weights of the sites that targets and ignore leave, in the view's order. A weight that cannot be a
 /// target becomes a skipped site with the reason: it is computed, or quantized already, or not float32, or
-/// used by a site that the patterns leave out, or inside a sub-graph.
-std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view,
-                                        const std::vector<std::string>& targets,
-                                        const std::vector<std::string>& ignore, pipeline::PassReport& report);
+/// used by a site that the patterns leave out, or by something that is no site.
+std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view, const WeightQuery& query,
+                                        pipeline::PassReport& report);
+
+/// Below this a weight's new nodes and scales take about as many bytes as a narrower type saves.
+inline constexpr std::int64_t kFewestValuesToStoreNarrower = 1024;
 
 /// Adds a skipped entry for each of the weight's sites.
 void skip(pipeline::PassReport& report, const TargetWeight& weight, const std::string& reason);

@@ -1,0 +1,200 @@
+#include "passes/quantize/half_graph.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string_view>
+#include <unordered_map>
+
+#include "lib/ir/edit.h"
+#include "lib/ir/load.h"
+#include "lib/support/error.h"
+#include "passes/support/emit.h"
+
+namespace tcompress::passes {
+namespace {
+
+using pipeline::PassReport;
+
+constexpr float kLargestHalf = 65504.0F;
+
+/// Operators whose definition wants float32 somewhere, or whose results in float16 would be another thing
+/// (counting, choosing, drawing random numbers).
+bool needsFloat32(const ir::Node& node) {
+    static const std::set<std::string_view> operators = {"Bernoulli",
+                                                         "CumSum",
+                                                         "DequantizeLinear",
+                                                         "DynamicQuantizeLinear",
+                                                         "EyeLike",
+                                                         "GridSample",
+                                                         "MatMulInteger",
+                                                         "Multinomial",
+                                                         "NonMaxSuppression",
+                                                         "OneHot",
+                                                         "QLinearConv",
+                                                         "QLinearMatMul",
+                                                         "QuantizeLinear",
+                                                         "RandomNormal",
+                                                         "RandomNormalLike",
+                                                         "RandomUniform",
+                                                         "RandomUniformLike",
+                                                         "Range",
+                                                         "Resize",
+                                                         "RoiAlign",
+                                                         "TopK",
+                                                         "Unique",
+                                                         "Upsample"};
+    return operators.contains(node.opType()) || (!node.domain().empty() && node.domain() != "com.microsoft");
+}
+
+bool exceeds(float value) { return std::fabs(value) > kLargestHalf; }
+
+class HalfGraph {
+  public:
+    HalfGraph(ir::Model& model, const char* pass) : model_(model), pass_(pass), edit_(model, pass) {}
+
+    PassReport run() {
+        ir::inferTypes(model_);
+        for (const auto& node : model_.graph().nodes()) check(*node);
+        for (const auto& node : model_.graph().nodes()) {
+            if (node->is("Constant")) continue;
+            if (staysFloat32(*node))
+                keep(*node);
+            else
+                narrow(*node);
+        }
+        for (ir::Value* output : model_.graph().outputs())
+            if (halfValues_.contains(output)) widenOutput(output);
+        edit_.commit();
+        report_.changed.push_back({"graph", fmt::format("{} nodes compute in float16", narrowed_)});
+        return std::move(report_);
+    }
+
+  private:
+    void check(const ir::Node& node) const {
+        if (node.hasSubgraph())
+            throw PassError(
+                fmt::format("{}: node '{}' ({}) has a sub-graph, which compute=full cannot cast; use "
+                            "compute=storage",
+                            pass_, node.label(), node.opType()));
+        for (const ir::Value* value : node.outputs())
+            if (value != nullptr && value->dtype() == DType::undefined)
+                throw PassError(
+                    fmt::format("{}: the type of '{}' ({} '{}') is not known, and compute=full needs "
+                                "it; use compute=storage",
+                                pass_, value->name(), node.opType(), node.label()));
+    }
+
+    static bool isFloat(const ir::Value* value) {
+        return value != nullptr && value->dtype() == DType::float32;
+    }
+
+    /// Because of its definition, or of a tensor with values that float16 does not have.
+    bool staysFloat32(const ir::Node& node) {
+        if (needsFloat32(node)) return true;
+        for (const ir::Value* input : node.inputs()) {
+            if (!isFloat(input) || input->constant() == nullptr || input->constant()->size() == 1) continue;
+            const auto values = input->constant()->data<float>();
+            const auto found = std::find_if(values.begin(), values.end(), exceeds);
+            if (found == values.end()) continue;
+            report_.skipped.push_back(
+                {node.label(), fmt::format("'{}' holds {}, which float16 has not; it stays float32",
+                                           input->name(), *found)});
+            return true;
+        }
+        return false;
+    }
+
+    void narrow(ir::Node& node) {
+        bool hasFloat = false;
+        for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+            ir::Value* input = node.input(i);
+            if (!isFloat(input)) continue;
+            hasFloat = true;
+            if (ir::Value* half = asHalf(input); half != input) edit_.replaceInput(&node, i, half);
+        }
+        for (ir::Value* output : node.outputs()) {
+            if (!isFloat(output)) continue;
+            halfValues_.insert(output);
+            hasFloat = true;
+        }
+        if (!hasFloat) return;
+        ++narrowed_;
+        const auto half = static_cast<std::int64_t>(DType::float16);
+        if (node.is("Cast") && isFloat(node.output())) edit_.setAttribute(&node, {"to", half});
+        if (node.is("ConstantOfShape") && isFloat(node.output())) narrowFill(node);
+    }
+
+    void narrowFill(ir::Node& node) {
+        float value = 0;
+        if (const auto* attribute = node.attribute("value"); attribute != nullptr) {
+            const auto& tensor = attribute->t();
+            value = tensor.float_data_size() > 0 ? tensor.float_data(0)
+                                                 : *reinterpret_cast<const float*>(tensor.raw_data().data());
+        }
+        edit_.setAttribute(&node, {"value", Tensor::of<Half>({1}, {toHalf(clamped(value, node.label()))})});
+    }
+
+    void keep(ir::Node& node) {
+        for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+            ir::Value* input = node.input(i);
+            if (halfValues_.contains(input)) edit_.replaceInput(&node, i, asFloat(input));
+        }
+    }
+
+    float clamped(float value, const std::string& where) {
+        if (!exceeds(value)) return value;
+        report_.notes.push_back(fmt::format("'{}': {} becomes {}, the largest float16", where, value,
+                                            std::copysign(kLargestHalf, value)));
+        return std::copysign(kLargestHalf, value);
+    }
+
+    /// The float16 form of a float32 value.
+    ir::Value* asHalf(ir::Value* value) {
+        if (halfValues_.contains(value)) return value;
+        ir::Value*& half = halves_[value];
+        if (half != nullptr) return half;
+        const Tensor* constant = value->constant();
+        if (constant == nullptr) {
+            half = emitCast(edit_, value->name() + "/to_float16", value, DType::float16);
+        } else if (constant->size() == 1) {
+            const float number = clamped(constant->data<float>()[0], value->name());
+            half = edit_.addInitializer(value->name() + "_float16",
+                                        Tensor::of<Half>(constant->shape(), {toHalf(number)}));
+        } else {
+            half = edit_.addInitializer(value->name() + "_float16", convert(*constant, DType::float16));
+        }
+        return half;
+    }
+
+    ir::Value* asFloat(ir::Value* half) {
+        ir::Value*& value = floats_[half];
+        if (value == nullptr) value = emitCast(edit_, half->name() + "/to_float32", half, DType::float32);
+        return value;
+    }
+
+    /// The Cast takes the output's name; the users inside keep the float16 value.
+    void widenOutput(ir::Value* output) {
+        ir::Value* wide = asFloat(output);
+        std::vector<const ir::Node*> inside{wide->producer()};
+        for (const ir::Use& use : output->uses())
+            if (use.node != nullptr) inside.push_back(use.node);
+        edit_.replaceAllUses(output, wide, std::move(inside));
+    }
+
+    ir::Model& model_;
+    const char* pass_;
+    ir::Edit edit_;
+    PassReport report_;
+    std::set<const ir::Value*> halfValues_;  ///< float32 before, made by a node that is narrowed
+    std::unordered_map<const ir::Value*, ir::Value*> halves_, floats_;
+    std::size_t narrowed_ = 0;
+};
+
+}  // namespace
+
+PassReport castGraphToHalf(ir::Model& model, const char* pass) { return HalfGraph(model, pass).run(); }
+
+}  // namespace tcompress::passes
