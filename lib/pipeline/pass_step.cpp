@@ -181,9 +181,10 @@ PassStep resolvePass(const json& given, std::span<const PassInfo> registry, cons
     PassStep step;
     if (!given.is_object()) {
         diagnostics.add(pointer, fmt::format("must be an object such as {{\"type\": \"quantize\"}}, not {}",
-                                             object.dump()));
+                                             given.dump()));
         return step;
     }
+    const json object = withMethodOfStructure(given, registry);
     step.info = findMethod(object, registry, pointer, diagnostics);
     if (step.info == nullptr) return step;
     const bool methodNamed = object.contains("method");
