@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <exception>
 #include <string>
 #include <vector>
@@ -54,12 +55,14 @@ Arguments parse(int count, char** values) {
     return arguments;
 }
 
-/// One line a run, in milliseconds, on standard output.
+/// One line a run on standard output: elapsed and processor time of all threads, in milliseconds.
 void measure(exec::Executor& executor, const exec::Feeds& feeds, int iterations) {
     for (int i = 0; i < iterations; ++i) {
         const auto start = std::chrono::steady_clock::now();
+        const std::clock_t processorStart = std::clock();
         executor.run(feeds);
-        fmt::print("{:.4f}\n", std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+        const double elapsed = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+        fmt::print("{:.4f} {:.4f}\n", elapsed, 1e3 * static_cast<double>(std::clock() - processorStart) / CLOCKS_PER_SEC);
     }
 }
 

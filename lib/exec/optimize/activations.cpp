@@ -132,6 +132,28 @@ bool hasRealInputs(const PlanGraph& graph, const PlanNode& node) {
     });
 }
 
+/// The activation goes before a Reshape that only it reads, to be next to the linear layer there.
+void place(Rewriter& rewriter, PlanNode& node, ValueId source, Activation activation) {
+    const PlanNode* reshape = rewriter.producer(source, "Reshape");
+    const bool before = reshape && std::all_of(rewriter.users(source).begin(), rewriter.users(source).end(), [&](const PlanNode* user) {
+                            return isElementwise(*user);
+                        }) && !rewriter.graph().value(source).kept;
+    if (!before) {
+        PlanNode fused = rewriter.make(kFusedDomain, "Activation", {source}, node.outputs, node.label());
+        setAttribute(protoOf(fused), "activation", static_cast<std::int64_t>(activation));
+        rewriter.replace(node, std::move(fused));
+        return;
+    }
+    const ValueId shape = reshape->input(1);
+    const std::int64_t version = reshape->version;
+    const std::int64_t allowZero = Attributes(*reshape->proto).integer("allowzero", 0);
+    const ValueId value = rewriter.insertBefore(node, kFusedDomain, "Activation", {reshape->input(0)}, DType::float32);
+    setAttribute(protoOf(*rewriter.producer(value)), "activation", static_cast<std::int64_t>(activation));
+    PlanNode after = rewriter.make("", "Reshape", {value, shape}, node.outputs, node.label(), version);
+    setAttribute(protoOf(after), "allowzero", allowZero);
+    rewriter.replace(node, std::move(after));
+}
+
 }  // namespace
 
 void fuseActivations(PlanGraph& graph) {
@@ -151,9 +173,7 @@ void fuseActivations(PlanGraph& graph) {
                 continue;  // not a function of one float32 value
             }
             if (!activation) continue;
-            PlanNode fused = rewriter.make(kFusedDomain, "Activation", {cluster.source}, node.outputs, node.label());
-            setAttribute(protoOf(fused), "activation", static_cast<std::int64_t>(*activation));
-            rewriter.replace(node, std::move(fused));
+            place(rewriter, node, cluster.source, *activation);
             return;
         }
     });

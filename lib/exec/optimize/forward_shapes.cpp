@@ -60,30 +60,68 @@ std::optional<Axis> earlier(const Rewriter& rewriter, const PlanGraph& graph, Ax
     return std::nullopt;
 }
 
+/// Where entry `index` of a Reshape's target comes from, when it is the size of another value's axis.
+std::optional<Axis> reshapedFrom(const Rewriter& rewriter, const PlanNode& reshape, std::int64_t index) {
+    const PlanNode* parts = rewriter.producer(reshape.input(1), "Concat");
+    if (!parts || index >= static_cast<std::int64_t>(parts->inputs.size())) return std::nullopt;
+    for (ValueId part : parts->inputs) {
+        const Tensor* constant = rewriter.constant(part);
+        if (constant ? constant->size() != 1 : !rewriter.producer(part, "Unsqueeze")) return std::nullopt;
+    }
+    const PlanNode* unsqueeze = rewriter.producer(parts->input(static_cast<std::size_t>(index)), "Unsqueeze");
+    const PlanNode* gather = unsqueeze ? rewriter.producer(unsqueeze->input(0), "Gather") : nullptr;
+    const PlanNode* shape = gather ? rewriter.producer(gather->input(0), "Shape") : nullptr;
+    const Tensor* position = shape ? rewriter.constant(gather->input(1)) : nullptr;
+    if (!position || position->size() != 1 || shape->proto->attribute_size() > 0 || toInt64(*position).front() < 0) return std::nullopt;
+    return Axis{shape->input(0), toInt64(*position).front()};
+}
+
+/// The one axis that Gather(Shape(y), i) or Slice(Shape(y), i, i + 1) asks for.
+std::optional<Axis> askedAxis(const Rewriter& rewriter, const PlanGraph& graph, const PlanNode& node) {
+    const PlanNode* shape = rewriter.producer(node.input(0), "Shape");
+    const Tensor* position = shape ? rewriter.constant(node.input(1)) : nullptr;
+    if (!position || shape->proto->attribute_size() > 0 || position->size() != 1) return std::nullopt;
+    const std::int64_t index = toInt64(*position).front();
+    if (node.is("Gather")) return index >= 0 ? std::optional(Axis{shape->input(0), index}) : std::nullopt;
+    const Tensor* end = rewriter.constant(node.input(2));
+    const bool plain = node.input(4) == kNoValue || (rewriter.constant(node.input(4)) && toInt64(*rewriter.constant(node.input(4))).front() == 1);
+    auto rank = rankOf(graph, shape->input(0));
+    if (const PlanNode* transpose = rewriter.producer(shape->input(0), "Transpose")) {
+        if (const auto permutation = Attributes(*transpose->proto).integers("perm")) rank = static_cast<std::int64_t>(permutation->size());
+    }
+    if (!end || end->size() != 1 || !plain || !rank) return std::nullopt;
+    const std::int64_t last = toInt64(*end).front();
+    const bool single = last == index + 1 || (index == -1 && last >= *rank);
+    return single ? std::optional(Axis{shape->input(0), index < 0 ? index + *rank : index}) : std::nullopt;
+}
+
 }  // namespace
 
 void forwardShapes(PlanGraph& graph) {
     Rewriter rewriter(graph);
     rewriter.forEach([&](PlanNode& node) {
-        if (!node.is("Gather")) return;
-        const PlanNode* shape = rewriter.producer(node.input(0), "Shape");
-        const Tensor* index = rewriter.constant(node.input(1));
-        if (!shape || shape->proto->attribute_size() > 0 || !index || index->size() != 1) return;
-        Axis axis{shape->input(0), toInt64(*index).front()};
-        if (axis.index < 0) return;
+        if (!node.is("Gather") && !node.is("Slice")) return;
+        const std::optional<Axis> asked = askedAxis(rewriter, graph, node);
+        if (!asked) return;
+        Axis axis = *asked;
         bool moved = false;
-        // A Transpose alone is no gain (its output costs nothing to keep), and passing it may tie up the value before it.
-        for (std::optional<Axis> next = earlier(rewriter, graph, axis); next; next = earlier(rewriter, graph, *next)) {
-            if (rewriter.producer(next->value, "Transpose")) continue;
-            axis = *next;
+        for (Axis at = axis;;) {
+            const PlanNode* producer = rewriter.producer(at.value);
+            if (!producer) break;
+            const auto next = producer->is("Reshape") ? reshapedFrom(rewriter, *producer, at.index) : earlier(rewriter, graph, at);
+            if (!next) break;
+            at = *next;
+            // Passing a Transpose alone is no gain and may tie up the value before it.
+            if (producer->is("Transpose")) continue;
+            axis = at;
             moved = true;
         }
         if (!moved) return;
-        const ValueId source = rewriter.insertBefore(node, "", "Shape", {axis.value}, DType::int64, shape->version);
+        const bool asScalar = node.is("Gather") && rewriter.constant(node.input(1))->rank() == 0;
+        const ValueId source = rewriter.insertBefore(node, "", "Shape", {axis.value}, DType::int64, node.version);
         const ValueId position =
-            graph.addConstant(node.label() + "/axis", index->rank() == 0 ? Tensor::scalar(axis.index) : Tensor::of<std::int64_t>({1}, {axis.index}));
-        PlanNode gather = rewriter.make("", "Gather", {source, position}, node.outputs, node.label(), node.version);
-        rewriter.replace(node, std::move(gather));
+            graph.addConstant(node.label() + "/axis", asScalar ? Tensor::scalar(axis.index) : Tensor::of<std::int64_t>({1}, {axis.index}));
+        rewriter.replace(node, rewriter.make("", "Gather", {source, position}, node.outputs, node.label(), node.version));
     });
     rewriter.finish();
 }
