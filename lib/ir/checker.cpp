@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "lib/ir/export.h"
-#include "lib/ir/read_file.h"
+#include "lib/ir/read_model.h"
 #include "lib/support/error.h"
 
 namespace tcompress::ir {
@@ -30,7 +30,7 @@ void hideLocations(onnx::ModelProto& proto) {
 }  // namespace
 
 void checkWrittenFile(const std::filesystem::path& file, const std::filesystem::path& target) {
-    ModelSource source = readFile(file);
+    ModelSource source = readModel(MappedFile::open(file));
     Export skeleton{std::move(source.proto), std::move(source.payloads)};
     hideLocations(skeleton.proto);
     markPayloadsExternal(skeleton);

@@ -19,8 +19,8 @@ std::shared_ptr<const MappedFile> ExternalFiles::open(const std::string& locatio
 
     std::filesystem::path relative(location);
     auto refuse = [&](const char* reason) {
-        throw ModelError(
-            fmt::format("external data path '{}' {}; it must stay in the model's folder", location, reason));
+        throw ModelError(fmt::format("external data path '{}' {}; it must stay in the model's folder",
+                                     location.c_str(), reason));
     };
     if (location.empty()) refuse("is empty");
     if (location.find('\0') != std::string::npos) refuse("holds a zero byte");

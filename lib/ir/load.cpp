@@ -3,19 +3,29 @@
 #include <fmt/core.h>
 #include <onnx/defs/parser.h>
 
-#include "lib/ir/read_file.h"
+#include "lib/ir/read_model.h"
 #include "lib/support/error.h"
 
 namespace tcompress::ir {
+namespace {
+
+/// Names from the file stand in messages, and may hold anything; a message has one line.
+std::string printable(std::string text) {
+    for (char& c : text) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return text;
+}
+
+}  // namespace
+
 Model load(const std::filesystem::path& path) {
+    std::shared_ptr<const MappedFile> file = MappedFile::open(path);
     std::optional<Model> model;
     try {
-        model = buildModel(readFile(path));
+        model = buildModel(readModel(file));
     } catch (const ModelError& problem) {
-        std::string text = problem.what();
-        // A file that cannot be opened is named already.
-        if (text.starts_with("cannot read ")) throw;
-        throw ModelError(fmt::format("cannot load {}: {}", path.string(), text));
+        throw ModelError(fmt::format("cannot load {}: {}", path.string(), printable(problem.what())));
     }
     inferTypes(*model);
     return std::move(*model);

@@ -67,7 +67,8 @@ std::optional<Payload> appendTensor(std::string& target, const Field& tensor) {
     wire::appendHeader(target, tensor.number, before.size() + after.size());
     wire::append(target, before);
     wire::append(target, after);
-    // Looking at a tensor's header can bring two megabytes around it into memory (a huge page of the file cache).
+    // Looking at a tensor's header can bring two megabytes around it into memory (a huge page of the file
+    // cache).
     constexpr std::size_t worthReleasing = std::size_t{64} << 10;
     if (payload->payload.size() >= worthReleasing) releaseIfMapped(payload->payload);
     return Payload{static_cast<int>(payload->number), payload->payload};

@@ -28,7 +28,8 @@ std::uint64_t totalBytes(const Export& exported) {
     return total;
 }
 
-/// In pieces, so that no more than one of them counts in the process' memory when the bytes come from a mapped file.
+/// In pieces, so that no more than one of them counts in the process' memory when the bytes come from a
+/// mapped file.
 void writePayload(AtomicFile& file, wire::Bytes bytes) {
     constexpr std::size_t pieceBytes = std::size_t{4} << 20;
     while (!bytes.empty()) {

@@ -193,6 +193,7 @@ std::optional<Tensor> decodeSparse(const onnx::SparseTensorProto& sparse) {
         if (proto.data_location() == onnx::TensorProto::EXTERNAL) fail(name, "is sparse with external data");
         auto stored = std::make_shared<StoredTensor>();
         stored->proto = proto;
+        stored->proto.set_name(name);
         return decode(stored, noFiles);
     };
     std::optional<Tensor> values = part(sparse.values());

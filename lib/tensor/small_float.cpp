@@ -100,7 +100,7 @@ std::uint32_t encode(const Format& format, float value) {
     if (magnitude > floatInfinity)
         return format.nan() | (format.specials == Specials::minusZeroNan ? 0 : sign);
 
-    std::uint32_t code = format.infinity() + 1;  // beyond every format's largest
+    std::uint32_t code = format.largest() + 1;
     if (magnitude != floatInfinity) {
         // value = significand * 2^(exponent - 23), where a normal number's significand has its leading one.
         auto field = static_cast<int>(magnitude >> 23);

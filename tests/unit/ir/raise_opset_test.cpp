@@ -22,7 +22,8 @@ using Types = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("a model that has the opset comes back as it is") {
-    Model model = fromText(R"(<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) })");
+    Model model = fromText(
+        R"(<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) })");
     std::uint64_t revision = model.revision();
     model = raiseOpset(std::move(model), 13);
     CHECK(model.opset() == 17);

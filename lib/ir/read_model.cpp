@@ -1,19 +1,17 @@
-#include "lib/ir/read_file.h"
+#include "lib/ir/read_model.h"
 
 #include <fmt/core.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <google/protobuf/stubs/logging.h>
 
 #include <climits>
 
 #include "lib/support/error.h"
-#include "lib/support/mapped_file.h"
 
 namespace tcompress::ir {
 namespace {
 
-/// Protobuf reports damage in its own log on stderr; here it becomes an exception.
+/// False when protobuf finds it damaged.
 bool parse(const std::string& bytes, onnx::ModelProto& proto) {
     if (bytes.size() > INT_MAX) throw ModelError("more than 2 GiB remain without the weights");
     google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
@@ -24,8 +22,7 @@ bool parse(const std::string& bytes, onnx::ModelProto& proto) {
 
 }  // namespace
 
-ModelSource readFile(const std::filesystem::path& path) {
-    std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+ModelSource readModel(const std::shared_ptr<const MappedFile>& file) {
     if (file->bytes().empty()) throw ModelError("the file is empty");
     try {
         Skeleton skeleton = cutPayloads(file->bytes());
@@ -35,8 +32,8 @@ ModelSource readFile(const std::filesystem::path& path) {
         }
         source.payloads = std::move(skeleton.payloads);
         source.owner = file;
-        source.folder = path.parent_path();
-        source.path = path;
+        source.folder = file->path().parent_path();
+        source.path = file->path();
         return source;
     } catch (const wire::Malformed& problem) {
         throw ModelError(fmt::format("not an ONNX model, or cut short: {}", problem.what()));
