@@ -42,6 +42,16 @@ double gramsCo2ePerThousand(double joules, double gridGramsPerKwh) {
     return 1000 * joules / joulesPerKwh * gridGramsPerKwh;
 }
 
+/// Whether the node takes rows of this table by number and never looks at the others.
+bool readsRowsOnly(const ir::Use& use) {
+    if (use.kind != ir::UseKind::input || use.node == nullptr) return false;
+    if (use.node->is("Gather")) return use.index == 0 && use.node->attributeInt("axis", 0) == 0;
+    if (use.node->is("com.microsoft", "GatherBlockQuantized"))
+        return use.index != 1 && use.node->attributeInt("gather_axis", 0) == 0;
+    // Inputs 2 to 4 are the word, position and segment tables.
+    return use.node->is("com.microsoft", "EmbedLayerNormalization") && use.index >= 2 && use.index <= 4;
+}
+
 std::optional<std::uint64_t> readNumber(const std::filesystem::path& path) {
     std::ifstream file(path);
     std::uint64_t value = 0;
@@ -140,13 +150,9 @@ std::int64_t weightBytesRead(const ir::Model& model, std::int64_t tokens) {
         if (value->constant() == nullptr) continue;
         const auto bytes = static_cast<std::int64_t>(value->constant()->sizeBytes());
         const Shape& shape = value->constant()->shape();
-        const auto gathers = [](const ir::Use& use) {
-            return use.kind == ir::UseKind::input && use.node != nullptr && use.index == 0 &&
-                   use.node->is("Gather") && use.node->attributeInt("axis", 0) == 0;
-        };
         const auto& uses = value->uses();
         if (!shape.empty() && shape[0] > 0 && !uses.empty() &&
-            std::all_of(uses.begin(), uses.end(), gathers)) {
+            std::all_of(uses.begin(), uses.end(), readsRowsOnly)) {
             const std::int64_t rows = std::min(shape[0], tokens * static_cast<std::int64_t>(uses.size()));
             total += bytes / shape[0] * rows;
         } else {
