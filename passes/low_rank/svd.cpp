@@ -117,6 +117,9 @@ class LowRankSvd : public pipeline::Pass {
             else
                 skip(report, weight, plan.refusal);
         }
+        // Look-ups last: replacing their rows then also reaches the products that were put before a layer.
+        std::stable_partition(plans.begin(), plans.end(),
+                              [](const Factorisation& plan) { return plan.weight->hasLinear(); });
         ir::Edit edit(model, kPass);
         context.progress().begin("factorising", static_cast<std::int64_t>(plans.size()));
         // A few at a time: each thread holds one decomposition, whatever the size of the model.
@@ -246,7 +249,7 @@ class LowRankSvd : public pipeline::Pass {
         if (weight.hasEmbedding()) {
             ir::Value* rows = edit.addInitializer(name + "_rows", std::move(left));
             ir::Value* basis = edit.addInitializer(name + "_basis", std::move(right));
-            for (const Site* site : weight.sites) rewriteLookup(edit, *site, name, rows, basis);
+            for (const Site* site : weight.sites) rewriteLookup(edit, *site, rows, basis);
             return;
         }
         // Stored [in, out], x · W = (x · left) · right; stored [out, in], it is (x · rightᵀ) · leftᵀ.
@@ -268,15 +271,14 @@ class LowRankSvd : public pipeline::Pass {
         if (node.attribute("transB") != nullptr) edit.removeAttribute(&node, "transB");
         // node.input(0), not site.input: nothing else in this edit replaces it.
         ir::Value* inner =
-            emit(edit, node.opType(), site.name + "/low_rank", {node.input(0), first}, std::move(attributes));
+            emit(edit, node.opType(), {node.input(0), first}, std::move(attributes), site.name + "/low_rank");
         edit.replaceInput(&node, 0, inner);
         edit.replaceInput(&node, 1, second);
     }
 
-    static void rewriteLookup(ir::Edit& edit, const Site& site, const std::string& name, ir::Value* rows,
-                              ir::Value* basis) {
+    static void rewriteLookup(ir::Edit& edit, const Site& site, ir::Value* rows, ir::Value* basis) {
         edit.replaceInput(site.node, 0, rows);
-        ir::Value* result = emit(edit, "MatMul", name + "/expand", {site.output, basis});
+        ir::Value* result = emit(edit, "MatMul", {site.output, basis});
         edit.replaceAllUses(site.output, result, {result->producer()});
     }
 

@@ -147,14 +147,14 @@ class QuantizeCast : public pipeline::Pass {
         ir::Value* table = edit.addInitializer(name + "_narrow", narrow);
         for (const Site* site : weight.sites) {
             edit.replaceInput(site->node, 0, table);
-            ir::Value* rows = emitCast(edit, name + "/Cast", site->output, DType::float32);
+            ir::Value* rows = emitCast(edit, site->output, DType::float32);
             edit.replaceAllUses(site->output, rows, {rows->producer()});
         }
     }
 
     static void store(ir::Edit& edit, ir::Value& constant, const Tensor& narrow) {
         ir::Value* stored = edit.addInitializer(constant.name() + "_narrow", narrow);
-        edit.replaceAllUses(&constant, emitCast(edit, constant.name() + "/Cast", stored, DType::float32));
+        edit.replaceAllUses(&constant, emitCast(edit, stored, DType::float32));
     }
 
     void storeOther(ir::Edit& edit, ir::Value& value, PassReport& report) const {

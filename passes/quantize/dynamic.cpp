@@ -8,7 +8,8 @@
 //
 // ONNX Runtime fuses this form into DynamicQuantizeMatMul, or MatMulIntegerToFloat where x is shared; int8
 // weights without zero points run about twice as fast there as uint8 ones. Embedding tables are stored as
-// int8 rows with a float16 scale each (quantized_table.h).
+// int8 rows (quantized_table.h). Scales are stored as float16 and chosen before the codes, which costs
+// nothing: a Cast of a constant is folded when the model is loaded.
 //
 // Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 // Integer-Arithmetic-Only Inference"; per-channel weights: Krishnamoorthi 2018, "Quantizing deep
@@ -124,6 +125,7 @@ class QuantizeDynamic : public pipeline::Pass {
     QuantizationRule weightRule(PassReport& report) const {
         QuantizationRule rule;
         rule.range = options_.observer;
+        rule.scaleType = DType::float16;
         const TargetIsa isa = resolve(options_.targetIsa);
         const bool reduced = options_.reduceRange == ReduceRange::always ||
                              (options_.reduceRange == ReduceRange::automatic && isa != TargetIsa::vnni);
@@ -144,7 +146,6 @@ class QuantizeDynamic : public pipeline::Pass {
             const std::vector<const Site*> sites = acceptedSites(weight, constant);
             if (sites.empty()) return;
             QuantizationRule rule = linearRule;
-            if (weight.hasEmbedding()) rule.scaleType = DType::float16;
             if (!weight.hasLinear()) rule.balancedLimit = 0;
             const auto quantized = quantizeWeights(
                 constant.data<float>(),
@@ -197,27 +198,29 @@ class QuantizeDynamic : public pipeline::Pass {
                 // A table that is also a linear layer's weight is stored once, by rows.
                 if (codes == nullptr)
                     codes = table
-                                ? emit(edit_, "Transpose", name + "/transpose", {table->codes()},
+                                ? emit(edit_, "Transpose", {table->codes()},
                                        {{"perm", std::vector<std::int64_t>{1, 0}}})
                                 : edit_.addInitializer(name + "_quantized", integerMatrix(quantized, weight));
                 const float alpha = site->node->is("Gemm") ? site->node->attributeFloat("alpha", 1) : 1;
                 ir::Value*& scale = scales[alpha];
                 if (scale == nullptr) scale = scaleVector(name, quantized, alpha);
-                rewriteProduct(*site, name, codes, scale);
+                rewriteProduct(*site, codes, scale);
             }
         }
 
         ir::Value* scaleVector(const std::string& name, const QuantizedWeights& quantized, float alpha) {
             std::vector<float> values = quantized.scales;
             for (float& value : values) value *= alpha;
-            return edit_.addInitializer(name + "_scale",
-                                        Tensor::of<float>({static_cast<std::int64_t>(values.size())},
-                                                          std::span<const float>(values)));
+            const Tensor scales =
+                Tensor::of<float>({static_cast<std::int64_t>(values.size())}, std::span<const float>(values));
+            const DType type = alpha == 1 ? quantized.rule.scaleType : DType::float32;
+            ir::Value* stored = edit_.addInitializer(name + "_scale", convert(scales, type));
+            return type == DType::float32 ? stored : emitCast(edit_, stored, DType::float32);
         }
 
-        void rewriteProduct(const Site& site, const std::string& name, ir::Value* codes, ir::Value* scale) {
+        void rewriteProduct(const Site& site, ir::Value* codes, ir::Value* scale) {
             ir::Node& node = *site.node;
-            ir::Value* bias = node.is("Gemm") ? scaledBias(node, name) : nullptr;
+            ir::Value* bias = node.is("Gemm") ? scaledBias(node) : nullptr;
             const ir::Node& input = quantizedInput(site.input);
             edit_.setOpType(&node, "MatMulInteger");
             for (const char* attribute : {"alpha", "beta", "transA", "transB"})
@@ -225,22 +228,21 @@ class QuantizeDynamic : public pipeline::Pass {
             edit_.replaceInput(&node, 0, input.output(0));
             edit_.replaceInput(&node, 1, codes);
             edit_.replaceInput(&node, 2, input.output(2));
-            ir::Value* sums = emitCast(edit_, name + "/sums", node.output(), DType::float32);
+            ir::Value* sums = emitCast(edit_, node.output(), DType::float32);
             const ir::Node* reader = sums->producer();
-            ir::Value* scales = emit(edit_, "Mul", name + "/scales", {input.output(1), scale});
-            ir::Value* result = emit(edit_, "Mul", name + "/product", {sums, scales});
-            if (bias != nullptr) result = emit(edit_, "Add", name + "/bias", {result, bias});
+            ir::Value* scales = emit(edit_, "Mul", {input.output(1), scale});
+            ir::Value* result = emit(edit_, "Mul", {sums, scales});
+            if (bias != nullptr) result = emit(edit_, "Add", {result, bias});
             edit_.replaceAllUses(node.output(), result, {reader});
             replaced_[node.output()] = result;
         }
 
         /// Gemm's third operand times beta; null when there is none.
-        ir::Value* scaledBias(const ir::Node& gemm, const std::string& name) {
+        ir::Value* scaledBias(const ir::Node& gemm) {
             ir::Value* bias = gemm.input(2);
             const float beta = gemm.attributeFloat("beta", 1);
             if (bias == nullptr || beta == 1) return bias;
-            return emit(edit_, "Mul", name + "/beta",
-                        {bias, edit_.addInitializer(name + "/beta_value", Tensor::scalar<float>(beta))});
+            return emit(edit_, "Mul", {bias, edit_.addInitializer("beta", Tensor::scalar<float>(beta))});
         }
 
         const ir::Node& quantizedInput(ir::Value* input) {

@@ -158,7 +158,7 @@ class HalfGraph {
         if (half != nullptr) return half;
         const Tensor* constant = value->constant();
         if (constant == nullptr) {
-            half = emitCast(edit_, value->name() + "/to_float16", value, DType::float16);
+            half = emitCast(edit_, value, DType::float16);
         } else if (constant->size() == 1) {
             const float number = clamped(constant->data<float>()[0], value->name());
             half = edit_.addInitializer(value->name() + "_float16",
@@ -171,7 +171,7 @@ class HalfGraph {
 
     ir::Value* asFloat(ir::Value* half) {
         ir::Value*& value = floats_[half];
-        if (value == nullptr) value = emitCast(edit_, half->name() + "/to_float32", half, DType::float32);
+        if (value == nullptr) value = emitCast(edit_, half, DType::float32);
         return value;
     }
 

@@ -53,7 +53,7 @@ Tensor storedRows(const QuantizedWeights& table, std::int64_t entries, std::int6
 }  // namespace
 
 QuantizedTable::QuantizedTable(ir::Edit& edit, const std::string& name, const QuantizedWeights& table)
-    : edit_(edit), name_(name), layout_(table.layout), rule_(table.rule) {
+    : edit_(edit), layout_(table.layout), rule_(table.rule) {
     TCOMPRESS_CHECK(layout_.inner == 1, "a table is quantized along its rows");
     const std::int64_t blocks = layout_.blocks();
     entries_ = blocks * layout_.block + (table.zeroPoints.empty() ? 0 : blocks);
@@ -73,55 +73,48 @@ std::string QuantizedTable::refusal(const ir::Node& gather, std::int64_t blocks)
     return {};
 }
 
-ir::Value* QuantizedTable::unpacked(const std::string& name, ir::Value* packed) {
-    ir::Value* four = edit_.addInitializer(name + "/half_byte", Tensor::scalar<std::uint8_t>(4));
-    ir::Value* raised =
-        emit(edit_, "BitShift", name + "/raise", {packed, four}, {{"direction", std::string("LEFT")}});
-    ir::Value* low =
-        emit(edit_, "BitShift", name + "/low", {raised, four}, {{"direction", std::string("RIGHT")}});
-    ir::Value* high =
-        emit(edit_, "BitShift", name + "/high", {packed, four}, {{"direction", std::string("RIGHT")}});
+ir::Value* QuantizedTable::unpacked(ir::Value* packed) {
+    ir::Value* four = edit_.addInitializer("half_byte", Tensor::scalar<std::uint8_t>(4));
+    ir::Value* raised = emit(edit_, "BitShift", {packed, four}, {{"direction", std::string("LEFT")}});
+    ir::Value* low = emit(edit_, "BitShift", {raised, four}, {{"direction", std::string("RIGHT")}});
+    ir::Value* high = emit(edit_, "BitShift", {packed, four}, {{"direction", std::string("RIGHT")}});
     readers_ = {raised->producer(), high->producer()};
-    return emit(edit_, "Concat", name + "/unpack", {low, high}, {{"axis", std::int64_t{-1}}});
+    return emit(edit_, "Concat", {low, high}, {{"axis", std::int64_t{-1}}});
 }
 
-ir::Value* QuantizedTable::dequantized(const std::string& name, ir::Value* codes, ir::Value* scales,
-                                       std::int64_t indexRank) {
+ir::Value* QuantizedTable::dequantized(ir::Value* codes, ir::Value* scales, std::int64_t indexRank) {
     const bool packed = rule_.bits == kPackedBits;
     const bool asymmetric = rule_.symmetry == Symmetry::asymmetric;
     const std::int64_t blocks = layout_.blocks();
     const std::int64_t width = blocks * layout_.block;
-    ir::Value* real =
-        emitCast(edit_, name + "/to_float", packed ? unpacked(name, codes) : codes, DType::float32);
+    ir::Value* real = emitCast(edit_, packed ? unpacked(codes) : codes, DType::float32);
     if (!packed) readers_ = {real->producer()};
     ir::Value* zero = nullptr;
     if (asymmetric) {
-        zero = emitSliceLast(edit_, name + "/zero_points", real, width, entries_);
-        real = emitSliceLast(edit_, name + "/codes", real, 0, width);
+        zero = emitSliceLast(edit_, real, width, entries_);
+        real = emitSliceLast(edit_, real, 0, width);
     } else if (packed) {
-        if (storedEntries_ != width) real = emitSliceLast(edit_, name + "/codes", real, 0, width);
-        zero = edit_.addInitializer(name + "/offset", Tensor::scalar<float>(kNibbleOffset));
+        if (storedEntries_ != width) real = emitSliceLast(edit_, real, 0, width);
+        zero = edit_.addInitializer("offset", Tensor::scalar<float>(kNibbleOffset));
     }
     // Leading dimensions are the indices', which Reshape copies where the new shape says 0.
     std::vector<std::int64_t> leading(static_cast<std::size_t>(indexRank), 0);
     if (blocks > 1) {
-        const auto split = [&](const char* part, ir::Value* value, std::int64_t last) {
+        const auto split = [&](ir::Value* value, std::int64_t last) {
             std::vector<std::int64_t> shape = leading;
             shape.insert(shape.end(), {blocks, last});
-            return emit(edit_, "Reshape", name + part,
-                        {value, emitIntegers(edit_, name + part + "/shape", shape)});
+            return emit(edit_, "Reshape", {value, emitIntegers(edit_, shape)});
         };
-        real = split("/split", real, layout_.block);
-        if (asymmetric) zero = split("/split_zero_points", zero, 1);
+        real = split(real, layout_.block);
+        if (asymmetric) zero = split(zero, 1);
     }
-    if (zero != nullptr) real = emit(edit_, "Sub", name + "/center", {real, zero});
-    real = emit(edit_, "Mul", name + "/dequantize", {real, scales});
+    if (zero != nullptr) real = emit(edit_, "Sub", {real, zero});
+    real = emit(edit_, "Mul", {real, scales});
     if (blocks > 1) {
         std::vector<std::int64_t> shape = leading;
         shape.push_back(width);
-        real =
-            emit(edit_, "Reshape", name + "/join", {real, emitIntegers(edit_, name + "/join/shape", shape)});
-        if (width != layout_.axis) real = emitSliceLast(edit_, name + "/row", real, 0, layout_.axis);
+        real = emit(edit_, "Reshape", {real, emitIntegers(edit_, shape)});
+        if (width != layout_.axis) real = emitSliceLast(edit_, real, 0, layout_.axis);
     }
     return real;
 }
@@ -131,13 +124,12 @@ ir::Value* QuantizedTable::readBy(ir::Node& gather) {
     ir::Value* rows = gather.output();
     const auto shape = indices->shape();
     const auto rank = shape ? static_cast<std::int64_t>(shape->size()) : 0;
-    ir::Value* scales = emit(edit_, "Gather", name_ + "_scale/Gather", {scales_, indices});
-    if (rule_.scaleType != DType::float32)
-        scales = emitCast(edit_, name_ + "_scale/Cast", scales, DType::float32);
+    ir::Value* scales = emit(edit_, "Gather", {scales_, indices});
+    if (rule_.scaleType != DType::float32) scales = emitCast(edit_, scales, DType::float32);
 
     edit_.replaceInput(&gather, 0, codes_);
     readers_.clear();
-    ir::Value* result = dequantized(name_, rows, scales, rank);
+    ir::Value* result = dequantized(rows, scales, rank);
     edit_.replaceAllUses(rows, result, readers_);
     return result;
 }

@@ -33,12 +33,10 @@ class QuantizedTable {
     ir::Value* codes() const { return codes_; }
 
   private:
-    ir::Value* unpacked(const std::string& name, ir::Value* packed);
-    ir::Value* dequantized(const std::string& name, ir::Value* codes, ir::Value* scales,
-                           std::int64_t indexRank);
+    ir::Value* unpacked(ir::Value* packed);
+    ir::Value* dequantized(ir::Value* codes, ir::Value* scales, std::int64_t indexRank);
 
     ir::Edit& edit_;
-    std::string name_;
     kernels::QuantizationLayout layout_;
     QuantizationRule rule_;
     std::int64_t entries_ = 0;        ///< in a row, before packing: whole blocks of codes, then zero points

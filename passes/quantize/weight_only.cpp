@@ -214,8 +214,7 @@ class QuantizeWeightOnly : public pipeline::Pass {
             edit.addInitializer(name + "_quantized", stored(shape, quantized.codes, quantized.rule));
         const Tensor scales = Tensor::of<float>(scaleShape, std::span<const float>(quantized.scales));
         ir::Value* scale = edit.addInitializer(name + "_scale", convert(scales, quantized.rule.scaleType));
-        if (quantized.rule.scaleType != DType::float32)
-            scale = emitCast(edit, name + "_scale/Cast", scale, DType::float32);
+        if (quantized.rule.scaleType != DType::float32) scale = emitCast(edit, scale, DType::float32);
         std::vector<ir::Value*> inputs{codes, scale};
         if (!quantized.zeroPoints.empty())
             inputs.push_back(edit.addInitializer(name + "_zero_point",
@@ -225,8 +224,7 @@ class QuantizeWeightOnly : public pipeline::Pass {
         attributes.push_back(
             {"axis", static_cast<std::int64_t>(plan.perChannel ? weight.outAxis : weight.inAxis)});
         if (!plan.perChannel) attributes.push_back({"block_size", plan.block});
-        ir::Value* real = emit(edit, "DequantizeLinear", name + "/DequantizeLinear", std::move(inputs),
-                               std::move(attributes));
+        ir::Value* real = emit(edit, "DequantizeLinear", std::move(inputs), std::move(attributes));
         edit.replaceAllUses(weight.constant, real);
     }
 
