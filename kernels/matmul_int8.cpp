@@ -28,7 +28,6 @@ struct PaddedRows;
 struct TileSums;
 struct RowSums;
 struct QuantizedA;
-struct FloatRow;
 
 /// Sums of one tile with what their columns and rows need.
 struct SumsTile {
@@ -58,25 +57,55 @@ TCOMPRESS_MULTIVERSION void correctRow(const std::int32_t* sums, std::int64_t co
     }
 }
 
-/// c = residual + activation(sum · scale + bias); scales has one a column.
-TCOMPRESS_MULTIVERSION void scaleRow(const std::int32_t* sums, std::int64_t count, const float* scales,
-                                     const float* bias, Activation activation, const float* residual,
-                                     float* c) {
-    if (bias) {
-        for (std::int64_t i = 0; i < count; ++i) c[i] = static_cast<float>(sums[i]) * scales[i] + bias[i];
-    } else {
-        for (std::int64_t i = 0; i < count; ++i) c[i] = static_cast<float>(sums[i]) * scales[i];
-    }
-    if (activation != Activation::none)
-        dispatchActivation(
-            activation, [&]<Activation kActivation>() __attribute__((always_inline)) {
-                mapVectors(
-                    c, c, count, [](FloatVector v) __attribute__((always_inline)) {
-                        return activateVector<kActivation>(v);
-                    });
-            });
-    if (residual)
-        for (std::int64_t i = 0; i < count; ++i) c[i] += residual[i];
+/// What a row of sums needs to become a row of floats; all pointers at the row's first column.
+struct ScaledRow {
+    const std::int32_t* sums = nullptr;
+    std::int64_t count = 0;
+    const std::int32_t* bZeros = nullptr;
+    std::int32_t rowSum = 0;
+    const std::int32_t* columnSums = nullptr;
+    std::int32_t aZero = 0;
+    const float* scales = nullptr;
+    const float* bias = nullptr;
+    Activation activation = Activation::none;
+    const float* residual = nullptr;
+    float* c = nullptr;
+};
+
+template <Activation kActivation>
+TCOMPRESS_INLINE FloatVector scaledVector(const ScaledRow& row, std::int64_t i, std::int64_t count) {
+    using Words = std::uint32_t __attribute__((vector_size(64)));
+    const auto load = [&](const std::int32_t* source) __attribute__((always_inline)) {
+        Words words{};
+        if (count == kLanes)
+            std::memcpy(&words, source + i, sizeof words);
+        else
+            std::memcpy(&words, source + i, static_cast<std::size_t>(count) * sizeof(std::int32_t));
+        return words;
+    };
+    const auto loadFloats = [&](const float* source) __attribute__((always_inline)) {
+        return count == kLanes ? loadVector(source + i) : loadPart(source + i, count);
+    };
+    Words sum = load(row.sums) - load(row.columnSums) * static_cast<std::uint32_t>(row.aZero);
+    if (row.bZeros) sum -= load(row.bZeros) * static_cast<std::uint32_t>(row.rowSum);
+    FloatVector value =
+        __builtin_convertvector(std::bit_cast<IntVector>(sum), FloatVector) * loadFloats(row.scales);
+    if (row.bias) value += loadFloats(row.bias);
+    value = activateVector<kActivation>(value);
+    if (row.residual) value += loadFloats(row.residual);
+    return value;
+}
+
+/// c = residual + activation((sum − zero points) · scale + bias).
+TCOMPRESS_MULTIVERSION void scaleRow(const ScaledRow& row) {
+    dispatchActivation(
+        row.activation, [&]<Activation kActivation>() __attribute__((always_inline)) {
+            std::int64_t i = 0;
+            for (; i + kLanes <= row.count; i += kLanes)
+                storeVector(row.c + i, scaledVector<kActivation>(row, i, kLanes));
+            if (i < row.count)
+                storePart(row.c + i, scaledVector<kActivation>(row, i, row.count - i), row.count - i);
+        });
 }
 
 template <class A>
@@ -178,18 +207,22 @@ void runScaledInt8(const ScaledInt8Matmul& params) {
     for (std::size_t n = 0; n < scales.size(); ++n)
         scales[n] = params.aScale * params.bScales[params.bScales.size() > 1 ? n : 0] * epilogue.alpha;
     forEachTile(params, [&](const SumsTile& tile) {
-        auto* integers = threadScratch<FloatRow, std::int32_t>(tile.columns);
-        const float* bias = epilogue.bias ? epilogue.bias + tile.firstColumn : nullptr;
-        for (std::int64_t row = 0; row < tile.rows; ++row) {
-            const std::int64_t globalRow = tile.firstRow + row;
-            correctRow(tile.sums + row * tile.columns, tile.columns, zerosOf(weights, tile),
-                       tile.rowSums ? tile.rowSums[row] : 0, params.aZeroPoint,
-                       weights.columnSums.data() + tile.firstColumn, integers);
-            scaleRow(integers, tile.columns, scales.data() + tile.firstColumn, bias, epilogue.activation,
-                     epilogue.residual
-                         ? epilogue.residual + globalRow * epilogue.residualStride + tile.firstColumn
-                         : nullptr,
-                     params.c + globalRow * params.cStride + tile.firstColumn);
+        ScaledRow row;
+        row.count = tile.columns;
+        row.bZeros = zerosOf(weights, tile);
+        row.columnSums = weights.columnSums.data() + tile.firstColumn;
+        row.aZero = params.aZeroPoint;
+        row.scales = scales.data() + tile.firstColumn;
+        row.bias = epilogue.bias ? epilogue.bias + tile.firstColumn : nullptr;
+        row.activation = epilogue.activation;
+        for (std::int64_t r = 0; r < tile.rows; ++r) {
+            const std::int64_t globalRow = tile.firstRow + r;
+            row.sums = tile.sums + r * tile.columns;
+            row.rowSum = tile.rowSums ? tile.rowSums[r] : 0;
+            if (epilogue.residual)
+                row.residual = epilogue.residual + globalRow * epilogue.residualStride + tile.firstColumn;
+            row.c = params.c + globalRow * params.cStride + tile.firstColumn;
+            scaleRow(row);
         }
     });
 }

@@ -35,12 +35,12 @@ TCOMPRESS_INLINE float exponentials(const float* x, float* y, std::int64_t count
     FloatVector sum{};
     std::int64_t i = 0;
     for (; i + kLanes <= count; i += kLanes) {
-        const FloatVector value = expVector(loadVector(x + i) - shift);
+        const FloatVector value = expNonPositive(loadVector(x + i) - shift);
         storeVector(y + i, value);
         sum += value;
     }
     if (i < count) {
-        const FloatVector value = expVector(loadPart(x + i, count - i, -kInfinity) - shift);
+        const FloatVector value = expNonPositive(loadPart(x + i, count - i, -kInfinity) - shift);
         storePart(y + i, value, count - i);
         sum += value;
     }
@@ -57,8 +57,8 @@ TCOMPRESS_INLINE void softmaxRow(const float* x, float* y, std::int64_t count) {
 TCOMPRESS_INLINE float exponentialSum(const float* x, std::int64_t count, float shift) {
     FloatVector sum{};
     std::int64_t i = 0;
-    for (; i + kLanes <= count; i += kLanes) sum += expVector(loadVector(x + i) - shift);
-    if (i < count) sum += expVector(loadPart(x + i, count - i, -kInfinity) - shift);
+    for (; i + kLanes <= count; i += kLanes) sum += expNonPositive(loadVector(x + i) - shift);
+    if (i < count) sum += expNonPositive(loadPart(x + i, count - i, -kInfinity) - shift);
     return sumLanes(sum);
 }
 

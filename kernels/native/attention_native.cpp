@@ -29,6 +29,7 @@ struct Keys;
 struct Values;
 struct Scores;
 struct Sums;
+struct Outputs;
 
 /// Of one query over all key blocks so far.
 struct RunningSoftmax {
@@ -91,16 +92,16 @@ TCOMPRESS_MULTIVERSION float exponentiateRow(const ScoreRow& row, RunningSoftmax
     FloatVector sum{};
     i = 0;
     for (; i + kLanes <= row.visible; i += kLanes) {
-        const FloatVector value = expVector(loadVector(s + i) - max);
+        const FloatVector value = expNonPositive(loadVector(s + i) - max);
         storeVector(s + i, value);
         sum += value;
     }
     if (i < row.visible) {
-        const FloatVector value = expVector(loadPart(s + i, row.visible - i, -kInfinity) - max);
+        const FloatVector value = expNonPositive(loadPart(s + i, row.visible - i, -kInfinity) - max);
         storePart(s + i, value, row.visible - i);
         sum += value;
     }
-    std::fill(s + row.visible, s + row.count, 0.0F);
+    for (i = row.visible; i < row.count; ++i) s[i] = 0.0F;
     const float correction = running->max == max          ? 1.0F
                              : running->max == -kInfinity ? 0.0F
                                                           : std::exp(running->max - max);
@@ -109,8 +110,9 @@ TCOMPRESS_MULTIVERSION float exponentiateRow(const ScoreRow& row, RunningSoftmax
     return correction;
 }
 
-TCOMPRESS_MULTIVERSION void scaleRow(float* row, std::int64_t count, float factor) {
-    for (std::int64_t i = 0; i < count; ++i) row[i] *= factor;
+/// y = x · factor; y may be x.
+TCOMPRESS_MULTIVERSION void scaleRow(const float* x, std::int64_t count, float factor, float* y) {
+    for (std::int64_t i = 0; i < count; ++i) y[i] = x[i] * factor;
 }
 
 /// scores[j] = q · k_j.
@@ -142,9 +144,10 @@ void multiply(const float* a, std::int64_t aStride, std::int64_t rows, std::int6
     task.panelStride = b.rowStride;
     task.cStride = cStride;
     task.part = part;
-    for (std::int64_t row = 0; row < rows; row += kStrip) {
+    std::int64_t strips = ceilDivide(rows, kStrip);
+    for (std::int64_t row = 0; row < rows; row += task.rows, --strips) {
         task.a = a + row * aStride;
-        task.rows = std::min(kStrip, rows - row);
+        task.rows = ceilDivide(rows - row, strips);
         for (std::int64_t column = 0; column < columns; column += kPanelColumns) {
             task.panel = b.first + column / kPanelColumns * b.distance;
             task.columns = std::min(kPanelColumns, columns - column);
@@ -177,24 +180,29 @@ class Block {
         float* scores = threadScratch<Scores, float>(rows_ * std::min(keys_, kKeyBlock));
         running_ = threadScratch<Sums, RunningSoftmax>(rows_);
         std::fill_n(running_, rows_, RunningSoftmax{});
-        for (std::int64_t row = 0; row < rows_; ++row) std::fill_n(outRow(row), size, 0.0F);
+        // Collected in scratch: the rows of neighbouring heads share cache lines, and other threads write
+        // those.
+        float* outputs = threadScratch<Outputs, float>(rows_ * size);
+        if (keys_ == 0) std::fill_n(outputs, rows_ * size, 0.0F);
         for (std::int64_t key = 0; key < keys_; key += kKeyBlock) {
             const std::int64_t count = std::min(kKeyBlock, keys_ - key);
             scoresOf(key, count, scores);
             for (std::int64_t row = 0; row < rows_; ++row) {
                 const float correction = exponentiateRow(scoreRow(row, key, count, scores), &running_[row]);
-                if (key > 0 && correction != 1.0F) scaleRow(outRow(row), size, correction);
+                if (key > 0 && correction != 1.0F)
+                    scaleRow(outputs + row * size, size, correction, outputs + row * size);
             }
-            multiply(scores, count, rows_, count, valuesOf(key, count), size, out_, params_.outStrides.row,
+            multiply(scores, count, rows_, count, valuesOf(key, count), size, outputs, size,
                      key == 0 ? PanelTask::Part::first : PanelTask::Part::middle);
         }
-        for (std::int64_t row = 0; row < rows_; ++row)
-            if (running_[row].sum != 0.0F) scaleRow(outRow(row), size, 1.0F / running_[row].sum);
+        for (std::int64_t row = 0; row < rows_; ++row) {
+            const float sum = running_[row].sum;
+            scaleRow(outputs + row * size, size, sum == 0.0F ? 0.0F : 1.0F / sum,
+                     out_ + row * params_.outStrides.row);
+        }
     }
 
   private:
-    float* outRow(std::int64_t row) const { return out_ + row * params_.outStrides.row; }
-
     void scoresOf(std::int64_t key, std::int64_t count, float* scores) const {
         const float* k = k_ + key * params_.kStrides.row;
         if (rows_ < kFewQueries) {

@@ -43,6 +43,9 @@ void multiplyPanelBaseline(const PanelTask& task);
 
 namespace detail {
 
+/// How far ahead of the multiplication rows of B are asked for.
+constexpr std::int64_t kPrefetchRows = 24;
+
 /// kRows rows × kVectors vectors of V, starting at column `first` of the panel.
 template <class V, int kRows, int kVectors>
 TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std::int64_t first) {
@@ -81,6 +84,8 @@ TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std
         V bRow[kVectors];
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) std::memcpy(&bRow[v], b + v * kWidth, sizeof(V));
+        // With few rows the loop waits for B: ask for it before the processor's own prefetcher does.
+        if constexpr (kRows <= 4) __builtin_prefetch(b + kPrefetchRows * panelStride);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
             const V element = a[r * aStride + k] - V{};  // x − 0 is x, so this is a plain broadcast

@@ -57,9 +57,11 @@ void runTile(const TileTask& tile) {
         using Part = PanelTask::Part;
         const bool last = part == parts - 1;
         task.part = parts == 1 ? Part::only : part == 0 ? Part::first : last ? Part::last : Part::middle;
-        for (std::int64_t row = 0; row < tile.rows; row += kStripRows) {
+        std::int64_t strips = ceilDivide(tile.rows, kStripRows);
+        for (std::int64_t row = 0; row < tile.rows; row += task.rows, --strips) {
             task.a = tile.a + row * tile.aStride + begin;
-            task.rows = std::min(kStripRows, tile.rows - row);
+            task.rows =
+                ceilDivide(tile.rows - row, strips);  // even strips: a short last one would run slowly
             for (std::int64_t column = 0; column < tile.columns; column += kPanelColumns) {
                 task.panel =
                     tile.b.first + column / kPanelColumns * tile.b.distance + begin * tile.b.rowStride;

@@ -74,29 +74,49 @@ TCOMPRESS_INLINE float maxLanes(FloatVector x) {
     return lanes[0];
 }
 
-/// e^x. x = n·ln 2 + r (Cody and Waite), e^r = 1 + r + r²·Q(r); ≤ 2 ulp. Overflows to infinity, underflows
-/// gradually.
-TCOMPRESS_INLINE FloatVector expVector(FloatVector x) {
-    const FloatVector bounded = maxVector(minVector(x, 89.0F), -104.0F);
+/// e^x with its power of two apart: e^x = mantissa · 2^exponent. x = n·ln 2 + r (Cody and Waite), e^r = 1 + r
+/// + r²·Q(r).
+struct SplitExp {
+    FloatVector mantissa;
+    IntVector exponent;
+};
+TCOMPRESS_INLINE SplitExp splitExp(FloatVector x) {
     constexpr float kRound = 12582912.0F;  // 1.5·2^23: adding it rounds to an integer in the low bits
-    const FloatVector shifted = bounded * 1.442695041F + kRound;
+    const FloatVector shifted = x * 1.442695041F + kRound;
     const FloatVector n = shifted - kRound;
-    const IntVector exponent = std::bit_cast<IntVector>(shifted) - std::bit_cast<std::int32_t>(kRound);
-    FloatVector r = bounded - n * 0.693359375F;
+    FloatVector r = x - n * 0.693359375F;
     r = r - n * -2.12194440e-4F;
     FloatVector q = r * 0.001381455920636654F + 0.008368735201656818F;
     q = q * r + 0.04166838899254799F;
     q = q * r + 0.1666652113199234F;
     q = q * r + 0.4999999403953552F;
-    const FloatVector power = (q * r) * r + r + 1.0F;
-    // 2^n in two factors: n reaches 128 and −150, further than one exponent field.
-    const IntVector half = exponent >> 1;
-    const FloatVector first = std::bit_cast<FloatVector>((half + 127) << 23);
-    const FloatVector second = std::bit_cast<FloatVector>((exponent - half + 127) << 23);
-    return power * first * second;
+    q = q * r + 1.0F;
+    return {q * r + 1.0F, std::bit_cast<IntVector>(shifted) - std::bit_cast<std::int32_t>(kRound)};
 }
 
-/// tanh x: x + x³·Q(x²) below 0.625, 1 − 2/(e^2|x| + 1) above; ≤ 3 ulp.
+/// e^x; ≤ 2 ulp. Overflows to infinity, underflows gradually.
+TCOMPRESS_INLINE FloatVector expVector(FloatVector x) {
+    const SplitExp split = splitExp(maxVector(minVector(x, 89.0F), -104.0F));
+    // 2^n in two factors: n reaches 128 and −150, further than one exponent field.
+    const IntVector half = split.exponent >> 1;
+    const FloatVector first = std::bit_cast<FloatVector>((half + 127) << 23);
+    const FloatVector second = std::bit_cast<FloatVector>((split.exponent - half + 127) << 23);
+    return split.mantissa * first * second;
+}
+
+/// e^x for −87 ≤ x ≤ 0 (or NaN), where the result is a normal number and 2^n is one addition to its exponent.
+TCOMPRESS_INLINE FloatVector expOfModerate(FloatVector x) {
+    const SplitExp split = splitExp(x);
+    return std::bit_cast<FloatVector>(std::bit_cast<IntVector>(split.mantissa) + (split.exponent << 23));
+}
+
+/// e^x for x ≤ 0 (or NaN); 0 where e^x is below 1.7e-38.
+TCOMPRESS_INLINE FloatVector expNonPositive(FloatVector x) {
+    const FloatVector value = expOfModerate(maxVector(x, -87.0F));
+    return x < -87.0F ? FloatVector{} : value;
+}
+
+/// tanh x: x + x³·Q(x²) below 0.625, (1 − e^−2|x|)/(1 + e^−2|x|) above; ≤ 3 ulp.
 TCOMPRESS_INLINE FloatVector tanhVector(FloatVector x) {
     const FloatVector magnitude = absVector(x);
     const FloatVector square = x * x;
@@ -105,7 +125,8 @@ TCOMPRESS_INLINE FloatVector tanhVector(FloatVector x) {
     q = q * square + 0.133310928940773F;
     q = q * square + -0.33333268761634827F;
     const FloatVector small = (q * square) * x + x;
-    const FloatVector large = 1.0F - 2.0F / (expVector(magnitude + magnitude) + 1.0F);
+    const FloatVector e = expNonPositive(magnitude * -2.0F);
+    const FloatVector large = (1.0F - e) / (1.0F + e);
     return withSign(magnitude < 0.625F ? small : large, x);
 }
 
@@ -127,8 +148,22 @@ TCOMPRESS_INLINE FloatVector erfVector(FloatVector x) {
     g = g * t + 0.1052868515253067F;
     g = g * t + 0.6356993913650513F;
     g = g * t + 1.1285200119018555F;
-    const FloatVector large = 1.0F - expVector(-(g * t));
+    const FloatVector large = 1.0F - expOfModerate(-(g * t));
     return magnitude < 0.92F ? small : withSign(large, x);
+}
+
+/// x·Φ(x) = max(x, 0) − ½·t·erfc(t/√2) with t = |x|, and erfc(t/√2) = exp(−t·Q(t)); error ≤ 2^-24 · max(|x|,
+/// 1). Beyond 10 the second term is nothing, and its polynomial no longer fits.
+TCOMPRESS_INLINE FloatVector geluErfVector(FloatVector x) {
+    const FloatVector t = minVector(absVector(x), 10.0F);
+    FloatVector q = t * 1.3184105682739755e-06F + -1.9447576050879434e-05F;
+    q = q * t + 9.113022679230198e-05F;
+    q = q * t + 0.00018858873227145523F;
+    q = q * t + -0.005022143479436636F;
+    q = q * t + 0.0364786796271801F;
+    q = q * t + 0.31826695799827576F;
+    q = q * t + 0.7978893518447876F;
+    return maxVector(x, 0.0F) - (t * 0.5F) * expOfModerate(-(q * t));
 }
 
 /// ln x: x = 2^e·(1 + f) with 1 + f in [√½, √2), ln(1 + f) = f − f²/2 + f³·Q(f); ≤ 2 ulp. ln 0 = −∞, NaN
@@ -166,8 +201,7 @@ TCOMPRESS_INLINE FloatVector activateVector(FloatVector x) {
     if constexpr (kActivation == Activation::relu) {
         return maxVector(x, 0.0F);
     } else if constexpr (kActivation == Activation::geluErf) {
-        const FloatVector half = x * 0.5F;
-        return half * erfVector(x * 0.70710678118654752F) + half;
+        return geluErfVector(x);
     } else if constexpr (kActivation == Activation::geluTanh) {
         const FloatVector half = x * 0.5F;
         const FloatVector inner = (x * x * 0.044715F + 1.0F) * x * 0.79788456080286536F;

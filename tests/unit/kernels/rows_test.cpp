@@ -46,7 +46,7 @@ TEST_CASE("softmax and log-softmax over any axis") {
                         const std::size_t at = (o * axis + a) * inner + i;
                         // x − max, up to 40 here, is rounded to 2^-24 of itself, and so is the exponent.
                         REQUIRE(std::abs(y[at] - expected[a]) <= 1.2e-7 * 40 * expected[a]);
-                        REQUIRE(std::abs(logs[at] - std::log(expected[a])) <= 1.2e-7 * 40);
+                        REQUIRE(std::abs(logs[at] - std::log(expected[a])) <= 1.2e-7 * 48);
                     }
                 }
         }
