@@ -51,11 +51,22 @@ CLI::Option* declareOption(CLI::App& app, const OptionDeclaration& option) {
             names, [take = option.take] { take({}); }, option.help);
     CLI::Option* added = app.add_option_function<std::vector<std::string>>(
         names, [take = option.take](const std::vector<std::string>& texts) { take(texts); }, option.help);
-    if (option.kind == OptionKind::value || option.kind == OptionKind::positional)
-        added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    if (option.kind == OptionKind::values)
-        added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-    if (option.kind == OptionKind::positionals) added->expected(1, 1 << 20);
+    switch (option.kind) {
+        case OptionKind::flag:
+            break;
+        case OptionKind::positionals:
+            added->expected(1, 1 << 20);
+            break;
+        case OptionKind::values:
+            added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
+            break;
+        case OptionKind::value:
+        case OptionKind::positional:
+            added->expected(1)
+                ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+                ->allow_extra_args(false);
+            break;
+    }
     // A positional argument is its own placeholder.
     added->option_text(option.isPositional() ? " " : option.placeholder);
     return added;

@@ -3,7 +3,8 @@
 #include <set>
 
 #include "lib/ir/export.h"
-#include "lib/ir/read_file.h"
+#include "lib/ir/read_model.h"
+#include "lib/support/mapped_file.h"
 #include "lib/support/sha256.h"
 
 namespace tcompress::pipeline {
@@ -24,7 +25,7 @@ report::FileRecord fileRecord(const fs::path& path) {
 }
 
 std::vector<fs::path> externalFiles(const fs::path& modelFile) {
-    const ir::ModelSource source = ir::readFile(modelFile);
+    const ir::ModelSource source = ir::readModel(MappedFile::open(modelFile));
     std::set<fs::path> files;
     const auto collect = [&](const onnx::TensorProto& tensor) {
         if (tensor.data_location() != onnx::TensorProto::EXTERNAL) return;

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <chrono>
 #include <iostream>
 #include <memory>
 
@@ -46,6 +47,7 @@ void writeReport(const report::Report& report, const std::string& file) {
 }
 
 ExitCode execute(Options& options, const Session& session) {
+    const auto start = std::chrono::steady_clock::now();
     const ir::Model model = ir::load(options.model);
     std::optional<ir::Model> other;
     if (!options.other.empty()) other = ir::load(options.other);
@@ -71,6 +73,7 @@ ExitCode execute(Options& options, const Session& session) {
     report.evaluation = measure::evaluate(model, other ? &*other : nullptr, dataset ? &*dataset : nullptr,
                                           options.evaluation);
     report.machine = measure::describeMachine();
+    report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     report.peakMemoryBytes = measure::peakMemoryBytes();
     for (const std::string& file : options.reports) writeReport(report, file);
     std::cout << (options.json ? report::toJson(report) : report::toMarkdown(report));

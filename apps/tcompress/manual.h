@@ -1,0 +1,16 @@
+#pragma once
+// The manual of the command line, made from the commands' own declarations.
+
+#include <string>
+#include <vector>
+
+#include "apps/tcompress/command.h"
+
+namespace tcompress::cli {
+
+/// roff, for man(1).
+std::string manPage(const std::vector<Command>& commands);
+/// docs/cli.md.
+std::string manMarkdown(const std::vector<Command>& commands);
+
+}  // namespace tcompress::cli
