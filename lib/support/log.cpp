@@ -34,8 +34,12 @@ struct Sink {
 Sink& sink() {
     static Sink instance = [] {
         Sink made;
+        // The convention of no-color.org.
+        const char* noColor = std::getenv("NO_COLOR");
+        const bool plain = noColor != nullptr && *noColor != '\0';
         made.logger = std::make_shared<spdlog::logger>(
-            "tcompress", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+            "tcompress", std::make_shared<spdlog::sinks::stderr_color_sink_mt>(
+                             plain ? spdlog::color_mode::never : spdlog::color_mode::automatic));
         made.logger->set_pattern("%^%l%$: %v");
         return made;
     }();
