@@ -44,7 +44,7 @@ std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view, c
                                         pipeline::PassReport& report);
 
 /// Below this a weight's new nodes and scales take about as many bytes as a narrower type saves.
-inline constexpr std::int64_t kFewestValuesToStoreNarrower = 1024;
+inline constexpr std::int64_t kFewestValuesToStoreNarrower = 256;
 
 /// Adds a skipped entry for each of the weight's sites.
 void skip(pipeline::PassReport& report, const TargetWeight& weight, const std::string& reason);
