@@ -63,8 +63,7 @@ struct ScaledRow {
     std::int64_t count = 0;
     const std::int32_t* bZeros = nullptr;
     std::int32_t rowSum = 0;
-    const std::int32_t* columnSums = nullptr;
-    std::int32_t aZero = 0;
+    const std::int32_t* offsets = nullptr;  // zero point of A · column sums of B
     const float* scales = nullptr;
     const float* bias = nullptr;
     Activation activation = Activation::none;
@@ -86,7 +85,7 @@ TCOMPRESS_INLINE FloatVector scaledVector(const ScaledRow& row, std::int64_t i, 
     const auto loadFloats = [&](const float* source) __attribute__((always_inline)) {
         return count == kLanes ? loadVector(source + i) : loadPart(source + i, count);
     };
-    Words sum = load(row.sums) - load(row.columnSums) * static_cast<std::uint32_t>(row.aZero);
+    Words sum = load(row.sums) - load(row.offsets);
     if (row.bZeros) sum -= load(row.bZeros) * static_cast<std::uint32_t>(row.rowSum);
     FloatVector value =
         __builtin_convertvector(std::bit_cast<IntVector>(sum), FloatVector) * loadFloats(row.scales);
@@ -204,14 +203,17 @@ void runScaledInt8(const ScaledInt8Matmul& params) {
     const PackedInt8Weights& weights = *params.weights;
     const Epilogue& epilogue = params.epilogue;
     std::vector<float> scales(static_cast<std::size_t>(weights.n));
-    for (std::size_t n = 0; n < scales.size(); ++n)
+    std::vector<std::int32_t> offsets(scales.size());
+    for (std::size_t n = 0; n < scales.size(); ++n) {
         scales[n] = params.aScale * params.bScales[params.bScales.size() > 1 ? n : 0] * epilogue.alpha;
+        offsets[n] = static_cast<std::int32_t>(static_cast<std::uint32_t>(params.aZeroPoint) *
+                                               static_cast<std::uint32_t>(weights.columnSums[n]));
+    }
     forEachTile(params, [&](const SumsTile& tile) {
         ScaledRow row;
         row.count = tile.columns;
         row.bZeros = zerosOf(weights, tile);
-        row.columnSums = weights.columnSums.data() + tile.firstColumn;
-        row.aZero = params.aZeroPoint;
+        row.offsets = offsets.data() + tile.firstColumn;
         row.scales = scales.data() + tile.firstColumn;
         row.bias = epilogue.bias ? epilogue.bias + tile.firstColumn : nullptr;
         row.activation = epilogue.activation;

@@ -23,6 +23,9 @@ struct PanelTask {
     const float* panel = nullptr;
     std::int64_t panelStride = kPanelColumns;  // more when B is read where it is
     std::int64_t k = 0;
+    /// The panel that is multiplied after this one, when it is not in the second-level cache yet: it is asked
+    /// for row by row on the way, which hides the memory behind few rows of A. Null otherwise.
+    const float* next = nullptr;
     float* c = nullptr;
     std::int64_t cStride = 0;
     std::int64_t columns = 0;  // ≤ kPanelColumns
@@ -42,9 +45,6 @@ void multiplyPanelAvx2(const PanelTask& task);
 void multiplyPanelBaseline(const PanelTask& task);
 
 namespace detail {
-
-/// How far ahead of the multiplication rows of B are asked for.
-constexpr std::int64_t kPrefetchRows = 24;
 
 /// kRows rows × kVectors vectors of V, starting at column `first` of the panel.
 template <class V, int kRows, int kVectors>
@@ -80,12 +80,14 @@ TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std
     const float* b = task.panel + first;
     const std::int64_t aStride = task.aStride;
     const std::int64_t panelStride = task.panelStride;
+    const std::int64_t ahead = task.next ? task.next - task.panel : 0;
+    constexpr int kVectorsOfLine = static_cast<int>(64 / sizeof(V));
     for (std::int64_t k = 0; k < task.k; ++k) {
         V bRow[kVectors];
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) std::memcpy(&bRow[v], b + v * kWidth, sizeof(V));
-        // With few rows the loop waits for B: ask for it before the processor's own prefetcher does.
-        if constexpr (kRows <= 4) __builtin_prefetch(b + kPrefetchRows * panelStride);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; v += kVectorsOfLine) __builtin_prefetch(b + ahead + v * kWidth, 0, 2);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
             const V element = a[r * aStride + k] - V{};  // x − 0 is x, so this is a plain broadcast

@@ -34,6 +34,7 @@ struct TileTask {
     std::int64_t aStride = 0;
     std::int64_t rows = 0, columns = 0, k = 0;
     Panels b;
+    bool prefetch = false;  // B comes from memory
     float* c = nullptr;
     std::int64_t cStride = 0;
     Epilogue epilogue;  // pointers already moved to this tile
@@ -66,6 +67,8 @@ void runTile(const TileTask& tile) {
                 task.panel =
                     tile.b.first + column / kPanelColumns * tile.b.distance + begin * tile.b.rowStride;
                 task.columns = std::min(kPanelColumns, tile.columns - column);
+                const bool another = column + kPanelColumns < tile.columns;
+                task.next = tile.prefetch && row == 0 && another ? task.panel + tile.b.distance : nullptr;
                 task.c = tile.c + row * tile.cStride + column;
                 task.bias = epilogue.bias ? epilogue.bias + column : nullptr;
                 task.residual = epilogue.residual && !finishLater
@@ -169,6 +172,7 @@ void matmulNative(const PackedMatmul& params) {
         tile.columns = std::min(tiles.columns, weights.n() - column);
         tile.k = weights.k();
         tile.b = {weights.panel(column / kPanelColumns), weights.k() * kPanelColumns, kPanelColumns};
+        tile.prefetch = true;
         tile.c = params.c + row * params.cStride + column;
         tile.cStride = params.cStride;
         tile.epilogue = movedTo(params.epilogue, row, column);
