@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "kernels/aligned_buffer.h"
 #include "kernels/native/gemm_kernel.h"
@@ -37,77 +38,94 @@ struct RunningSoftmax {
     float sum = 0.0F;
 };
 
-struct ScoreRow {
+/// Scores of a block of queries against a block of keys, row after row.
+struct ScoreBlock {
     float* scores = nullptr;
-    std::int64_t count = 0;    // keys of the block
-    std::int64_t visible = 0;  // of those, the first that this query may see
+    std::int64_t rows = 0, count = 0;
+    /// How many of the first keys row 0 may see; each later row sees `visibleStep` more.
+    std::int64_t visible = 0, visibleStep = 0;
+    /// What is left to do to a raw score, in this order.
     float scale = 1.0F, softcap = 0.0F;
     const float* mask = nullptr;
     const bool* allowed = nullptr;
-    std::int64_t maskStride = 1;
+    std::int64_t maskRowStride = 0, maskColumnStride = 1;
+    RunningSoftmax* running = nullptr;
+    float* corrections = nullptr;  // out: what earlier sums and outputs of a row have to be multiplied by
 };
 
-TCOMPRESS_INLINE void maskRow(const ScoreRow& row) {
-    if (row.mask && row.maskStride == 1) {
-        for (std::int64_t i = 0; i < row.visible; ++i) row.scores[i] += row.mask[i];
-    } else if (row.mask) {
-        for (std::int64_t i = 0; i < row.visible; ++i) row.scores[i] += row.mask[i * row.maskStride];
-    } else if (row.allowed) {
-        for (std::int64_t i = 0; i < row.visible; ++i)
-            if (!row.allowed[i * row.maskStride]) row.scores[i] = -kInfinity;
+TCOMPRESS_INLINE void finishScores(const ScoreBlock& block, std::int64_t row, float* s,
+                                   std::int64_t visible) {
+    if (block.softcap > 0) {
+        const float inverse = block.scale / block.softcap;
+        const float cap = block.softcap;
+        mapVectors(
+            s, s, visible, [=](FloatVector v) __attribute__((always_inline)) {
+                return tanhVector(v * inverse) * cap;
+            });
+    } else if (block.scale != 1.0F) {
+        const float scale = block.scale;
+        mapVectors(
+            s, s, visible, [=](FloatVector v) __attribute__((always_inline)) { return v * scale; });
+    }
+    const std::int64_t offset = row * block.maskRowStride;
+    if (block.mask && block.maskColumnStride == 1) {
+        const float* mask = block.mask + offset;
+        for (std::int64_t i = 0; i < visible; ++i) s[i] += mask[i];
+    } else if (block.mask) {
+        for (std::int64_t i = 0; i < visible; ++i) s[i] += block.mask[offset + i * block.maskColumnStride];
+    } else if (block.allowed) {
+        for (std::int64_t i = 0; i < visible; ++i)
+            if (!block.allowed[offset + i * block.maskColumnStride]) s[i] = -kInfinity;
     }
 }
 
-/// scores → e^(score − max); returns what earlier sums and outputs have to be multiplied by.
-TCOMPRESS_MULTIVERSION float exponentiateRow(const ScoreRow& row, RunningSoftmax* running) {
-    float* s = row.scores;
-    if (row.softcap > 0) {
-        const float inverse = row.scale / row.softcap;
-        const float cap = row.softcap;
-        mapVectors(
-            s, s, row.visible, [=](FloatVector v) __attribute__((always_inline)) {
-                return tanhVector(v * inverse) * cap;
-            });
-    } else {
-        const float scale = row.scale;
-        mapVectors(
-            s, s, row.visible, [=](FloatVector v) __attribute__((always_inline)) { return v * scale; });
-    }
-    maskRow(row);
-    FloatVector best = broadcastVector(running->max);
+/// One row: s → e^(s − max).
+TCOMPRESS_INLINE float exponentiateRow(float* s, std::int64_t visible, std::int64_t count,
+                                       RunningSoftmax& running) {
+    FloatVector best = broadcastVector(running.max);
     std::int64_t i = 0;
-    for (; i + kLanes <= row.visible; i += kLanes) {
+    for (; i + kLanes <= visible; i += kLanes) {
         const FloatVector value = loadVector(s + i);
         best = value < best ? best : value;
     }
-    if (i < row.visible) {
-        const FloatVector value = loadPart(s + i, row.visible - i, -kInfinity);
+    if (i < visible) {
+        const FloatVector value = loadPart(s + i, visible - i, -kInfinity);
         best = value < best ? best : value;
     }
     const float max = maxLanes(best);
     if (max == -kInfinity) {
-        std::memset(s, 0, static_cast<std::size_t>(row.count) * sizeof(float));
+        for (i = 0; i < count; ++i) s[i] = 0.0F;
         return 1.0F;
     }
     FloatVector sum{};
-    i = 0;
-    for (; i + kLanes <= row.visible; i += kLanes) {
+    for (i = 0; i + kLanes <= visible; i += kLanes) {
         const FloatVector value = expNonPositive(loadVector(s + i) - max);
         storeVector(s + i, value);
         sum += value;
     }
-    if (i < row.visible) {
-        const FloatVector value = expNonPositive(loadPart(s + i, row.visible - i, -kInfinity) - max);
-        storePart(s + i, value, row.visible - i);
+    if (i < visible) {
+        const FloatVector value = expNonPositive(loadPart(s + i, visible - i, -kInfinity) - max);
+        storePart(s + i, value, visible - i);
         sum += value;
     }
-    for (i = row.visible; i < row.count; ++i) s[i] = 0.0F;
-    const float correction = running->max == max          ? 1.0F
-                             : running->max == -kInfinity ? 0.0F
-                                                          : std::exp(running->max - max);
-    running->sum = running->sum * correction + sumLanes(sum);
-    running->max = max;
+    for (i = visible; i < count; ++i) s[i] = 0.0F;
+    const float correction = running.max == max          ? 1.0F
+                             : running.max == -kInfinity ? 0.0F
+                                                         : std::exp(running.max - max);
+    running.sum = running.sum * correction + sumLanes(sum);
+    running.max = max;
     return correction;
+}
+
+TCOMPRESS_MULTIVERSION void exponentiate(const ScoreBlock& block) {
+    const bool raw = block.softcap > 0 || block.scale != 1.0F || block.mask || block.allowed;
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+        float* s = block.scores + row * block.count;
+        const std::int64_t visible =
+            std::min(block.count, std::max<std::int64_t>(0, block.visible + row * block.visibleStep));
+        if (raw) finishScores(block, row, s, visible);
+        block.corrections[row] = exponentiateRow(s, visible, block.count, block.running[row]);
+    }
 }
 
 /// y = x · factor; y may be x.
@@ -133,9 +151,10 @@ struct PanelsInPlace {
     std::int64_t distance = 0, rowStride = 0;
 };
 
-/// c[rows, columns] (+)= a[rows, k] · panels.
+/// c[rows, columns] (+)= a[rows, k] · panels, and · alpha + bias when part is `only`.
 void multiply(const float* a, std::int64_t aStride, std::int64_t rows, std::int64_t k, const PanelsInPlace& b,
-              std::int64_t columns, float* c, std::int64_t cStride, PanelTask::Part part) {
+              std::int64_t columns, float* c, std::int64_t cStride, PanelTask::Part part, float alpha = 1.0F,
+              const float* bias = nullptr) {
     constexpr std::int64_t kStrip = 12;
     const PanelKernel kernel = panelKernel();
     PanelTask task;
@@ -144,6 +163,7 @@ void multiply(const float* a, std::int64_t aStride, std::int64_t rows, std::int6
     task.panelStride = b.rowStride;
     task.cStride = cStride;
     task.part = part;
+    task.alpha = alpha;
     std::int64_t strips = ceilDivide(rows, kStrip);
     for (std::int64_t row = 0; row < rows; row += task.rows, --strips) {
         task.a = a + row * aStride;
@@ -152,6 +172,7 @@ void multiply(const float* a, std::int64_t aStride, std::int64_t rows, std::int6
             task.panel = b.first + column / kPanelColumns * b.distance;
             task.columns = std::min(kPanelColumns, columns - column);
             task.c = c + row * cStride + column;
+            task.bias = bias ? bias + column : nullptr;
             kernel(task);
         }
     }
@@ -180,18 +201,20 @@ class Block {
         float* scores = threadScratch<Scores, float>(rows_ * std::min(keys_, kKeyBlock));
         running_ = threadScratch<Sums, RunningSoftmax>(rows_);
         std::fill_n(running_, rows_, RunningSoftmax{});
+        float corrections[kQueryBlock];
         // Collected in scratch: the rows of neighbouring heads share cache lines, and other threads write
         // those.
         float* outputs = threadScratch<Outputs, float>(rows_ * size);
         if (keys_ == 0) std::fill_n(outputs, rows_ * size, 0.0F);
         for (std::int64_t key = 0; key < keys_; key += kKeyBlock) {
             const std::int64_t count = std::min(kKeyBlock, keys_ - key);
-            scoresOf(key, count, scores);
-            for (std::int64_t row = 0; row < rows_; ++row) {
-                const float correction = exponentiateRow(scoreRow(row, key, count, scores), &running_[row]);
-                if (key > 0 && correction != 1.0F)
-                    scaleRow(outputs + row * size, size, correction, outputs + row * size);
-            }
+            ScoreBlock block = scoreBlock(key, count, scores);
+            scoresOf(key, block);
+            block.running = running_;
+            block.corrections = corrections;
+            exponentiate(block);
+            for (std::int64_t row = 0; row < rows_ && key > 0; ++row)
+                scaleRow(outputs + row * size, size, corrections[row], outputs + row * size);
             multiply(scores, count, rows_, count, valuesOf(key, count), size, outputs, size,
                      key == 0 ? PanelTask::Part::first : PanelTask::Part::middle);
         }
@@ -203,12 +226,15 @@ class Block {
     }
 
   private:
-    void scoresOf(std::int64_t key, std::int64_t count, float* scores) const {
+    /// Raw scores into block.scores. What the panel kernel's epilogue can do on the way is taken off the
+    /// block.
+    void scoresOf(std::int64_t key, ScoreBlock& block) const {
         const float* k = k_ + key * params_.kStrides.row;
+        const std::int64_t count = block.count;
         if (rows_ < kFewQueries) {
             for (std::int64_t row = 0; row < rows_; ++row)
                 dotRows(q_ + row * params_.qStrides.row, k, params_.kStrides.row, count, params_.headSize,
-                        scores + row * count);
+                        block.scores + row * count);
             return;
         }
         const std::int64_t panelSize = params_.headSize * kPanelColumns;
@@ -217,8 +243,16 @@ class Block {
             packPanel(k + column * params_.kStrides.row, params_.headSize,
                       std::min(kPanelColumns, count - column), 1, params_.kStrides.row,
                       panels + column / kPanelColumns * panelSize);
+        float alpha = 1.0F;
+        const float* bias = nullptr;
+        if (block.softcap == 0.0F) {
+            std::swap(alpha, block.scale);
+            // The same mask for every query is a bias of the columns.
+            if (block.mask && block.maskRowStride == 0 && block.maskColumnStride == 1)
+                std::swap(bias, block.mask);
+        }
         multiply(q_, params_.qStrides.row, rows_, params_.headSize, {panels, panelSize, kPanelColumns}, count,
-                 scores, count, PanelTask::Part::first);
+                 block.scores, count, PanelTask::Part::only, alpha, bias);
     }
 
     PanelsInPlace valuesOf(std::int64_t key, std::int64_t count) const {
@@ -232,21 +266,25 @@ class Block {
         return {panels, count * kPanelColumns, kPanelColumns};
     }
 
-    ScoreRow scoreRow(std::int64_t row, std::int64_t key, std::int64_t count, float* scores) const {
-        ScoreRow result;
-        result.scores = scores + row * count;
-        result.count = count;
-        result.visible = count;
-        if (params_.causality == Causality::causal)
-            result.visible = std::clamp<std::int64_t>(query_ + row + params_.pastLength + 1 - key, 0, count);
-        result.scale = params_.scale;
-        result.softcap = params_.softcap;
+    ScoreBlock scoreBlock(std::int64_t key, std::int64_t count, float* scores) const {
+        ScoreBlock block;
+        block.scores = scores;
+        block.rows = rows_;
+        block.count = count;
+        block.visible = count;
+        if (params_.causality == Causality::causal) {
+            block.visible = query_ + params_.pastLength + 1 - key;
+            block.visibleStep = 1;
+        }
+        block.scale = params_.scale;
+        block.softcap = params_.softcap;
         const std::int64_t offset = batch_ * params_.maskStrides.batch + head_ * params_.maskStrides.head +
-                                    (query_ + row) * params_.maskStrides.row + key * params_.maskColumnStride;
-        if (params_.mask) result.mask = params_.mask + offset;
-        if (params_.allowed) result.allowed = params_.allowed + offset;
-        result.maskStride = params_.maskColumnStride;
-        return result;
+                                    query_ * params_.maskStrides.row + key * params_.maskColumnStride;
+        if (params_.mask) block.mask = params_.mask + offset;
+        if (params_.allowed) block.allowed = params_.allowed + offset;
+        block.maskRowStride = params_.maskStrides.row;
+        block.maskColumnStride = params_.maskColumnStride;
+        return block;
     }
 
     const Attention& params_;

@@ -58,20 +58,29 @@ TCOMPRESS_INLINE FloatVector withSign(FloatVector magnitude, FloatVector sign) {
         (std::bit_cast<IntVector>(sign) & static_cast<std::int32_t>(0x80000000)));
 }
 
-/// Lanes added in a fixed tree.
+/// Lanes joined in a fixed tree: halves, quarters, then one by one.
+template <class Join>
+TCOMPRESS_INLINE float foldLanes(FloatVector x, Join join) {
+    using Half = float __attribute__((vector_size(32)));
+    using Quarter = float __attribute__((vector_size(16)));
+    struct Halves {
+        Half low, high;
+    };
+    struct Quarters {
+        Quarter low, high;
+    };
+    const auto halves = std::bit_cast<Halves>(x);
+    const auto quarters = std::bit_cast<Quarters>(join(halves.low, halves.high));
+    const Quarter last = join(quarters.low, quarters.high);
+    return join(join(last[0], last[2]), join(last[1], last[3]));
+}
 TCOMPRESS_INLINE float sumLanes(FloatVector x) {
-    float lanes[kLanes];
-    storeVector(lanes, x);
-    for (int width = kLanes / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-    return lanes[0];
+    return foldLanes(
+        x, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
 }
 TCOMPRESS_INLINE float maxLanes(FloatVector x) {
-    float lanes[kLanes];
-    storeVector(lanes, x);
-    for (int width = kLanes / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; ++i) lanes[i] = lanes[i] < lanes[i + width] ? lanes[i + width] : lanes[i];
-    return lanes[0];
+    return foldLanes(
+        x, [](auto a, auto b) __attribute__((always_inline)) { return a < b ? b : a; });
 }
 
 /// e^x with its power of two apart: e^x = mantissa · 2^exponent. x = n·ln 2 + r (Cody and Waite), e^r = 1 + r
