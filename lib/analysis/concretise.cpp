@@ -69,8 +69,8 @@ DimensionKind dimensionKind(const ir::Value& input, const onnx::TensorShapeProto
     return kindOf(name, shape, axis, isFloatingPoint(input.dtype()));
 }
 
-const onnx::TensorShapeProto* declaredShape(const ir::Value& input) {
-    const onnx::TypeProto* type = input.type();
+const onnx::TensorShapeProto* declaredShape(const ir::Value& value) {
+    const onnx::TypeProto* type = value.type();
     if (type == nullptr || !type->has_tensor_type() || !type->tensor_type().has_shape()) return nullptr;
     return &type->tensor_type().shape();
 }
@@ -88,12 +88,6 @@ const ShapeRules& shapeRules() {
         return all;
     }();
     return rules;
-}
-
-std::optional<Shape> staticShape(const ir::Value& value) {
-    std::optional<Shape> shape = value.shape();
-    if (shape && std::any_of(shape->begin(), shape->end(), [](std::int64_t d) { return d < 0; })) return {};
-    return shape;
 }
 
 }  // namespace
@@ -122,10 +116,31 @@ class Concretiser {
         const onnx::TensorShapeProto* declared = declaredShape(input);
         if (declared == nullptr) return;
         Shape shape;
-        for (int axis = 0; axis < declared->dim_size(); ++axis)
+        for (int axis = 0; axis < declared->dim_size(); ++axis) {
             shape.push_back(inputSize(input, *declared, axis));
+            if (declared->dim(axis).has_dim_param())
+                namedSizes_[declared->dim(axis).dim_param()] = shape.back();
+        }
         out_.shapes_[&input] = shape;
         out_.inputShapes_[input.name()] = shape;
+    }
+
+    /// What is declared or was inferred for a value, with the names of input dimensions filled in.
+    std::optional<Shape> declaredSizes(const ir::Value& value) const {
+        const onnx::TensorShapeProto* declared = declaredShape(value);
+        if (declared == nullptr) return {};
+        Shape shape;
+        for (const auto& dimension : declared->dim()) {
+            const auto named = namedSizes_.find(dimension.dim_param());
+            if (dimension.has_dim_value()) {
+                shape.push_back(dimension.dim_value());
+            } else if (dimension.has_dim_param() && named != namedSizes_.end()) {
+                shape.push_back(named->second);
+            } else {
+                return {};
+            }
+        }
+        return shape;
     }
 
     std::int64_t inputSize(const ir::Value& input, const onnx::TensorShapeProto& shape, int axis) const {
@@ -156,7 +171,7 @@ class Concretiser {
         for (const ir::Value* output : node.outputs()) {
             if (output == nullptr) continue;
             if (out_.shapes_.count(output) == 0) {
-                if (auto shape = staticShape(*output)) out_.shapes_[output] = *shape;
+                if (auto shape = declaredSizes(*output)) out_.shapes_[output] = *shape;
             }
             impose(*output);
         }
@@ -192,6 +207,7 @@ class Concretiser {
     const ir::Model& model_;
     const ProbeSizes& sizes_;
     const ShapeOf& imposed_;
+    std::map<std::string, std::int64_t> namedSizes_;
     ConcreteShapes out_;
 };
 

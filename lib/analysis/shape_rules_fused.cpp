@@ -10,6 +10,7 @@ namespace {
 void embedLayerNorm(NodeShapes& s) {
     Shape out = s.shape(0);
     const std::int64_t batch = out.at(0);
+    if (s.has(3) && out.at(1) > s.shape(3).at(0)) throw UnknownShape("longer than the position table");
     out.push_back(s.shape(2).at(1));
     s.set(0, out);
     s.set(1, Shape{batch});

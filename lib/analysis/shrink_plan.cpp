@@ -104,20 +104,22 @@ void ShrinkPlan::cutConstants() {
 }
 
 void ShrinkPlan::cutSharedVectors() {
-    for (const auto& [slot, own] : axes_.sharedVectorAxes) {
-        if (!touches(own)) continue;
-        const auto& [node, input] = slot;
-        const ir::Value* shared = node->input(input);
-        std::vector<bool> mask;
-        for (const Axis& axis : own) {
-            if (store_.touches(axis, keep_)) mask = store_.mask(axis, keep_);
+    for (const auto& node : model_.graph().nodes()) {
+        for (std::size_t input = 0; input < node->inputs().size(); ++input) {
+            const auto found = axes_.sharedVectorAxes.find({node.get(), input});
+            if (found == axes_.sharedVectorAxes.end() || !touches(found->second)) continue;
+            const ir::Value* shared = node->input(input);
+            std::vector<bool> mask;
+            for (const Axis& axis : found->second) {
+                if (store_.touches(axis, keep_)) mask = store_.mask(axis, keep_);
+            }
+            const auto [copy, added] = cutVectors_.try_emplace({shared, mask}, nullptr);
+            if (added) {
+                copy->second = constant(shared->name(), cut(*shared->constant(), found->second));
+                ++report_.weightsCut;
+            }
+            edit_.replaceInput(twin(*node), input, copy->second);
         }
-        const auto [copy, added] = cutVectors_.try_emplace({shared, mask}, nullptr);
-        if (added) {
-            copy->second = constant(shared->name(), cut(*shared->constant(), own));
-            ++report_.weightsCut;
-        }
-        edit_.replaceInput(twin(*node), input, copy->second);
     }
 }
 

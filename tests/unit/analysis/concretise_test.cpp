@@ -1,0 +1,145 @@
+#include "lib/analysis/concretise.h"
+
+#include <catch2/catch.hpp>
+
+#include "lib/ir/load.h"
+
+namespace tcompress::analysis {
+namespace {
+
+ir::Model graph(const std::string& inputs, const std::string& output, const std::string& constants,
+                const std::string& body, int opset = 17) {
+    return ir::fromText("<ir_version: 10, opset_import: [\"\" : " + std::to_string(opset) +
+                        ", \"com.microsoft\" : 1]>\ng (" + inputs + ") => (" + output + ")\n<" + constants +
+                        ">\n{\n" + body + "\n}\n");
+}
+
+Shape shapeOf(const ir::Model& model, const std::string& value, const ProbeSizes& sizes = {}) {
+    const auto shape = concretise(model, sizes).shape(*model.graph().find(value));
+    REQUIRE(shape.has_value());
+    return *shape;
+}
+
+std::vector<std::int64_t> valueOf(const ir::Model& model, const std::string& value) {
+    const auto tensor = concretise(model).value(*model.graph().find(value));
+    REQUIRE(tensor.has_value());
+    return toInt64(*tensor);
+}
+
+TEST_CASE("dimensions get sizes by their names and places") {
+    const ir::Model model = graph(
+        "float[batch, sequence, 4] a, float[batch, past_sequence] b, int64[batch, total_sequence] c, "
+        "float[N, 3, H, W] e, float[batch, encoder_sequence] f, "
+        "float[batch, decoder_sequence] g",
+        "float[batch, sequence, 4] y", "", "y = Identity(a)");
+    const auto shapes = concretise(model).inputShapes();
+    CHECK(shapes.at("a") == Shape{2, 11, 4});
+    CHECK(shapes.at("b") == Shape{2, 3});
+    CHECK(shapes.at("c") == Shape{2, 14});
+    CHECK(shapes.at("e") == Shape{2, 3, 48, 320});
+    CHECK(shapes.at("f") == Shape{2, 13});
+    CHECK(shapes.at("g") == Shape{2, 11});
+    CHECK(concretise(model, {{"batch", 5}, {"a:1", 6}}).inputShapes().at("a") == Shape{5, 6, 4});
+    CHECK(referenceShapes(model, 32).shapes.inputShapes().at("a") == Shape{1, 32, 4});
+}
+
+TEST_CASE("shape arithmetic is followed") {
+    const ir::Model model = graph("float[b, s, 12] x", "float[b, n, s, m] y",
+                                  "int64 one = {1}, int64 two = {2}, int64[1] zero1 = {0}, int64[1] minus = "
+                                  "{-1}, int64[1] three = {3}, int64[3] pick = {2, 0, 1}",
+                                  "shape = Shape(x)\n batch = Gather(shape, zero1)\n length = Gather(shape, "
+                                  "one)\n length1 = Unsqueeze(length, zero1)\n"
+                                  "target = Concat <axis = 0> (batch, length1, three, minus)\n r = "
+                                  "Reshape(x, target)\n y = Transpose <perm = [0, 2, 1, 3]> (r)\n"
+                                  "doubled = Mul(length, two)\n limit = Add(doubled, one)\n row = Range(one, "
+                                  "limit, two)\n turned = Gather(shape, pick)\n"
+                                  "half = Div(limit, two)\n is = Equal(half, length)\n chosen = Where(is, "
+                                  "half, limit)\n filled = ConstantOfShape(turned)\n"
+                                  "tail = Slice(shape, minus, three)\n real = Cast <to = 1> (tail)\n root = "
+                                  "Sqrt(real)\n prod = ReduceProd <keepdims = 0> (shape)");
+    CHECK(shapeOf(model, "y") == Shape{2, 3, 11, 4});
+    CHECK(valueOf(model, "target") == std::vector<std::int64_t>{2, 11, 3, -1});
+    CHECK(valueOf(model, "row") == std::vector<std::int64_t>{1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21});
+    CHECK(valueOf(model, "turned") == std::vector<std::int64_t>{12, 2, 11});
+    CHECK(valueOf(model, "half") == std::vector<std::int64_t>{11});
+    CHECK(valueOf(model, "chosen") == std::vector<std::int64_t>{11});
+    CHECK(valueOf(model, "tail") == std::vector<std::int64_t>{12});
+    CHECK(valueOf(model, "prod") == std::vector<std::int64_t>{264});
+    CHECK(shapeOf(model, "filled") == Shape{12, 2, 11});
+    CHECK(toFloat32(*concretise(model).value(*model.graph().find("root")))[0] == Approx(std::sqrt(12.0F)));
+    CHECK(shapeOf(model, "y", {{"s", 1}}) == Shape{2, 3, 1, 4});
+}
+
+TEST_CASE("what depends on input data stays open") {
+    const ir::Model model = graph("float[b, s] x, int64[2] wanted", "float[p, q] y", "",
+                                  "y = Reshape(x, wanted)\n k = NonZero(x)\n m = Relu(y)");
+    const ConcreteShapes shapes = concretise(model);
+    CHECK_FALSE(shapes.shape(*model.graph().find("y")).has_value());
+    CHECK_FALSE(shapes.shape(*model.graph().find("m")).has_value());
+    CHECK_FALSE(shapes.value(*model.graph().find("wanted")).has_value());
+}
+
+TEST_CASE("an operator that nobody knows leaves what is declared") {
+    const ir::Model model =
+        graph("float[b, s] x", "float[3, 4] y", "", "y = com.microsoft.Mystery(x)\n z = Relu(y)");
+    CHECK(shapeOf(model, "z") == Shape{3, 4});
+}
+
+TEST_CASE("cutting, joining and repeating") {
+    const ir::Model model =
+        graph("float[b, s, 10] x", "float[b, s, 10] y",
+              "int64[1] from = {-3}, int64[1] far = {9223372036854775807}, int64[1] axis = {2}, int64[1] "
+              "step = {2}, int64[1] back = {-1}, "
+              "int64[1] low = {-9223372036854775808}, int64[3] times = {1, 2, 1}, int64[3] wide = {4, 1, 1}, "
+              "int64[2] sizes = {3, 7}, "
+              "int64[6] pads = {0, 1, 0, 0, 2, 0}",
+              "y = Identity(x)\n last = Slice(x, from, far, axis)\n every = Slice(x, from, far, axis, "
+              "step)\n reversed = Slice(x, back, low, axis, back)\n"
+              "p, q = Split <axis = 2> (x, sizes)\n joined = Concat <axis = -1> (q, p, p)\n tiled = Tile(x, "
+              "times)\n "
+              "unit = Slice(x, back, far, axis)\n padded = Pad(x, pads)\n flat = Flatten <axis = 2> (x)");
+    CHECK(shapeOf(model, "last") == Shape{2, 11, 3});
+    CHECK(shapeOf(model, "every") == Shape{2, 11, 2});
+    CHECK(shapeOf(model, "reversed") == Shape{2, 11, 10});
+    CHECK(shapeOf(model, "q") == Shape{2, 11, 7});
+    CHECK(shapeOf(model, "joined") == Shape{2, 11, 13});
+    CHECK(shapeOf(model, "tiled") == Shape{2, 22, 10});
+    CHECK(shapeOf(model, "padded") == Shape{2, 14, 10});
+    CHECK(shapeOf(model, "flat") == Shape{22, 10});
+}
+
+TEST_CASE("convolutions and pooling") {
+    const ir::Model model = graph(
+        "float[N, 4, 9, 12] x", "float[N, 6, 5, 6] y",
+        "float[6, 4, 3, 3] w = {" +
+            [] {
+                std::string zeros = "0";
+                for (int i = 1; i < 216; ++i) zeros += ", 0";
+                return zeros;
+            }() +
+            "}",
+        "y = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w)\n valid = Conv(x, w)\n same = Conv "
+        "<auto_pad = \"SAME_UPPER\", strides = [2, 2]> (x, w)\n"
+        "dilated = Conv <dilations = [2, 2]> (x, w)\n ceiled = MaxPool <kernel_shape = [2, 2], strides = [2, "
+        "2], ceil_mode = 1> (x)\n"
+        "global = GlobalAveragePool(x)");
+    CHECK(shapeOf(model, "y") == Shape{2, 6, 5, 6});
+    CHECK(shapeOf(model, "valid") == Shape{2, 6, 7, 10});
+    CHECK(shapeOf(model, "same") == Shape{2, 6, 5, 6});
+    CHECK(shapeOf(model, "dilated") == Shape{2, 6, 5, 8});
+    CHECK(shapeOf(model, "ceiled") == Shape{2, 4, 5, 6});
+    CHECK(shapeOf(model, "global") == Shape{2, 4, 1, 1});
+}
+
+TEST_CASE("values under imposed shapes") {
+    const ir::Model model = graph("float[b, s, 12] x", "int64[3] shape", "int64 last = {2}",
+                                  "shape = Shape(x)\n width = Gather(shape, last)");
+    const ConcreteShapes cut = evaluateValues(model, [&](const ir::Value& value) -> std::optional<Shape> {
+        if (value.name() == "x") return Shape{2, 11, 8};
+        return concretise(model).shape(value);
+    });
+    CHECK(toInt64(*cut.value(*model.graph().find("width"))) == std::vector<std::int64_t>{8});
+}
+
+}  // namespace
+}  // namespace tcompress::analysis
