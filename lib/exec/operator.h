@@ -89,7 +89,10 @@ struct NodeInfo {
     /// of the node's inputs from `capturedFrom` on.
     std::function<std::shared_ptr<Program>(std::string_view attribute)> subprogram;
     std::size_t capturedFrom = 0;
+    /// Set by a maker for a constant input that it packed: the function does not read it, so its memory may go.
+    std::vector<std::uint8_t>* packed = nullptr;
 
+    void markPacked(std::size_t i) const { (*packed)[i] = 1; }
     const Tensor* constant(std::size_t i) const { return i < constants.size() ? constants[i] : nullptr; }
     bool hasInput(std::size_t i) const { return i < inputs.size() && inputs[i]; }
     bool hasOutput(std::size_t i) const { return i < outputs.size() && outputs[i]; }

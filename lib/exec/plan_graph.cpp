@@ -2,7 +2,12 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "lib/exec/attributes.h"
+#include "lib/exec/functions.h"
+#include "lib/exec/operator.h"
 #include "lib/ir/subgraphs.h"
 #include "lib/support/error.h"
 
@@ -38,6 +43,8 @@ std::int64_t versionOf(const Opsets& opsets, const std::string& domain) {
     return found == opsets.end() ? 1 : found->second;
 }
 
+std::string normalizedDomain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
+
 /// Builds a graph name by name.
 class Builder {
   public:
@@ -55,12 +62,25 @@ class Builder {
         if (found == ids_.end()) throw ModelError(fmt::format("node '{}' reads '{}', which nothing computes", user, name));
         return found->second;
     }
-    /// Adds the node; its outputs become new values with the given descriptions.
-    template <class Describe>
-    void add(std::shared_ptr<const onnx::NodeProto> proto, std::string domain, Describe&& describe) {
+    using Describe = std::function<PlanValue(const std::string&)>;
+    /// Adds the node, or the body of the function that it calls; outputs become new values with the given descriptions.
+    void add(std::shared_ptr<const onnx::NodeProto> proto, std::string domain, const Opsets& opsets, const Describe& describe) {
+        const std::int64_t version = versionOf(opsets, domain);
+        if (envelope_) {
+            if (const onnx::FunctionProto* function = localFunction(*envelope_, *proto, domain)) {
+                expand(*function, *proto, domain, describe);
+                return;
+            }
+        }
+        if (!findOperator(domain, proto->op_type(), version)) {
+            if (const auto function = standardFunction(*proto, domain, version, inputTypes(*proto))) {
+                expand(*function, *proto, domain, describe);
+                return;
+            }
+        }
         PlanNode node;
         node.domain = std::move(domain);
-        node.version = versionOf(graph_.opsets, node.domain);
+        node.version = version;
         node.proto = std::move(proto);
         const std::string label = node.label();
         for (const std::string& name : node.proto->input()) node.inputs.push_back(lookUp(name, label));
@@ -72,6 +92,13 @@ class Builder {
         graph_.nodes.push_back(std::move(node));
     }
     PlanGraph& graph() { return graph_; }
+    void addConstantOf(const onnx::TensorProto& tensor) {
+        PlanValue value;
+        value.constant = tensorFromProto(tensor);
+        value.dtype = value.constant.dtype();
+        define(tensor.name(), std::move(value));
+    }
+    void useFunctionsOf(const onnx::ModelProto& envelope) { envelope_ = &envelope; }
     void addOutput(const std::string& name) {
         const ValueId id = lookUp(name, "graph output");
         graph_.value(id).kept = true;
@@ -79,7 +106,37 @@ class Builder {
     }
 
   private:
+    std::vector<const onnx::TypeProto*> inputTypes(const onnx::NodeProto& node) const {
+        std::vector<const onnx::TypeProto*> types;
+        for (const std::string& name : node.input()) {
+            const auto found = ids_.find(name);
+            const ir::Value* source = found == ids_.end() ? nullptr : graph_.value(found->second).source;
+            types.push_back(source ? source->type() : nullptr);
+        }
+        return types;
+    }
+
+    void expand(const onnx::FunctionProto& function, const onnx::NodeProto& call, const std::string& domain, const Describe& describe) {
+        constexpr int kDeepestCall = 32;
+        if (++depth_ > kDeepestCall) throw ModelError(fmt::format("function '{}' calls itself", call.op_type()));
+        Opsets opsets = graph_.opsets;
+        for (const onnx::OperatorSetIdProto& opset : function.opset_import()) opsets[normalizedDomain(opset.domain())] = opset.version();
+        const std::string prefix = fmt::format("{}:{}#{}/", domain, call.op_type(), ++calls_);
+        for (onnx::NodeProto& node : instantiate(function, call, prefix)) {
+            auto shared = std::make_shared<const onnx::NodeProto>(std::move(node));
+            const std::string inner = normalizedDomain(shared->domain());
+            add(std::move(shared), inner, opsets, [&](const std::string& name) {
+                const bool isOutput = std::find(call.output().begin(), call.output().end(), name) != call.output().end();
+                return isOutput ? describe(name) : PlanValue{};
+            });
+        }
+        --depth_;
+    }
+
     PlanGraph graph_;
+    const onnx::ModelProto* envelope_ = nullptr;
+    int calls_ = 0;
+    int depth_ = 0;
     std::unordered_map<std::string, ValueId> ids_;
 };
 
@@ -91,12 +148,11 @@ PlanValue described(const ir::Value& value) {
     return result;
 }
 
-std::string normalizedDomain(const std::string& domain) { return domain == "ai.onnx" ? "" : domain; }
-
 }  // namespace
 
 PlanGraph planGraphOf(const ir::Model& model) {
     Builder builder(opsetsOf(model));
+    builder.useFunctionsOf(model.envelope());
     const ir::Graph& graph = model.graph();
     for (const ir::Value* input : graph.inputs()) builder.graph().inputs.push_back(builder.define(input->name(), described(*input)));
     for (const ir::Value* initializer : graph.initializers()) {
@@ -129,7 +185,8 @@ PlanGraph planGraphOf(const ir::Model& model) {
             for (const ir::Value* value : node->outputs()) current->add_output(value ? value->name() : "");
             proto = std::move(current);
         }
-        builder.add(std::move(proto), node->domain(), [&](const std::string& name) { return described(*graph.find(name)); });
+        builder.add(std::move(proto), node->domain(), builder.graph().opsets,
+                    [&](const std::string& name) { return described(*graph.find(name)); });
     }
     for (const ir::Value* output : graph.outputs()) builder.addOutput(output->name());
     return std::move(builder.graph());
@@ -147,14 +204,11 @@ PlanGraph planGraphOf(const onnx::GraphProto& body, const std::vector<std::strin
     }
     for (const std::string& name : captured) defineInput(name, DType::undefined);
     for (const onnx::TensorProto& initializer : body.initializer()) {
-        PlanValue value;
-        value.constant = tensorFromProto(initializer);
-        value.dtype = value.constant.dtype();
-        builder.define(initializer.name(), std::move(value));
+        builder.addConstantOf(initializer);
     }
     for (const onnx::NodeProto& node : body.node()) {
         builder.add(std::shared_ptr<const onnx::NodeProto>(std::shared_ptr<void>(), &node), normalizedDomain(node.domain()),
-                    [](const std::string&) { return PlanValue{}; });
+                    builder.graph().opsets, [](const std::string&) { return PlanValue{}; });
     }
     for (const onnx::ValueInfoProto& output : body.output()) builder.addOutput(output.name());
     return std::move(builder.graph());

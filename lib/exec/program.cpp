@@ -50,6 +50,7 @@ Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_
     if (!refusals.empty()) throw KernelError(fmt::format("{}", fmt::join(refusals, "\n")));
     findLifetimes();
     findShapeOnlySteps();
+    dropUnreadConstants();
 }
 
 void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile) {
@@ -83,6 +84,8 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
     }
     // Addresses of constants are taken only now: adding values moves them.
     for (ValueId id : step.inputs) info.constants.push_back(graph_.constant(id));
+    std::vector<std::uint8_t> packed(step.inputs.size(), 0);
+    info.packed = &packed;
     info.subprogram = [&](std::string_view attribute) {
         const onnx::GraphProto* body = info.attributes.graph(attribute);
         if (!body) throw ModelError(fmt::format("attribute '{}' holds no sub-graph", attribute));
@@ -97,7 +100,23 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
     } catch (const ModelError& error) {
         throw ModelError(fmt::format("{}: {}", step.where, error.what()));
     }
+    for (std::size_t i = 0; i < packed.size(); ++i) {
+        if (packed[i]) step.inputs[i] = kNoValue;
+    }
     steps_.push_back(std::move(step));
+}
+
+void Program::dropUnreadConstants() {
+    std::vector<std::uint8_t> read(graph_.values.size(), 0);
+    for (const Step& step : steps_) {
+        for (ValueId id : step.inputs) {
+            if (id != kNoValue) read[static_cast<std::size_t>(id)] = 1;
+        }
+    }
+    for (ValueId id : graph_.outputs) read[static_cast<std::size_t>(id)] = 1;
+    for (std::size_t i = 0; i < read.size(); ++i) {
+        if (!read[i]) graph_.values[i].constant = Tensor();
+    }
 }
 
 void Program::findLifetimes() {

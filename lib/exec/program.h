@@ -54,6 +54,7 @@ class Program {
     void makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile);
     void findLifetimes();
     void findShapeOnlySteps();
+    void dropUnreadConstants();
     void runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const;
     void observe(ValueId id, const Tensor& tensor) const;
 

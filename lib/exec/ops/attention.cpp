@@ -112,7 +112,10 @@ Runner makeContribAttention(const NodeInfo& info) {
     if (info.attributes.integer("do_rotary", 0)) throw KernelError("do_rotary is not supported");
     if (info.attributes.integer("past_present_share_buffer", 0)) throw KernelError("a shared past buffer is not supported");
     kernels::PackedWeightsPtr packed;
-    if (info.constant(1)) packed = packMatrix(*info.constant(1), Transposed::no);
+    if (info.constant(1)) {
+        packed = packMatrix(*info.constant(1), Transposed::no);
+        info.markPacked(1);
+    }
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const kernels::PackedWeightsPtr weights = packed ? packed : packMatrix(context.input(1), Transposed::no);

@@ -78,6 +78,9 @@ Runner makeMatMulNBits(const NodeInfo& info) {
     if (!info.constant(1) || !info.constant(2)) throw KernelError("weights and scales must be constant");
     if (info.hasInput(4)) throw KernelError("reordered groups (g_idx) are not supported");
     auto packed = packMatrix(nBitsMatrix(info, n, k, bits, block), Transposed::yes);
+    for (std::size_t i : {1U, 2U, 3U}) {
+        if (info.constant(i)) info.markPacked(i);
+    }
     return [packed](OpContext& context) {
         runLinear(context, {&context.input(0), packed.get(), context.optionalInput(5), nullptr, 1.0F, kernels::Activation::none});
     };

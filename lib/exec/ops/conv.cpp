@@ -1,189 +1,218 @@
-// Convolution and pooling over one or two spatial axes.
+// Convolutions.
 
 #include "kernels/conv.h"
 
-#include <algorithm>
-
-#include "kernels/reduce.h"
-#include "lib/exec/ops/support.h"
+#include "kernels/quantize.h"
+#include "lib/exec/ops/integer_matmul.h"
+#include "lib/exec/ops/window.h"
 
 namespace tcompress::exec {
 
 namespace {
 
-enum class AutoPad { explicitPads, sameUpper, sameLower, valid };
-
-AutoPad autoPad(const std::string& name) {
-    if (name == "NOTSET") return AutoPad::explicitPads;
-    if (name == "SAME_UPPER") return AutoPad::sameUpper;
-    if (name == "SAME_LOWER") return AutoPad::sameLower;
-    if (name == "VALID") return AutoPad::valid;
-    throw ModelError(fmt::format("auto_pad '{}' is unknown", name));
+void requireWeights(const Shape& x, const Shape& w, std::int64_t groups) {
+    if (w.size() != x.size() || x.size() < 3 || w[1] * groups != x[1] || w[0] % groups != 0) {
+        throw ModelError(fmt::format("weights {} in {} groups do not fit input {}", toString(w), groups, toString(x)));
+    }
 }
 
-/// The window attributes of Conv and the pools.
-struct WindowAttributes {
-    std::vector<std::int64_t> kernel, strides, dilations, pads;
-    AutoPad automatic = AutoPad::explicitPads;
-    bool ceil = false;
-
-    explicit WindowAttributes(const Attributes& attributes)
-        : kernel(attributes.integers("kernel_shape").value_or(std::vector<std::int64_t>{})),
-          strides(attributes.integers("strides").value_or(std::vector<std::int64_t>{})),
-          dilations(attributes.integers("dilations").value_or(std::vector<std::int64_t>{})),
-          pads(attributes.integers("pads").value_or(std::vector<std::int64_t>{})),
-          automatic(autoPad(attributes.text("auto_pad", "NOTSET"))),
-          ceil(attributes.integer("ceil_mode", 0) != 0) {}
-};
-
-struct Geometry {
-    kernels::Window window;
-    std::array<std::int64_t, 2> input{1, 1}, output{1, 1};
-    Shape result;  // batch, channels (0 until known), spatial axes
-};
-
-/// `spatial` axes are those of x after batch and channels; a single one becomes the width.
-Geometry geometryOf(const Shape& x, const WindowAttributes& attributes, const std::vector<std::int64_t>& kernel) {
-    const std::size_t spatial = x.size() - 2;
-    if (x.size() < 3 || spatial > 2) {
-        throw KernelError(fmt::format("{} spatial axes are not supported (1 or 2 are)", static_cast<std::int64_t>(x.size()) - 2));
-    }
-    if (kernel.size() != spatial) throw ModelError(fmt::format("kernel {} does not fit input {}", toString(kernel), toString(x)));
-    Geometry g;
-    g.result = {x[0], 0};
-    for (std::size_t i = 0; i < spatial; ++i) {
-        const std::size_t at = i + 2 - spatial;
-        const auto entry = [&](const std::vector<std::int64_t>& list, std::size_t index, std::int64_t fallback) {
-            return list.empty() ? fallback : list.at(index);
-        };
-        const std::int64_t size = x[2 + i];
-        const std::int64_t stride = entry(attributes.strides, i, 1);
-        const std::int64_t dilation = entry(attributes.dilations, i, 1);
-        const std::int64_t extent = (kernel[i] - 1) * dilation + 1;
-        std::int64_t begin = 0;
-        std::int64_t end = 0;
-        std::int64_t output = 0;
-        switch (attributes.automatic) {
-            case AutoPad::explicitPads:
-                begin = entry(attributes.pads, i, 0);
-                end = entry(attributes.pads, i + spatial, 0);
-                [[fallthrough]];
-            case AutoPad::valid: {
-                const std::int64_t room = size + begin + end - extent;
-                output = (room + (attributes.ceil ? stride - 1 : 0)) / stride + 1;
-                // A last window that starts inside the end padding counts nothing.
-                if (attributes.ceil && (output - 1) * stride >= size + begin) --output;
-                break;
+/// Any number of axes and any type: the sum over the window in the type of the result.
+template <class X, class W, class Y>
+void plainConvolution(const WindowGeometry& g, const Shape& xShape, const Shape& wShape, std::int64_t groups, X&& x, W&& w, Y* y) {
+    const std::int64_t channels = wShape[1];
+    const std::int64_t outputs = wShape[0];
+    parallelFor(xShape[0] * outputs, [&](std::int64_t plane) {
+        const std::int64_t batch = plane / outputs;
+        const std::int64_t output = plane % outputs;
+        const std::int64_t firstChannel = output / (outputs / groups) * channels;
+        for (std::int64_t position = 0; position < g.outputSize(); ++position) {
+            Y sum{};
+            for (std::int64_t tap = 0; tap < g.kernelSize(); ++tap) {
+                const std::int64_t source = g.source(position, tap);
+                if (source < 0) continue;
+                for (std::int64_t c = 0; c < channels; ++c) {
+                    sum += x((batch * xShape[1] + firstChannel + c) * g.inputSize() + source) *
+                           w((output * channels + c) * g.kernelSize() + tap, output);
+                }
             }
-            case AutoPad::sameUpper:
-            case AutoPad::sameLower: {
-                output = (size + stride - 1) / stride;
-                const std::int64_t pad = std::max<std::int64_t>(0, (output - 1) * stride + extent - size);
-                begin = attributes.automatic == AutoPad::sameUpper ? pad / 2 : pad - pad / 2;
-                end = pad - begin;
-                break;
-            }
+            y[plane * g.outputSize() + position] = sum;
         }
-        if (output < 0) throw ModelError(fmt::format("a window of {} does not fit an axis of {}", extent, size));
-        g.window.kernel[at] = kernel[i];
-        g.window.stride[at] = stride;
-        g.window.dilation[at] = dilation;
-        g.window.padBegin[at] = begin;
-        g.window.padEnd[at] = end;
-        g.input[at] = size;
-        g.output[at] = output;
-        g.result.push_back(output);
+    });
+}
+
+void addChannelBias(const float* bias, std::int64_t planes, std::int64_t channels, std::int64_t inner, float* y) {
+    for (std::int64_t plane = 0; plane < planes; ++plane) {
+        for (std::int64_t i = 0; i < inner; ++i) y[plane * inner + i] += bias[plane % channels];
     }
-    return g;
 }
 
 Runner makeConv(const NodeInfo& info) {
     const WindowAttributes attributes(info.attributes);
     const std::int64_t groups = info.attributes.integer("group", 1);
-    const auto activation = static_cast<kernels::Activation>(info.attributes.integer("tcompress.activation", 0));
     auto cache = info.constant(1) ? std::make_shared<std::shared_ptr<kernels::ConvolutionCache>>() : nullptr;
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const Tensor& w = context.input(1);
-        if (w.rank() != x.rank()) throw ModelError(fmt::format("weights {} do not fit input {}", toString(w.shape()), toString(x.shape())));
-        Geometry g = geometryOf(x.shape(), attributes, {w.shape().begin() + 2, w.shape().end()});
-        g.result[1] = w.shape()[0];
-        if (w.shape()[1] * groups != x.shape()[1]) {
-            throw ModelError(fmt::format("weights {} in {} groups do not fit input {}", toString(w.shape()), groups, toString(x.shape())));
+        requireWeights(x.shape(), w.shape(), groups);
+        const WindowGeometry g = windowGeometry(x.shape(), attributes, {w.shape().begin() + 2, w.shape().end()});
+        const std::int64_t outputs = w.shape()[0];
+        float* y = context.output<float>(0, resultShape(x.shape()[0], outputs, g.output)).data();
+        const float* bias = context.has(2) ? context.data<float>(2).data() : nullptr;
+        if (g.axes() > 2) {
+            const auto xs = x.data<float>();
+            const auto ws = w.data<float>();
+            plainConvolution(
+                g, x.shape(), w.shape(), groups, [&](std::int64_t i) { return xs[static_cast<std::size_t>(i)]; },
+                [&](std::int64_t i, std::int64_t) { return ws[static_cast<std::size_t>(i)]; }, y);
+            if (bias) addChannelBias(bias, x.shape()[0] * outputs, outputs, g.outputSize(), y);
+            return;
         }
         kernels::Convolution params;
         params.batch = x.shape()[0];
         params.channels = x.shape()[1];
-        params.outputs = w.shape()[0];
+        params.outputs = outputs;
         params.groups = groups;
-        params.input = g.input;
-        params.output = g.output;
-        params.window = g.window;
+        params.input = planeOf(g.input);
+        params.output = planeOf(g.output);
+        params.window = g.kernelWindow();
         params.x = x.data<float>().data();
         params.w = w.data<float>().data();
-        params.bias = context.has(2) ? context.data<float>(2).data() : nullptr;
-        params.activation = activation;
-        params.y = context.output<float>(0, g.result).data();
+        params.bias = bias;
+        params.y = y;
         params.cache = cache.get();
         kernels::convolution(params);
     };
 }
 
-void runPooling(OpContext& context, const Geometry& g, kernels::PoolKind kind) {
-    const Tensor& x = context.input(0);
-    kernels::Pooling params;
-    params.kind = kind;
-    params.planes = x.shape()[0] * x.shape()[1];
-    params.input = g.input;
-    params.output = g.output;
-    params.window = g.window;
-    params.x = x.data<float>().data();
-    params.y = context.output<float>(0, g.result).data();
-    kernels::pooling(params);
+/// Sum of (x − xZero) · (w − wZero[output]) in int32.
+void integerConvolution(const WindowGeometry& g, const Tensor& x, const Tensor& w, std::int64_t groups, const std::vector<std::int32_t>& xZero,
+                        const std::vector<std::int32_t>& wZero, std::int32_t* y) {
+    const std::vector<std::int64_t> xs = toInt64(x);
+    const std::vector<std::int64_t> ws = toInt64(w);
+    const std::int64_t zero = xZero.empty() ? 0 : xZero.front();
+    plainConvolution(
+        g, x.shape(), w.shape(), groups, [&](std::int64_t i) { return static_cast<std::int32_t>(xs[static_cast<std::size_t>(i)] - zero); },
+        [&](std::int64_t i, std::int64_t output) {
+            const std::int32_t own = wZero.empty() ? 0 : wZero[wZero.size() == 1 ? 0 : static_cast<std::size_t>(output)];
+            return static_cast<std::int32_t>(ws[static_cast<std::size_t>(i)]) - own;
+        },
+        y);
 }
 
-Runner makePool(const NodeInfo& info, kernels::PoolKind kind) {
+/// Inputs x, w, [x zero point], [w zero point].
+Runner makeConvInteger(const NodeInfo& info) {
     const WindowAttributes attributes(info.attributes);
-    return [attributes, kind](OpContext& context) {
-        Geometry g = geometryOf(context.input(0).shape(), attributes, attributes.kernel);
-        g.result[1] = context.input(0).shape()[1];
-        runPooling(context, g, kind);
+    const std::int64_t groups = info.attributes.integer("group", 1);
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& w = context.input(1);
+        requireWeights(x.shape(), w.shape(), groups);
+        const WindowGeometry g = windowGeometry(x.shape(), attributes, {w.shape().begin() + 2, w.shape().end()});
+        integerConvolution(g, x, w, groups, zeroPointValues(context.optionalInput(2)), zeroPointValues(context.optionalInput(3)),
+                           context.output<std::int32_t>(0, resultShape(x.shape()[0], w.shape()[0], g.output)).data());
     };
 }
 
-Runner makeAveragePool(const NodeInfo& info) {
-    return makePool(info, info.attributes.integer("count_include_pad", 0) ? kernels::PoolKind::averageIncludePad
-                                                                          : kernels::PoolKind::averageExcludePad);
-}
-
-Runner makeMaxPool(const NodeInfo& info) {
-    if (info.hasOutput(1)) throw KernelError("the output of indices is not supported");
-    return makePool(info, kernels::PoolKind::max);
-}
-
-template <kernels::ReduceOp op>
-Runner makeGlobalPool(const NodeInfo&) {
-    return [](OpContext& context) {
+/// Inputs x, its scale and zero point, w, its scale(s) and zero point(s), the result's scale and zero point, [int32 bias].
+Runner makeQLinearConv(const NodeInfo& info) {
+    const WindowAttributes attributes(info.attributes);
+    const std::int64_t groups = info.attributes.integer("group", 1);
+    return [=](OpContext& context) {
         const Tensor& x = context.input(0);
-        std::vector<std::uint8_t> reduced(x.shape().size(), 1);
-        Shape shape(x.shape().size(), 1);
-        for (std::size_t i = 0; i < 2; ++i) {
-            reduced.at(i) = 0;
-            shape[i] = x.shape()[i];
+        const Tensor& w = context.input(3);
+        requireWeights(x.shape(), w.shape(), groups);
+        const WindowGeometry g = windowGeometry(x.shape(), attributes, {w.shape().begin() + 2, w.shape().end()});
+        const Shape shape = resultShape(x.shape()[0], w.shape()[0], g.output);
+        const auto sums = context.scratch<std::int32_t>(elementCount(shape));
+        integerConvolution(g, x, w, groups, zeroPointValues(&context.input(2)), zeroPointValues(&context.input(5)), sums.get());
+        const float xScale = realScalar(context.input(1));
+        const std::vector<float> wScale = toFloat32(context.input(4));
+        const float yScale = realScalar(context.input(6));
+        const Tensor& yZero = context.input(7);
+        const auto real = context.scratch<float>(elementCount(shape));
+        for (std::int64_t i = 0; i < elementCount(shape); ++i) {
+            const auto output = static_cast<std::size_t>(i / g.outputSize() % w.shape()[0]);
+            const std::int32_t sum = sums.get()[i] + (context.has(8) ? context.data<std::int32_t>(8)[output] : 0);
+            real.get()[i] = static_cast<float>(sum) * (xScale * wScale[wScale.size() == 1 ? 0 : output] / yScale);
         }
-        visitFloat(x.dtype(), [&](auto tag) {
-            using T = typename decltype(tag)::type;
-            kernels::reduce<T>(op, x.data<T>().data(), x.shape(), reduced, context.output<T>(0, shape).data());
+        const float one = 1;
+        kernels::QuantizeLinear params;
+        params.layout.axis = elementCount(shape);
+        params.x = real.get();
+        params.scales = &one;
+        params.zeroPoints = yZero.bytes().data();
+        params.type = yZero.dtype();
+        params.y = context.outputBytes(0, yZero.dtype(), shape);
+        kernels::quantizeLinear(params);
+    };
+}
+
+/// Every input element adds a scaled window to the output. w is [channels, outputs / groups, kernel…].
+Runner makeConvTranspose(const NodeInfo& info) {
+    const WindowAttributes attributes(info.attributes);
+    const std::int64_t groups = info.attributes.integer("group", 1);
+    const auto outputShape = info.attributes.integers("output_shape");
+    const auto outputPadding = info.attributes.integers("output_padding");
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& w = context.input(1);
+        const std::size_t axes = x.shape().size() - 2;
+        const auto entry = [](const std::vector<std::int64_t>& list, std::size_t i, std::int64_t fallback) { return list.empty() ? fallback : list.at(i); };
+        // The geometry of the convolution that maps the output back to the input.
+        WindowGeometry g;
+        for (std::size_t i = 0; i < axes; ++i) {
+            const std::int64_t size = x.shape()[2 + i];
+            const std::int64_t stride = entry(attributes.strides, i, 1);
+            const std::int64_t dilation = entry(attributes.dilations, i, 1);
+            const std::int64_t extra = outputPadding ? outputPadding->at(i) : 0;
+            const std::int64_t whole = stride * (size - 1) + extra + (w.shape()[2 + i] - 1) * dilation + 1;
+            std::int64_t begin = entry(attributes.pads, i, 0);
+            std::int64_t result = whole - begin - entry(attributes.pads, i + axes, 0);
+            const bool same = attributes.automatic == AutoPad::sameUpper || attributes.automatic == AutoPad::sameLower;
+            if (outputShape || same) {
+                result = outputShape ? outputShape->at(outputShape->size() - axes + i) : size * stride;
+                const std::int64_t pad = whole - result;
+                begin = attributes.automatic == AutoPad::sameUpper ? pad / 2 : pad - pad / 2;
+            }
+            g.kernel.push_back(w.shape()[2 + i]);
+            g.stride.push_back(stride);
+            g.dilation.push_back(dilation);
+            g.padBegin.push_back(begin);
+            g.input.push_back(result);
+            g.output.push_back(size);
+        }
+        const std::int64_t channels = x.shape()[1];
+        const std::int64_t perGroup = w.shape()[1];
+        const std::int64_t outputs = perGroup * groups;
+        const auto y = context.output<float>(0, resultShape(x.shape()[0], outputs, g.input));
+        std::fill(y.begin(), y.end(), 0.0F);
+        const auto xs = x.data<float>();
+        const auto ws = w.data<float>();
+        parallelFor(x.shape()[0] * outputs, [&](std::int64_t plane) {
+            const std::int64_t batch = plane / outputs;
+            const std::int64_t output = plane % outputs;
+            const std::int64_t group = output / perGroup;
+            float* target = y.data() + plane * g.inputSize();
+            for (std::int64_t c = group * (channels / groups); c < (group + 1) * (channels / groups); ++c) {
+                const float* source = xs.data() + (batch * channels + c) * g.outputSize();
+                const float* weights = ws.data() + (c * perGroup + output % perGroup) * g.kernelSize();
+                for (std::int64_t position = 0; position < g.outputSize(); ++position) {
+                    for (std::int64_t tap = 0; tap < g.kernelSize(); ++tap) {
+                        const std::int64_t at = g.source(position, tap);
+                        if (at >= 0) target[at] += source[position] * weights[tap];
+                    }
+                }
+            }
         });
+        if (context.has(2)) addChannelBias(context.data<float>(2).data(), x.shape()[0] * outputs, outputs, g.inputSize(), y.data());
     };
 }
 
 const OperatorRow kRows[] = {
     {"", "Conv", 1, makeConv, kFloatTypes, FloatSupport::float32},
-    {"", "MaxPool", 1, makeMaxPool, kFloatTypes, FloatSupport::float32},
-    {"", "AveragePool", 1, makeAveragePool, kFloatTypes, FloatSupport::float32},
-    {"", "GlobalAveragePool", 1, makeGlobalPool<kernels::ReduceOp::mean>, kFloatTypes},
-    {"", "GlobalMaxPool", 1, makeGlobalPool<kernels::ReduceOp::max>, kFloatTypes},
+    {"", "ConvTranspose", 1, makeConvTranspose, kFloatTypes, FloatSupport::float32},
+    {"", "ConvInteger", 10, makeConvInteger, kByteTypes, FloatSupport::all},
+    {"", "QLinearConv", 10, makeQLinearConv, kByteTypes, FloatSupport::all},
 };
 
 }  // namespace

@@ -21,6 +21,7 @@ Runner makeLinear(const NodeInfo& info) {
     const float alpha = info.attributes.real("alpha", 1);
     const kernels::Activation activation = activationOf(info);
     auto packed = packMatrix(*info.constant(1), transposed);
+    info.markPacked(1);
     return [=](OpContext& context) {
         runLinear(context, {&context.input(0), packed.get(), context.optionalInput(2), context.optionalInput(3), alpha, activation});
     };
@@ -31,6 +32,7 @@ Runner makeInt8Linear(const NodeInfo& info) {
     const kernels::Activation activation = activationOf(info);
     auto packed = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(3)), Transposed::no);
     const std::vector<float> scales = toFloat32(*info.constant(2));
+    info.markPacked(1);
     return [=](OpContext& context) {
         runDynamicInt8Linear(context, {&context.input(0), packed.get(), scales, context.optionalInput(4), context.optionalInput(5), activation});
     };

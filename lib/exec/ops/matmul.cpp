@@ -20,7 +20,7 @@ Runner matmulRunner(const NodeInfo& info, MatmulOptions options) {
     const Tensor* constant = info.constant(1);
     if (constant && constant->rank() == 2 && constant->dtype() == DType::float32 && options.a == Transposed::no) {
         auto packed = packMatrix(*constant, options.b);
-        const Shape shape = constant->shape();
+        info.markPacked(1);
         return [packed, options](OpContext& context) {
             LinearCall call;
             call.x = &context.input(0);
@@ -67,12 +67,14 @@ Runner floatGemm(const NodeInfo& info, MatmulOptions options, float beta) {
     const Tensor* constant = info.constant(1);
     if (constant && constant->rank() == 2 && constant->dtype() == DType::float32 && options.a == Transposed::no) {
         packed = packMatrix(*constant, options.b);
+        info.markPacked(1);
     }
-    return [packed, options, beta](OpContext& context) {
+    const Shape constantShape = packed ? constant->shape() : Shape{};
+    return [packed, constantShape, options, beta](OpContext& context) {
         const Tensor& a = context.input(0);
-        const Tensor& b = context.input(1);
         const Tensor* c = context.optionalInput(2);
-        const MatmulGeometry geometry = matmulGeometry(a.shape(), b.shape(), options.a, options.b);
+        const Shape& bShape = packed ? constantShape : context.input(1).shape();
+        const MatmulGeometry geometry = matmulGeometry(a.shape(), bShape, options.a, options.b);
         Tensor residual;
         const Tensor* bias = nullptr;
         if (c && beta == 1.0F && isRow(*c, geometry.n)) {
@@ -93,7 +95,7 @@ Runner floatGemm(const NodeInfo& info, MatmulOptions options, float beta) {
             epilogue.residual = addend->data<float>().data();
             epilogue.residualStride = geometry.n;
         }
-        multiplyInto(geometry, a, b, context.outputBytes(0, a.dtype(), geometry.result), epilogue);
+        multiplyInto(geometry, a, context.input(1), context.outputBytes(0, a.dtype(), geometry.result), epilogue);
     };
 }
 

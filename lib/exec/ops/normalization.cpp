@@ -2,6 +2,9 @@
 
 #include "kernels/normalization.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "lib/exec/ops/support.h"
 
 namespace tcompress::exec {
@@ -271,9 +274,65 @@ Runner makeGroupNormalization(const NodeInfo& info) {
     };
 }
 
+/// x / (|x|₁ or ‖x‖₂) along an axis.
+Runner makeLpNormalization(const NodeInfo& info) {
+    const std::int64_t attribute = info.attributes.integer("axis", -1);
+    const std::int64_t p = info.attributes.integer("p", 2);
+    return [attribute, p](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
+        const std::int64_t size = x.shape()[axis];
+        const std::int64_t inner = product(x.shape(), axis + 1, x.shape().size());
+        const auto source = x.data<float>();
+        const auto y = context.output<float>(0, x.shape());
+        for (std::int64_t row = 0; row < x.size() / std::max<std::int64_t>(1, size); ++row) {
+            const std::int64_t base = row / inner * size * inner + row % inner;
+            double norm = 0;
+            for (std::int64_t i = 0; i < size; ++i) {
+                const double value = source[static_cast<std::size_t>(base + i * inner)];
+                norm += p == 1 ? std::abs(value) : value * value;
+            }
+            norm = p == 1 ? norm : std::sqrt(norm);
+            for (std::int64_t i = 0; i < size; ++i) {
+                const auto at = static_cast<std::size_t>(base + i * inner);
+                y[at] = norm == 0 ? 0.0F : static_cast<float>(source[at] / norm);
+            }
+        }
+    };
+}
+
+/// Local response normalization over channels (Krizhevsky et al., 2012): x / (bias + alpha / size · Σ x²)^beta.
+Runner makeLrn(const NodeInfo& info) {
+    const float alpha = info.attributes.real("alpha", 1e-4F);
+    const float beta = info.attributes.real("beta", 0.75F);
+    const float bias = info.attributes.real("bias", 1);
+    const std::int64_t size = info.attributes.integer("size", 1);
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const std::int64_t channels = x.shape().at(1);
+        const std::int64_t inner = product(x.shape(), 2, x.shape().size());
+        const auto source = x.data<float>();
+        const auto y = context.output<float>(0, x.shape());
+        for (std::int64_t i = 0; i < x.size(); ++i) {
+            const std::int64_t channel = i / inner % channels;
+            const std::int64_t first = std::max<std::int64_t>(0, channel - (size - 1) / 2);
+            const std::int64_t last = std::min(channels - 1, channel + size / 2);
+            double sum = 0;
+            for (std::int64_t c = first; c <= last; ++c) {
+                const double value = source[static_cast<std::size_t>(i + (c - channel) * inner)];
+                sum += value * value;
+            }
+            y[static_cast<std::size_t>(i)] =
+                static_cast<float>(source[static_cast<std::size_t>(i)] / std::pow(bias + alpha / static_cast<float>(size) * sum, beta));
+        }
+    };
+}
+
 constexpr FloatSupport kSingle = FloatSupport::float32;
 
 const OperatorRow kRows[] = {
+    {"", "LpNormalization", 1, makeLpNormalization, kFloatTypes, kSingle},
+    {"", "LRN", 1, makeLrn, kFloatTypes, kSingle},
     {"", "LayerNormalization", 1, makeLayerNormalization, kFloatTypes, kSingle},
     {"", "RMSNormalization", 23, makeRmsNormalization, kFloatTypes, kSingle},
     {"", "SimplifiedLayerNormalization", 1, makeRmsNormalization, kFloatTypes, kSingle},

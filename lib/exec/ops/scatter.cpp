@@ -93,10 +93,36 @@ Runner makeScatterND(const NodeInfo& info) {
     };
 }
 
+/// A cache [batch, ..., length, ...] with the update written from each batch element's index on, around the end when circular.
+Runner makeTensorScatter(const NodeInfo& info) {
+    const std::int64_t attribute = info.attributes.integer("axis", -2);
+    const bool circular = info.attributes.text("mode", "linear") == "circular";
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& update = context.input(1);
+        const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
+        const std::vector<std::int64_t> first = context.has(2) ? integers(context.input(2)) : std::vector<std::int64_t>(static_cast<std::size_t>(x.shape()[0]), 0);
+        const std::int64_t width = bitsPerElement(x.dtype()) / 8;
+        const std::int64_t inner = product(x.shape(), axis + 1, x.shape().size()) * width;
+        const std::int64_t perBatch = product(x.shape(), 1, axis);
+        const std::int64_t rows = update.shape()[axis];
+        std::byte* y = copyOfInput(context);
+        for (std::int64_t o = 0; o < x.shape()[0] * perBatch; ++o) {
+            for (std::int64_t r = 0; r < rows; ++r) {
+                std::int64_t at = first.at(static_cast<std::size_t>(o / std::max<std::int64_t>(1, perBatch))) + r;
+                if (circular) at %= x.shape()[axis];
+                at = normalizeIndex(at, x.shape()[axis]);
+                std::memcpy(y + (o * x.shape()[axis] + at) * inner, update.bytes().data() + (o * rows + r) * inner, static_cast<std::size_t>(inner));
+            }
+        }
+    };
+}
+
 const OperatorRow kRows[] = {
     {"", "ScatterElements", 11, makeScatterElements, kLogicTypes},
     {"", "Scatter", 9, makeScatterElements, kLogicTypes},
     {"", "ScatterND", 11, makeScatterND, kLogicTypes},
+    {"", "TensorScatter", 24, makeTensorScatter, kLogicTypes, FloatSupport::all},
 };
 
 }  // namespace

@@ -175,8 +175,31 @@ Runner makePad(const NodeInfo& info) {
     };
 }
 
+/// Reverses the first lengths[b] entries of each batch element along the time axis.
+Runner makeReverseSequence(const NodeInfo& info) {
+    const auto batchAxis = static_cast<std::size_t>(info.attributes.integer("batch_axis", 1));
+    const auto timeAxis = static_cast<std::size_t>(info.attributes.integer("time_axis", 0));
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const std::vector<std::int64_t> lengths = integers(context.input(1));
+        const std::int64_t width = bitsPerElement(x.dtype()) / 8;
+        const std::int64_t inner = product(x.shape(), 2, x.shape().size()) * width;
+        std::byte* y = context.outputBytes(0, x.dtype(), x.shape());
+        for (std::int64_t a = 0; a < x.shape().at(0); ++a) {
+            for (std::int64_t b = 0; b < x.shape().at(1); ++b) {
+                const std::int64_t length = lengths.at(static_cast<std::size_t>(batchAxis == 0 ? a : b));
+                const std::int64_t time = timeAxis == 0 ? a : b;
+                const std::int64_t from = time < length ? length - 1 - time : time;
+                const std::int64_t row = timeAxis == 0 ? from * x.shape()[1] + b : a * x.shape()[1] + from;
+                std::memcpy(y + (a * x.shape()[1] + b) * inner, x.bytes().data() + row * inner, static_cast<std::size_t>(inner));
+            }
+        }
+    };
+}
+
 const OperatorRow kRows[] = {
     {"", "Slice", 1, makeSlice, kLogicTypes, FloatSupport::all},
+    {"", "ReverseSequence", 10, makeReverseSequence, kLogicTypes, FloatSupport::all},
     {"", "Pad", 2, makePad, kLogicTypes, FloatSupport::all},
 };
 

@@ -10,6 +10,7 @@ PlanGraph preparedGraph(const ir::Model& model, ExecutorOptions options, const O
         if (observer && value.source && observer->wants(*value.source)) value.kept = true;
     }
     if (options.fusion == Fusion::none) return graph;
+    widenFloats(graph);
     foldConstants(graph);
     removeIdentities(graph);
     foldKnownShapes(graph);

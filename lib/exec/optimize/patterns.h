@@ -5,6 +5,8 @@
 
 namespace tcompress::exec {
 
+/// float16 and bfloat16 values become float32 ones.
+void widenFloats(PlanGraph& graph);
 /// Nodes with constant inputs become constants, except what would make a small table large.
 void foldConstants(PlanGraph& graph);
 /// Dimensions that no input changes become constants.

@@ -91,10 +91,18 @@ ValueId Rewriter::insertBefore(PlanNode& place, std::string_view domain, std::st
     value.name = place.label() + "/" + std::string(opType);
     value.dtype = type;
     const ValueId output = graph_.addValue(std::move(value));
-    const auto at = nodes_.insert(places_.at(&place), make(domain, opType, std::move(inputs), {output}, place.label(), version));
-    places_[&*at] = at;
-    link(*at);
+    insertAt(places_.at(&place), make(domain, opType, std::move(inputs), {output}, place.label(), version));
     return output;
+}
+
+PlanNode* Rewriter::insertAfter(PlanNode& place, PlanNode node) { return insertAt(std::next(places_.at(&place)), std::move(node)); }
+PlanNode* Rewriter::insertFront(PlanNode node) { return insertAt(nodes_.begin(), std::move(node)); }
+
+PlanNode* Rewriter::insertAt(std::list<PlanNode>::iterator at, PlanNode node) {
+    const auto place = nodes_.insert(at, std::move(node));
+    places_[&*place] = place;
+    link(*place);
+    return &*place;
 }
 
 void Rewriter::redirect(ValueId from, ValueId to) {

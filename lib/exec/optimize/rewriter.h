@@ -25,6 +25,7 @@ class Rewriter {
     }
 
     PlanGraph& graph() { return graph_; }
+    const PlanGraph& graph() const { return graph_; }
     /// Null for inputs and constants.
     PlanNode* producer(ValueId value) const;
     /// The producer when it is this standard operator.
@@ -53,12 +54,15 @@ class Rewriter {
     /// Adds a node just before `place`; its output is a new value, which is returned.
     ValueId insertBefore(PlanNode& place, std::string_view domain, std::string_view opType, std::vector<ValueId> inputs, DType type,
                          std::int64_t version = 1);
+    PlanNode* insertAfter(PlanNode& place, PlanNode node);
+    PlanNode* insertFront(PlanNode node);
     /// Every use of `from` by a node becomes `to`; `from` must not be kept.
     void redirect(ValueId from, ValueId to);
     /// Removes nodes without a reader and writes the nodes back to the graph.
     void finish();
 
   private:
+    PlanNode* insertAt(std::list<PlanNode>::iterator at, PlanNode node);
     void link(PlanNode& node);
     void unlink(PlanNode& node);
 
