@@ -346,6 +346,7 @@ class Commit {
                 Internals::inputs(*node) = std::move(found->second);
                 changed_.insert(node);
             }
+            if (state_.isNew.contains(node)) changed_.insert(node);
             if (state_.touched.contains(node)) {
                 addProvenance(*Internals::proto(*node).mutable_metadata_props(), state_.pass);
             }

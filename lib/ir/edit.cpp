@@ -68,6 +68,7 @@ const std::vector<Value*>& EditState::inputsOf(const Node& node) const {
 }
 
 std::vector<Value*>& EditState::mutableInputsOf(Node& node) {
+    if (isNew.contains(&node)) return Internals::inputs(node);
     return inputs.try_emplace(&node, node.inputs()).first->second;
 }
 
@@ -81,6 +82,7 @@ onnx::NodeProto& EditState::mutableProtoOf(Node& node) {
                     "the node is not in this model (removed by an earlier edit?)");
     empty = false;
     touched.insert(&node);
+    if (isNew.contains(&node)) return Internals::proto(node);
     return protos.try_emplace(&node, node.proto()).first->second;
 }
 
@@ -94,6 +96,7 @@ Node* EditState::addNode(NodeSpec spec) {
 
     Node* node = newNodes.emplace_back(Internals::makeNode(std::move(proto))).get();
     knownNodes.insert(node);
+    isNew.insert(node);
     touched.insert(node);
     for (std::size_t i = 0; i < spec.outputCount; ++i) {
         std::string name = names.forValue(fmt::format("{}_output_{}", node->name(), i));
@@ -220,6 +223,7 @@ void Edit::setOpType(Node* node, std::string_view opType, std::string_view domai
     } else {
         proto.set_domain(std::string(domain));
     }
+    if (impl_->state->isNew.contains(node)) Internals::domain(*node) = normalizedDomain(proto.domain());
 }
 
 void Edit::removeNode(Node* node) {

@@ -47,7 +47,8 @@ class Edit {
     /// A new initializer; the name is `name` made unique. Usable at once as an input of addNode and
     /// replaceInput.
     Value* addInitializer(std::string_view name, Tensor data);
-    /// A new node and its output values, usable at once.
+    /// A new node and its output values, usable at once: it shows its inputs and attributes, but uses() of
+    /// what it reads says nothing of it before commit().
     Node* addNode(NodeSpec spec);
 
     /// Other data for an initializer or Constant node; type and shape may change. Every user sees it.

@@ -36,7 +36,8 @@ struct EditState {
     std::unordered_set<const Value*> knownValues;
     FreshNames names;
 
-    std::vector<std::unique_ptr<Node>> newNodes;
+    std::vector<std::unique_ptr<Node>> newNodes;  ///< their inputs and attributes are changed in place
+    std::unordered_set<const Node*> isNew;
     std::vector<std::unique_ptr<Value>> newValues;  ///< outputs of newNodes and new initializers
     std::vector<Value*> newInitializers;
 

@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <climits>
 
 #include "lib/ir/internals.h"
@@ -28,6 +29,7 @@ class Exporter {
         for (const onnx::ValueInfoProto& info : Internals::inputInfo(graph_)) *proto.add_input() = info;
         for (const onnx::ValueInfoProto& info : Internals::outputInfo(graph_)) *proto.add_output() = info;
         for (const onnx::ValueInfoProto& info : Internals::valueInfo(graph_)) addValueInfo(info);
+        if (isEdited()) dropAnnotationsOfGoneTensors();
         return std::move(result_);
     }
 
@@ -77,9 +79,20 @@ class Exporter {
         if (auto payload = payloadOf(stored)) result_.payloads.initializers.emplace(index, *payload);
     }
 
+    bool isEdited() const { return model_.revision() != Internals::loadedRevision(model_); }
+
+    void dropAnnotationsOfGoneTensors() {
+        auto& annotations = *proto().mutable_quantization_annotation();
+        annotations.erase(std::remove_if(annotations.begin(), annotations.end(),
+                                         [this](const onnx::TensorAnnotation& annotation) {
+                                             return graph_.find(annotation.tensor_name()) == nullptr;
+                                         }),
+                          annotations.end());
+    }
+
     /// What the file said about a value is written as long as it is true.
     void addValueInfo(const onnx::ValueInfoProto& info) {
-        if (model_.revision() == Internals::loadedRevision(model_)) {
+        if (!isEdited()) {
             *proto().add_value_info() = info;
             return;
         }

@@ -184,6 +184,9 @@ class OpsetRaiser {
             if (known == node.output().end()) continue;
             groups[producers.at(*known)] = std::exchange(group, {});
         }
+        for (const Node* node : affected_) {
+            if (!groups.contains(node)) fail(fmt::format("the converter lost node '{}'", node->label()));
+        }
         addNewInitializers(result.graph());
 
         std::vector<std::unique_ptr<Node>> old = std::move(Internals::nodes(graph_));

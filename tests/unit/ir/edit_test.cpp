@@ -340,6 +340,8 @@ TEST_CASE("attributes are set, replaced and removed") {
     edit.setAttribute(node, {"note", std::string("text")});
     edit.setAttribute(node, {"list", std::vector<std::int64_t>{1, 2}});
     edit.replaceInput(nodeOf(model, "a"), 0, node->output());
+    CHECK(node->input(1) == model.graph().find("w"));
+    CHECK(node->attributeFloat("alpha", 0) == 3.0f);
     edit.commit();
     CHECK(node->attributeFloat("alpha", 0) == 3.0f);
     CHECK(node->attribute("transB") == nullptr);

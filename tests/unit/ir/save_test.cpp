@@ -139,6 +139,22 @@ TEST_CASE("value_info tells the truth after an edit") {
     CHECK(proto.graph().output(0).type().tensor_type().shape().dim(1).dim_value() == 7);
 }
 
+TEST_CASE("annotations go with their tensors") {
+    onnx::ModelProto proto = modelToProto(small(), WeightData::embed);
+    for (const char* name : {"x", "before", "nowhere"}) {
+        proto.mutable_graph()->add_quantization_annotation()->set_tensor_name(name);
+    }
+    Model model = fromProto(proto);
+    CHECK(written(model).graph().quantization_annotation_size() == 3);
+    Edit edit(model, "test");
+    edit.replaceInput(model.graph().nodes()[1].get(), 0,
+                      edit.addInitializer("c", Tensor(DType::float32, {2, 4})));
+    edit.commit();
+    onnx::ModelProto after = written(model);
+    REQUIRE(after.graph().quantization_annotation_size() == 1);
+    CHECK(after.graph().quantization_annotation(0).tensor_name() == "x");
+}
+
 TEST_CASE("passes that changed something are named in the file, each once and in order") {
     Model model = small();
     for (const char* pass : {"prune", "prune", "quantize"}) {
