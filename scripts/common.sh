@@ -2,6 +2,8 @@
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Another checkout of the same sources compiles from the cache.
+export CCACHE_BASEDIR=$repo CCACHE_NOHASHDIR=1
 lock_file=$repo/scripts/dependencies.lock
 cache_root=${TCOMPRESS_CACHE:-$HOME/.cache/tcompress}
 cache=$cache_root/$(sha256sum "$lock_file" | cut -c1-16)
