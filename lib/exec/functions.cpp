@@ -68,9 +68,16 @@ std::optional<onnx::FunctionProto> standardFunction(const onnx::NodeProto& node,
                                                     const std::vector<const onnx::TypeProto*>& inputTypes) {
     const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(node.op_type(), static_cast<int>(version), domain);
     if (!schema) return std::nullopt;
+    const auto withDefaults = [&](onnx::FunctionProto body) {
+        for (const auto& [name, attribute] : schema->attributes()) {
+            if (attribute.default_value.name().empty() || attribute.required) continue;
+            *body.add_attribute_proto() = attribute.default_value;
+        }
+        return body;
+    };
     if (schema->HasFunction()) {
         const onnx::FunctionProto* body = schema->GetFunction(static_cast<int>(version));
-        if (body) return *body;
+        if (body) return withDefaults(*body);
     }
     if (!schema->HasContextDependentFunction()) return std::nullopt;
     std::vector<onnx::TypeProto> types;
@@ -78,7 +85,7 @@ std::optional<onnx::FunctionProto> standardFunction(const onnx::NodeProto& node,
     const onnx::FunctionBodyBuildContextImpl context(node, types);
     onnx::FunctionProto body;
     if (!schema->BuildContextDependentFunction(context, body, static_cast<int>(version))) return std::nullopt;
-    return body;
+    return withDefaults(std::move(body));
 }
 
 std::vector<onnx::NodeProto> instantiate(const onnx::FunctionProto& function, const onnx::NodeProto& call, const std::string& prefix) {

@@ -49,7 +49,7 @@ std::vector<std::span<const OperatorRow>> operatorTables() {
         convOperators(),     normalizationOperators(), softmaxOperators(),  activationOperators(),
         quantizeOperators(), integerMatmulOperators(), contribOperators(),  attentionOperators(),
         sortOperators(),     controlFlowOperators(),  fusedOperators(),
-        einsumOperators(),   resizeOperators(),       poolingOperators(),
+        einsumOperators(),   resizeOperators(),       poolingOperators(),     lossOperators(),
     };
 }
 

@@ -36,5 +36,6 @@ std::span<const OperatorRow> attentionOperators();
 std::span<const OperatorRow> sortOperators();
 std::span<const OperatorRow> controlFlowOperators();
 std::span<const OperatorRow> fusedOperators();
+std::span<const OperatorRow> lossOperators();
 
 }  // namespace tcompress::exec

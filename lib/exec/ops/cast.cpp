@@ -21,9 +21,39 @@ void runCast(OpContext& context, DType target) {
     }
 }
 
+/// What saturate = 0 asks of casts to 8-bit floats: values that round beyond the largest become infinity or, where the type has
+/// none, NaN (ONNX Cast, table "saturate = False").
+struct Float8Overflow {
+    DType type;
+    float limit;           // the first value that rounds beyond the largest
+    std::uint8_t positive, negative;
+};
+constexpr Float8Overflow kFloat8Overflows[] = {
+    {DType::float8e4m3fn, 464.0F, 0x7F, 0xFF},
+    {DType::float8e4m3fnuz, 248.0F, 0x80, 0x80},
+    {DType::float8e5m2, 61440.0F, 0x7C, 0xFC},
+    {DType::float8e5m2fnuz, 61440.0F, 0x80, 0x80},
+};
+
+Tensor castWithoutSaturation(const Tensor& x, const Float8Overflow& overflow) {
+    const std::vector<float> values = toFloat32(x);
+    Tensor result = convert(x, overflow.type);
+    auto* bytes = reinterpret_cast<std::uint8_t*>(result.mutableBytes().data());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        if (values[i] >= overflow.limit) bytes[i] = overflow.positive;
+        if (values[i] <= -overflow.limit) bytes[i] = overflow.negative;
+    }
+    return result;
+}
+
 Runner makeCast(const NodeInfo& info) {
     const auto target = static_cast<DType>(info.attributes.integer("to", 0));
     if (!kStoredTypes.contains(target)) throw KernelError(fmt::format("cast to {} is not supported", name(target)));
+    for (const Float8Overflow& overflow : kFloat8Overflows) {
+        if (overflow.type == target && info.attributes.integer("saturate", 1) == 0) {
+            return [&overflow](OpContext& context) { context.setOutput(0, castWithoutSaturation(context.input(0), overflow)); };
+        }
+    }
     return [target](OpContext& context) { runCast(context, target); };
 }
 

@@ -2,6 +2,8 @@
 
 #include "kernels/conv.h"
 
+#include <algorithm>
+
 #include "kernels/quantize.h"
 #include "lib/exec/ops/integer_matmul.h"
 #include "lib/exec/ops/window.h"
@@ -171,7 +173,7 @@ Runner makeConvTranspose(const NodeInfo& info) {
             const bool same = attributes.automatic == AutoPad::sameUpper || attributes.automatic == AutoPad::sameLower;
             if (outputShape || same) {
                 result = outputShape ? outputShape->at(outputShape->size() - axes + i) : size * stride;
-                const std::int64_t pad = whole - result;
+                const std::int64_t pad = std::max<std::int64_t>(0, whole - result);
                 begin = attributes.automatic == AutoPad::sameUpper ? pad / 2 : pad - pad / 2;
             }
             g.kernel.push_back(w.shape()[2 + i]);

@@ -42,6 +42,34 @@ kernels::QuantizationLayout layoutOf(const Shape& x, const Tensor& scale, std::i
 /// Scales may be stored as float16 or bfloat16.
 Tensor floatScale(const Tensor& scale) { return convert(scale, DType::float32); }
 
+bool isFloat8(DType type) {
+    return type == DType::float8e4m3fn || type == DType::float8e4m3fnuz || type == DType::float8e5m2 || type == DType::float8e5m2fnuz;
+}
+
+/// Which scale belongs to element i of the layout.
+std::int64_t scaleIndex(const kernels::QuantizationLayout& layout, std::int64_t i) {
+    if (layout.granularity == kernels::Granularity::tensor) return 0;
+    const std::int64_t axis = i / layout.inner % layout.axis;
+    if (layout.granularity == kernels::Granularity::axis) return axis;
+    const std::int64_t outer = i / (layout.inner * layout.axis);
+    return (outer * layout.blocks() + axis / layout.block) * layout.inner + i % layout.inner;
+}
+
+/// Elements divided or multiplied by their scales: 8-bit floats have no zero point but 0.
+enum class Scaling { divide, multiply };
+Tensor scaled(OpContext& context, const Tensor& x, const Tensor& scale, const kernels::QuantizationLayout& layout, Scaling scaling) {
+    std::byte* elements = nullptr;
+    Tensor result = context.temporary(DType::float32, x.shape(), &elements);
+    const auto source = x.data<float>();
+    const auto factors = scale.data<float>();
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+        const float factor = factors[static_cast<std::size_t>(scaleIndex(layout, i))];
+        const float value = source[static_cast<std::size_t>(i)];
+        reinterpret_cast<float*>(elements)[i] = scaling == Scaling::divide ? value / factor : value * factor;
+    }
+    return result;
+}
+
 Runner makeQuantizeLinear(const NodeInfo& info) {
     const std::int64_t axis = info.attributes.integer("axis", 1);
     const std::int64_t block = info.attributes.integer("block_size", 0);
@@ -51,9 +79,13 @@ Runner makeQuantizeLinear(const NodeInfo& info) {
         const Tensor scale = floatScale(context.input(1));
         const Tensor* zeroPoint = context.optionalInput(2);
         const DType type = zeroPoint ? zeroPoint->dtype() : (outputType == DType::undefined ? DType::uint8 : outputType);
-        if (!isInteger(type)) refuseType(type);
         kernels::QuantizeLinear params;
         params.layout = layoutOf(x.shape(), scale, axis, block);
+        if (isFloat8(type)) {
+            context.setOutput(0, convert(scaled(context, x, scale, params.layout, Scaling::divide), type));
+            return;
+        }
+        if (!isInteger(type)) refuseType(type);
         params.x = x.data<float>().data();
         params.scales = scale.data<float>().data();
         params.zeroPoints = zeroPoint ? zeroPoint->bytes().data() : nullptr;
@@ -71,9 +103,13 @@ Runner makeDequantizeLinear(const NodeInfo& info) {
         const Tensor& x = context.input(0);
         const DType outputType = asked == DType::undefined ? context.input(1).dtype() : asked;
         const Tensor scale = floatScale(context.input(1));
-        if (!isInteger(x.dtype())) refuseType(x.dtype());
         kernels::DequantizeLinear params;
         params.layout = layoutOf(x.shape(), scale, axis, block);
+        if (isFloat8(x.dtype())) {
+            context.setOutput(0, convert(scaled(context, convert(x, DType::float32), scale, params.layout, Scaling::multiply), outputType));
+            return;
+        }
+        if (!isInteger(x.dtype())) refuseType(x.dtype());
         params.x = x.bytes().data();
         params.type = x.dtype();
         params.scales = scale.data<float>().data();
@@ -95,7 +131,8 @@ Runner makeDynamicQuantizeLinear(const NodeInfo&) {
 }
 
 constexpr TypeSet kQuantizedTypes{DType::int8,  DType::uint8, DType::int16, DType::uint16, DType::int4,
-                                  DType::uint4, DType::int2,  DType::uint2, DType::int32};
+                                  DType::uint4, DType::int2,  DType::uint2, DType::int32,
+                                  DType::float8e4m3fn, DType::float8e4m3fnuz, DType::float8e5m2, DType::float8e5m2fnuz};
 
 const OperatorRow kRows[] = {
     {"", "QuantizeLinear", 10, makeQuantizeLinear, kFloatTypes | TypeSet{DType::int32}, FloatSupport::all},

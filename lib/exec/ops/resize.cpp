@@ -33,8 +33,8 @@ struct Axis {
 double inputPosition(const Options& options, const Axis& axis, std::int64_t i) {
     const auto x = static_cast<double>(i);
     const auto in = static_cast<double>(axis.input);
-    const double out = options.coordinates == "half_pixel_symmetric" || options.antialias ? in * axis.scale : static_cast<double>(axis.output);
-    if (options.coordinates == "align_corners") return axis.output == 1 ? 0.0 : x * (in - 1) / (static_cast<double>(axis.output) - 1);
+    const double out = in * axis.scale;  // not rounded down
+    if (options.coordinates == "align_corners") return axis.output == 1 ? 0.0 : x * (in - 1) / (out - 1);
     if (options.coordinates == "asymmetric") return x / axis.scale;
     if (options.coordinates == "pytorch_half_pixel") return axis.output > 1 ? (x + 0.5) / axis.scale - 0.5 : 0.0;
     if (options.coordinates == "tf_half_pixel_for_nn") return (x + 0.5) / axis.scale;
@@ -91,7 +91,7 @@ Weights weightsAt(const Options& options, const Axis& axis, std::int64_t i) {
     for (std::int64_t p = std::min(begin, static_cast<std::int64_t>(std::floor(x))); p <= std::max(end, static_cast<std::int64_t>(std::floor(x))); ++p) {
         const double distance = (x - static_cast<double>(p)) * stretch;
         double weight = options.mode == Mode::linear ? std::max(0.0, 1 - std::abs(distance)) : cubicWeight(options.cubic, distance);
-        if ((options.excludeOutside || options.antialias) && (p < 0 || p > last)) weight = 0;
+        if (options.excludeOutside && (p < 0 || p > last)) weight = 0;
         weights.positions.push_back(std::clamp<std::int64_t>(p, 0, last));
         weights.values.push_back(weight);
         sum += weight;
