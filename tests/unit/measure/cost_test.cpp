@@ -109,6 +109,17 @@ m (int64[n, t] ids) => (float[n, t, 4] y) <float[4, 2] table = {1, 2, 3, 4, 5, 6
     CHECK(weightBytesRead(tied, 1) == 32);
 }
 
+TEST_CASE("the tables of a fused embedding are read by rows", "[measure]") {
+    const ir::Model model = ir::fromText(R"(<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+m (int32[n, t] ids, int32[n, t] segments) => (float[n, t, 2] y)
+<float[4, 2] words = {1, 2, 3, 4, 5, 6, 7, 8}, float[3, 2] positions = {1, 2, 3, 4, 5, 6},
+ float[2, 2] kinds = {1, 2, 3, 4}, float[2] gamma = {1, 1}, float[2] beta = {0, 0}> {
+  y, m = com.microsoft.EmbedLayerNormalization (ids, segments, words, positions, kinds, gamma, beta)
+})");
+    CHECK(weightBytesRead(model, 1) == 3 * 8 + 2 * 8);
+    CHECK(weightBytesRead(model, 3) == (3 + 3 + 2) * 8 + 2 * 8);
+}
+
 TEST_CASE("cpuinfo is read", "[measure]") {
     const Machine machine = parseCpuInfo(
         "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nphysical id\t: 0\ncore id\t\t: 0\nflags\t\t: fpu "
