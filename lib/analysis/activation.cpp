@@ -88,6 +88,14 @@ class Evaluation {
   private:
     std::optional<double> scalar(const ir::Value* value) const {
         if (!axes_.constant(value)) return {};
+        // A constant that is quantized while the model runs stands for the exact number.
+        for (const ir::Node* node = value->producer();
+             node != nullptr && (node->is("QuantizeLinear") ||
+                                 (node->is("DequantizeLinear") && node->input(0)->producer() != nullptr &&
+                                  node->input(0)->producer()->is("QuantizeLinear")));
+             node = value->producer()) {
+            value = node->input(0);
+        }
         if (const auto small = axes_.shapes.value(*value); small && small->size() == 1)
             return toDoubles(*small)[0];
         return {};

@@ -115,4 +115,65 @@ const ir::Value* ViewBuilder::source(const ir::Value* value) const {
     return value;
 }
 
+std::optional<std::size_t> ViewBuilder::linearBehind(const ir::Value* value) const {
+    while (true) {
+        value = source(value);
+        if (const auto made = linearsByOutput_.find(value); made != linearsByOutput_.end()) {
+            return made->second.front();
+        }
+        const ir::Node* node = value->producer();
+        if (node == nullptr || !(node->is("Mul") || node->is("Add"))) return {};
+        // The other operand of a scale or bias is smaller than the data, or constant.
+        const auto a = axes_->shapes.shape(*node->input(0)), b = axes_->shapes.shape(*node->input(1));
+        if (!a || !b) return {};
+        const std::size_t data = elementCount(*a) >= elementCount(*b) ? 0 : 1;
+        const bool neutral =
+            axes_->constant(node->input(1 - data)) || (node->is("Mul") && (data == 0 ? b : a)->size() <= 1);
+        if (!neutral) return {};
+        value = node->input(data);
+    }
+}
+
+void ViewBuilder::findFactors() {
+    const std::size_t count = axes_->linears.size();
+    factorBefore_.assign(count, {});
+    factorBehind_.assign(count, {});
+    std::vector<int> behind(count, 0);
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::optional<std::size_t> before = linearBehind(axes_->linears[i].input);
+        if (!before || linearOut_[*before] != linearIn_[i] || intersects(linearIn_[i], residual_)) continue;
+        factorBefore_[i] = before;
+        factorBehind_[*before] = i;
+        ++behind[*before];
+    }
+    // What several layers read is a factor of each of them, but none of them is its continuation.
+    for (std::size_t i = 0; i < count; ++i) {
+        if (behind[i] > 1) factorBehind_[i].reset();
+    }
+}
+
+std::size_t ViewBuilder::firstFactor(std::size_t linear) const {
+    while (factorBefore_[linear]) linear = *factorBefore_[linear];
+    return linear;
+}
+
+std::size_t ViewBuilder::lastFactor(std::size_t linear) const {
+    while (factorBehind_[linear]) linear = *factorBehind_[linear];
+    return linear;
+}
+
+std::size_t ViewBuilder::linearOfSite(std::size_t site) const {
+    const auto found = std::find(siteOfLinear_.begin(), siteOfLinear_.end(), site);
+    TCOMPRESS_CHECK(found != siteOfLinear_.end(), "a linear layer behind the site");
+    return static_cast<std::size_t>(found - siteOfLinear_.begin());
+}
+
+ir::Value* ViewBuilder::inputOf(std::size_t site) const {
+    return axes_->linears[firstFactor(linearOfSite(site))].input;
+}
+
+ir::Value* ViewBuilder::outputOf(std::size_t site) const {
+    return axes_->linears[lastFactor(linearOfSite(site))].output;
+}
+
 }  // namespace tcompress::analysis

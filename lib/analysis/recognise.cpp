@@ -47,6 +47,7 @@ ViewBuilder::ViewBuilder(const ir::Model& model)
 TransformerView ViewBuilder::build() {
     findResidualLeaves();
     listSites();
+    findFactors();
     findAttention();
     if (!view_.attention.empty()) {
         findFeedForward();

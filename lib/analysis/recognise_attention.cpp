@@ -82,8 +82,8 @@ void ViewBuilder::setHeads(AttentionLayer& layer, const std::vector<AtomId>& hea
 bool ViewBuilder::isCross(const AttentionLayer& layer) const {
     if (layer.q.empty() || layer.k.empty()) return false;
     std::set<const ir::Value*> queries, keys;
-    for (std::size_t i : layer.q) queries.insert(source(view_.sites[i].input));
-    for (std::size_t i : layer.k) keys.insert(source(view_.sites[i].input));
+    for (std::size_t i : layer.q) queries.insert(source(inputOf(i)));
+    for (std::size_t i : layer.k) keys.insert(source(inputOf(i)));
     const auto shared = [&](const ir::Value* v) { return queries.count(v) != 0; };
     if (std::any_of(keys.begin(), keys.end(), shared)) return false;
     // Different normalizations of one stream still attend to themselves.
@@ -154,8 +154,7 @@ bool ViewBuilder::addAttention(const AxisEvent& softmax, std::string& reason) {
         layer.kvHeads = std::max<std::int64_t>(1, view_.sites[layer.k.front()].outFeatures / layer.headDim);
     }
     layer.cross = isCross(layer);
-    const Residual residual =
-        findResidual(view_.sites[layer.q.front()].input, view_.sites[layer.o.front()].output);
+    const Residual residual = findResidual(inputOf(layer.q.front()), outputOf(layer.o.front()));
     layer.residualAdd = residual.add;
     layer.input = residual.input;
     layer.output = residual.output;
@@ -180,7 +179,7 @@ void ViewBuilder::addFusedAttention(const FusedAttention& fused) {
         for (std::size_t i : producingLinears(fused.query, headDim)) layer.q.push_back(siteOfLinear_[i]);
         for (std::size_t i : producingLinears(fused.key, headDim)) layer.k.push_back(siteOfLinear_[i]);
         for (std::size_t i : producingLinears(fused.value, valueDim)) layer.v.push_back(siteOfLinear_[i]);
-        if (!layer.q.empty()) branchInput = view_.sites[layer.q.front()].input;
+        if (!layer.q.empty()) branchInput = inputOf(layer.q.front());
         layer.cross = isCross(layer);
     }
     for (std::size_t i : consumingLinears(fused.output, valueDim)) layer.o.push_back(siteOfLinear_[i]);
@@ -190,7 +189,7 @@ void ViewBuilder::addFusedAttention(const FusedAttention& fused) {
     heads.insert(heads.end(), repeat.begin(), repeat.end());
     setHeads(layer, heads, kvHeads);
     const Residual residual =
-        layer.o.empty() ? Residual{} : findResidual(branchInput, view_.sites[layer.o.front()].output);
+        layer.o.empty() ? Residual{} : findResidual(branchInput, outputOf(layer.o.front()));
     layer.residualAdd = residual.add;
     layer.input = residual.input;
     layer.output = residual.output;

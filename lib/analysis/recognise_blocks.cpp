@@ -19,6 +19,10 @@ bool isNorm(const ir::Node& node) {
     return node.opType().find("LayerNormalization") != std::string::npos || node.is("RMSNormalization");
 }
 
+bool isFakeQuantization(const ir::Node& node) {
+    return node.is("QuantizeLinear") || node.is("DequantizeLinear");
+}
+
 /// The variance of a norm that is spelled out.
 bool isMeanOfSquares(const ir::Node& node) {
     if (!node.is("ReduceMean")) return false;
@@ -108,7 +112,10 @@ ir::Value* ViewBuilder::endOfNorm(ir::Value* start) const {
         const bool onlyAsksShape = node.is("Shape");
         if (exit != nullptr && !onlyAsksShape && !isAffineOf(*axes_, node, *exit)) return exit;
         const bool native = isNorm(node);
-        if (!native && !onlyAsksShape && !node.is("ReduceMean") && !isElementwise(node)) return exit;
+        if (!native && !onlyAsksShape && !node.is("ReduceMean") && !isElementwise(node) &&
+            !isFakeQuantization(node)) {
+            return exit;
+        }
         normed = normed || native || isMeanOfSquares(node);
         for (const ir::Value* input : node.inputs()) {
             const auto found = unread.find(input);

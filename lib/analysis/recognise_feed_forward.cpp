@@ -19,7 +19,8 @@ void ViewBuilder::addFeedForward(const std::vector<std::size_t>& up, std::size_t
         if (std::find(up.begin(), up.end(), linear) != up.end()) own.push_back(linear);
     }
     if (own.empty()) return;
-    const Residual residual = findResidual(axes_->linears[own.front()].input, downLinear.output);
+    const Residual residual =
+        findResidual(axes_->linears[firstFactor(own.front())].input, axes_->linears[lastFactor(down)].output);
     if (residual.add == nullptr) return;
 
     FeedForward layer;
@@ -91,11 +92,13 @@ void ViewBuilder::findFeedForward() {
         for (std::size_t i = 0; i < axes_->linears.size(); ++i) {
             if (linearOut_[i].count(leaf) != 0) {
                 layers.first.push_back(i);
-                inStream = inStream && !linearIn_[i].empty() && contains(residual_, linearIn_[i]);
+                const LeafSet& read = linearIn_[firstFactor(i)];
+                inStream = inStream && !read.empty() && contains(residual_, read);
             }
             if (linearIn_[i].count(leaf) != 0) {
                 layers.second.push_back(i);
-                inStream = inStream && !linearOut_[i].empty() && contains(residual_, linearOut_[i]);
+                const LeafSet& made = linearOut_[lastFactor(i)];
+                inStream = inStream && !made.empty() && contains(residual_, made);
             }
         }
         if (inStream) groups[layers].push_back(leaf);

@@ -60,8 +60,7 @@ std::pair<std::size_t, std::size_t> operandAxes(const ir::Node& node, bool weigh
 ir::Value* constantBehind(ir::Value* value) {
     while (value != nullptr && value->constant() == nullptr) {
         const ir::Node* node = value->producer();
-        if (node == nullptr || !(node->is("Identity") || node->is("Cast") || node->is("DequantizeLinear")))
-            return nullptr;
+        if (node == nullptr || !(node->is("Identity") || node->is("Cast"))) return nullptr;
         value = node->input(0);
     }
     return value;
@@ -154,7 +153,8 @@ void ViewBuilder::findBias(Site& site, const LeafSet& out) const {
             site.biasNode = next;
             return;
         }
-        if (!next->is("Cast") &&
+        // Nor do a quantization and its inverse change which layer it is.
+        if (!next->is("Cast") && !next->is("QuantizeLinear") && !next->is("DequantizeLinear") &&
             !(next->is("Mul") && (site.node->is("MatMulInteger") || site.node->is("ConvInteger"))))
             return;
         at = next->output();
@@ -232,6 +232,19 @@ void ViewBuilder::assignRoles() {
             for (const auto* sites : {&view_.feedForward[i].up, &view_.feedForward[i].down}) place(*sites);
         }
     }
+    // All factors of a layer have its role.
+    for (std::size_t i = 0; i < axes_->linears.size(); ++i) {
+        const Site own = view_.sites[siteOfLinear_[i]];
+        if (own.role == SiteRole::other) continue;
+        for (const auto* next : {&factorBefore_, &factorBehind_}) {
+            for (std::optional<std::size_t> at = (*next)[i]; at; at = (*next)[*at]) {
+                Site& factor = view_.sites[siteOfLinear_[*at]];
+                if (factor.role != SiteRole::other) break;
+                factor.role = own.role;
+                factor.block = own.block;
+            }
+        }
+    }
     assignOuterRoles();
 }
 
@@ -260,7 +273,8 @@ void ViewBuilder::assignOuterRoles() {
         if (site.role != SiteRole::other) continue;
         if (site.node->position() > last) {
             if (site.node->opType().rfind("Conv", 0) == 0) continue;
-            site.role = reachesOutput(site.output) ? SiteRole::classifier : SiteRole::pooler;
+            const ir::Value* made = axes_->linears[lastFactor(i)].output;
+            site.role = reachesOutput(made) ? SiteRole::classifier : SiteRole::pooler;
         } else if (site.node->position() < first && intersects(linearOut_[i], residual_) &&
                    behindProducts.count(site.input) == 0) {
             site.role = SiteRole::patchEmbedding;

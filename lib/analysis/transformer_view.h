@@ -60,7 +60,8 @@ struct Site {
     std::int64_t inFeatures = 0;
     std::int64_t outFeatures = 0;
     /// Axis of `weight` that is contracted with the input (0 for MatMul's B [K, N]; 0, the rows, for an
-    /// embedding).
+    /// embedding). They describe matrices and convolutions: an Einsum may have weights of more axes, whose
+    /// in and out features are products of several.
     std::size_t inAxis = 0;
     std::size_t outAxis = 1;
     /// Multiply-accumulates at the reference input (batch 1, 128 tokens or as many as fit); MACs of one row

@@ -4,6 +4,7 @@
 // Private to lib/analysis.
 
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -80,6 +81,17 @@ class ViewBuilder {
     ValueSet streamBehind(const ir::Value* value) const;
     /// The value behind Identity, Cast, Dropout and (de)quantization.
     const ir::Value* source(const ir::Value* value) const;
+    /// The linear layer whose output this is but for casts, quantization, scales and biases.
+    std::optional<std::size_t> linearBehind(const ir::Value* value) const;
+    /// A layer written as a product of two (low rank) or more: its first and last factor, itself when it is
+    /// one.
+    std::size_t firstFactor(std::size_t linear) const;
+    std::size_t lastFactor(std::size_t linear) const;
+    void findFactors();
+    std::size_t linearOfSite(std::size_t site) const;
+    /// What a layer reads and makes, through all its factors.
+    ir::Value* inputOf(std::size_t site) const;
+    ir::Value* outputOf(std::size_t site) const;
     bool isProduct(const ir::Node& node) const { return productNodes_.count(&node) != 0; }
 
     const ir::Model& model_;
@@ -96,6 +108,8 @@ class ViewBuilder {
     std::unordered_set<const ir::Node*> fusedNodes_;
     /// Index of a linear layer in view_.sites.
     std::vector<std::size_t> siteOfLinear_;
+    /// The factor before and behind each linear layer.
+    std::vector<std::optional<std::size_t>> factorBefore_, factorBehind_;
 };
 
 }  // namespace tcompress::analysis

@@ -20,18 +20,24 @@ inline ir::Model maskedModel(const ir::Model& model, const TransformerView& view
     std::set<const ir::Value*> done;
     for (std::size_t index : readers) {
         const Site& site = view.sites[index];
-        const Axis& axis = view.axes->axes.at(site.weight).at(site.inAxis);
-        if (!view.axes->store->touches(axis, keep) || !done.insert(site.weight).second) continue;
-        const std::vector<bool> mask = view.axes->store->mask(axis, keep);
+        // Their outputs are the residual stream, which is never cut: every cut axis of the weight is read.
+        const std::vector<Axis>& axes = view.axes->axes.at(site.weight);
+        if (!done.insert(site.weight).second) continue;
         Tensor weight = *site.weight->constant();
         const Shape shape = weight.shape();
+        bool touched = false;
         std::int64_t inner = 1;
-        for (std::size_t k = site.inAxis + 1; k < shape.size(); ++k) inner *= shape[k];
-        auto data = weight.mutableData<float>();
-        for (std::size_t i = 0; i < data.size(); ++i) {
-            const std::int64_t position = static_cast<std::int64_t>(i) / inner % shape[site.inAxis];
-            if (!mask[static_cast<std::size_t>(position)]) data[i] = 0;
+        for (std::size_t k = shape.size(); k-- > 0; inner *= shape[k]) {
+            if (!view.axes->store->touches(axes[k], keep)) continue;
+            touched = true;
+            const std::vector<bool> mask = view.axes->store->mask(axes[k], keep);
+            auto data = weight.mutableData<float>();
+            for (std::size_t i = 0; i < data.size(); ++i) {
+                const std::int64_t position = static_cast<std::int64_t>(i) / inner % shape[k];
+                if (!mask[static_cast<std::size_t>(position)]) data[i] = 0;
+            }
         }
+        if (!touched) continue;
         edit.setConstant(masked.graph().find(site.weight->name()), weight);
     }
     edit.commit();

@@ -223,6 +223,32 @@ std::string dequantized(GraphText& g, const std::string& x, const TinyOptions& o
                               weight("down", o.width, o.hidden)));
 }
 
+// Every projection as a product of two factors of rank 5, as low-rank compression leaves it.
+std::string factored(GraphText& g, const std::string& x, const std::string& name, std::int64_t in,
+                     std::int64_t out) {
+    const std::string inner = g.node(fmt::format("MatMul({}, {})", x, g.weight(name + "_first", {in, 5})));
+    const std::string both = g.node(fmt::format("MatMul({}, {})", inner, g.weight(name + "_last", {5, out})));
+    return g.node(fmt::format("Add({}, {})", both, g.weight(name + "_bias", {out})));
+}
+
+std::string factoredAttention(GraphText& g, const std::string& x, const TinyOptions& o, int layer) {
+    const auto head = [&](const char* name) {
+        const std::string rows = factored(g, x, layerName(name, layer), o.hidden, o.hidden);
+        return g.transpose(g.reshape(rows, {0, 0, o.heads, o.headDim}), "0, 2, 1, 3");
+    };
+    const std::string q = head("q"), k = head("k"), v = head("v");
+    const std::string scores =
+        g.scaled(g.node(fmt::format("MatMul({}, {})", q, g.transpose(k, "0, 1, 3, 2"))), 0.5F);
+    const std::string context = g.node(fmt::format("MatMul({}, {})", g.softmax(scores), v));
+    const std::string rows = g.reshape(g.transpose(context, "0, 2, 1, 3"), {0, 0, o.hidden});
+    return factored(g, rows, layerName("o", layer), o.hidden, o.hidden);
+}
+
+std::string factoredFeedForward(GraphText& g, const std::string& x, const TinyOptions& o, int layer) {
+    const std::string up = factored(g, x, layerName("up", layer), o.hidden, o.width);
+    return factored(g, g.node(fmt::format("Relu({})", up)), layerName("down", layer), o.width, o.hidden);
+}
+
 struct Style {
     const char* name;
     AttentionWriter attention;
@@ -248,6 +274,7 @@ const Style kStyles[] = {
     {"computed scale", computedScale, plainFeedForward, 4, false, ActivationKind::relu},
     {"gated feed-forward", plainAttention, gated, 4, true, ActivationKind::silu},
     {"gate and up in one", plainAttention, gatedInOne, 4, true, ActivationKind::silu},
+    {"factored projections", factoredAttention, factoredFeedForward, 4, false, ActivationKind::relu},
     {"dequantized weights", plainAttention, dequantized, 4, false, ActivationKind::relu},
 };
 
@@ -302,6 +329,17 @@ TEST_CASE("styles of attention and feed-forward, post-norm") {
         TinyOptions options;
         options.kvHeads = style.kvHeads;
         checkStyle(style, postNorm(style.attention, style.feedForward, options), NormPlacement::post);
+    }
+}
+
+TEST_CASE("every factor of a projection has its role and block") {
+    const ir::Model model = postNorm(factoredAttention, factoredFeedForward);
+    const TransformerView view = recognise(model);
+    REQUIRE(view.sites.size() == 2 * 6 * 2);
+    for (const Site& site : view.sites) {
+        INFO(site.weight->name());
+        CHECK(site.role != SiteRole::other);
+        CHECK(site.block == (site.weight->name().find('0') != std::string::npos ? 0 : 1));
     }
 }
 
