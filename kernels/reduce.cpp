@@ -203,13 +203,15 @@ TCOMPRESS_INLINE void dispatchOutputs(ReduceOp op, const T* x, const Split& spli
     }
 }
 
-// As with the element-wise operators, float32 alone is compiled for each instruction set, and the others for size.
+// As with the element-wise operators, float32 alone is compiled for each instruction set, and the others for
+// size.
 TCOMPRESS_MULTIVERSION void outputsOf(ReduceOp op, const float* x, const Split& split, std::int64_t begin,
                                       std::int64_t end, float* y) {
     dispatchOutputs(op, x, split, begin, end, y);
 }
 template <class T>
-[[gnu::cold]] void outputsOf(ReduceOp op, const T* x, const Split& split, std::int64_t begin, std::int64_t end, T* y) {
+[[gnu::cold]] void outputsOf(ReduceOp op, const T* x, const Split& split, std::int64_t begin,
+                             std::int64_t end, T* y) {
     dispatchOutputs(op, x, split, begin, end, y);
 }
 
