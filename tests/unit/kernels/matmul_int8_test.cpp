@@ -163,37 +163,3 @@ TEST_CASE("integer product of operands that are not packed") {
     matmulInt8Unpacked(a.data(), DType::uint8, aZero, b.data(), DType::uint8, bZero, m, k, n, c.data());
     CHECK(c == expectedProduct(a, DType::uint8, k, aZero, b, DType::uint8, bZero, m, k, n));
 }
-
-TEST_CASE("scaled product with zero points in B, both types of A") {
-    Restore restore;
-    const std::int64_t m = 21, k = 50, n = 37;
-    const auto a = randomBytes(m * k, "a");
-    const auto b = randomBytes(k * n, "b");
-    const std::vector<float> scales = {0.01F};
-    std::vector<std::int32_t> bZeros;
-    for (std::int64_t i = 0; i < n; ++i) bZeros.push_back(static_cast<std::int32_t>(3 * i));
-    for (const DType aType : {DType::uint8, DType::int8}) {
-        const std::int32_t aZero = aType == DType::uint8 ? 77 : -9;
-        const auto packed = packInt8Weights(b.data(), DType::uint8, k, n, n, 1, bZeros);
-        const auto sums = expectedProduct(a, aType, k, {aZero}, b, DType::uint8, bZeros, m, k, n);
-        for (const KernelChoice choice : {KernelChoice::fastest, KernelChoice::reference}) {
-            setKernelChoice(choice);
-            std::vector<float> c(static_cast<std::size_t>(m * n));
-            ScaledInt8Matmul params;
-            params.a = a.data();
-            params.aType = aType;
-            params.aStride = k;
-            params.m = m;
-            params.aZeroPoint = aZero;
-            params.aScale = 0.5F;
-            params.weights = packed.get();
-            params.bScales = scales;
-            params.c = c.data();
-            params.cStride = n;
-            params.epilogue.alpha = 2.0F;
-            matmulInt8(params);
-            for (std::size_t i = 0; i < c.size(); ++i)
-                REQUIRE(c[i] == Approx(static_cast<double>(sums[i]) * 0.01).epsilon(1e-6));
-        }
-    }
-}
