@@ -95,12 +95,14 @@ void refuseUnknown(const CLI::App& app, const std::vector<Command>& commands) {
     if (left.empty()) return;
     const std::string& word = left.front();
     if (word.starts_with("-"))
-        throw ConfigError(fmt::format("{}: there is no such option{}; `tcompress --help` shows what there is",
-                                      word, didYouMean(word, longNames(app))));
+        throw ConfigError(
+            fmt::format("{}: there is no such option{}", word,
+                        didYouMeanOr(word, longNames(app), "`tcompress --help` shows what there is")));
     std::vector<std::string> names;
     for (const Command& command : commands) names.push_back(command.name);
-    throw ConfigError(fmt::format("{}: there is no such command{}; there are {}", word,
-                                  didYouMean(word, names), fmt::join(names, ", ")));
+    throw ConfigError(
+        fmt::format("{}: there is no such command{}", word,
+                    didYouMeanOr(word, names, fmt::format("there are {}", fmt::join(names, ", ")))));
 }
 
 void refuseLeftOvers(const CLI::App& app) {
@@ -108,9 +110,11 @@ void refuseLeftOvers(const CLI::App& app) {
     for (const std::string& word : app.remaining()) {
         const std::string place = fmt::format("{}: {}", app.get_name(), word);
         if (word.starts_with("-"))
-            problems.add(place, fmt::format("there is no such option{}; `tcompress {} --help` lists them",
-                                            didYouMean(word.substr(0, word.find('=')), longNames(app)),
-                                            app.get_name()));
+            problems.add(
+                place,
+                fmt::format("there is no such option{}",
+                            didYouMeanOr(word.substr(0, word.find('=')), longNames(app),
+                                         fmt::format("`tcompress {} --help` lists them", app.get_name()))));
         else
             problems.add(place,
                          fmt::format("one argument too many; `tcompress {} --help` shows how to call it",

@@ -16,8 +16,9 @@ const Preset& findPreset(const std::string& name) {
         if (preset.name == name) return preset;
         names.emplace_back(preset.name);
     }
-    throw ConfigError(fmt::format("--preset {}: there is no such preset{}; there are {}", name,
-                                  didYouMean(name, names), fmt::join(names, ", ")));
+    throw ConfigError(
+        fmt::format("--preset {}: there is no such preset{}", name,
+                    didYouMeanOr(name, names, fmt::format("there are {}", fmt::join(names, ", ")))));
 }
 
 }  // namespace tcompress::cli

@@ -53,11 +53,23 @@ report::PassRow makeRow(const PassStep& step, PassReport done) {
     return row;
 }
 
-/// Calls `run` and puts "pass 2 of 3 (prune/neuron): " in front of what it throws, keeping the exception's
-/// class. Those that no option or data can be blamed for are handed to `onBug` first.
+/// "pass 2 of 3 (prune/neuron)".
+std::string placeOf(const Config& config, std::size_t index) {
+    return fmt::format("pass {} of {} ({})", index + 1, config.passes.size(), config.passes[index].name());
+}
+
+/// Calls `run` and puts the pass's place in front of what it throws, keeping the exception's class. What no
+/// option or data can be blamed for is handed to `onBug` first.
 template <class Run, class OnBug>
-auto withPassName(const std::string& name, Run run, OnBug onBug) {
-    const auto named = [&](const std::exception& error) { return fmt::format("{}: {}", name, error.what()); };
+auto withPassName(const Config& config, std::size_t index, Run run, OnBug onBug) {
+    const auto named = [&](const std::exception& error) {
+        std::string text = error.what();
+        // Passes name themselves; once is enough.
+        for (const std::string& own :
+             {config.passes[index].name() + ": ", config.passes[index].info->type + ": "})
+            if (text.starts_with(own)) text.erase(0, own.size());
+        return fmt::format("{}: {}", placeOf(config, index), text);
+    };
     try {
         return run();
     } catch (const Cancelled&) {
@@ -104,7 +116,7 @@ PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
 
 report::PassRow PassRunner::run(ir::Model& model, std::size_t index) {
     const PassStep& step = config_.passes[index];
-    const std::string name = fmt::format("pass {} of {} ({})", index + 1, config_.passes.size(), step.name());
+    const std::string name = placeOf(config_, index);
     log::debug("{}: starts", name);
     views_->forget();
     const std::optional<report::Totals> before = totals(model);
@@ -115,7 +127,7 @@ report::PassRow PassRunner::run(ir::Model& model, std::size_t index) {
     PassReport done;
     try {
         done = withPassName(
-            name, [&] { return runChecked(model, index); },
+            config_, index, [&] { return runChecked(model, index); },
             [&](const std::string& failure) {
                 if (options_.reproducerFolder.empty()) return;
                 if (writeReproducer(options_.reproducerFolder, backup, config_, index, failure,

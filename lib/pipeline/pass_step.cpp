@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "lib/analysis/targets.h"
 #include "lib/support/check.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
@@ -93,8 +94,10 @@ const PassInfo* findMethod(const json& object, std::span<const PassInfo> registr
     const std::vector<const PassInfo*> family = familyOf(registry, *type);
     if (family.empty()) {
         const std::vector<std::string> names = typeNames(registry);
-        diagnostics.add(pointer + "/type", fmt::format("no pass is called '{}'{}; there are {}", *type,
-                                                       didYouMean(*type, names), fmt::join(names, ", ")));
+        diagnostics.add(
+            pointer + "/type",
+            fmt::format("no pass is called '{}'{}", *type,
+                        didYouMeanOr(*type, names, fmt::format("there are {}", fmt::join(names, ", ")))));
         return nullptr;
     }
     if (method) {
@@ -104,8 +107,9 @@ const PassInfo* findMethod(const json& object, std::span<const PassInfo> registr
         diagnostics.add(pointer + "/method",
                         names == std::vector<std::string>{""}
                             ? fmt::format("'{}' has one method only; leave 'method' out", *type)
-                            : fmt::format("'{}' has no method '{}'{}; there are {}", *type, *method,
-                                          didYouMean(*method, names), fmt::join(names, ", ")));
+                            : fmt::format("'{}' has no method '{}'{}", *type, *method,
+                                          didYouMeanOr(*method, names,
+                                                       fmt::format("there are {}", fmt::join(names, ", ")))));
         return nullptr;
     }
     const PassInfo* fallback = defaultOf(family);
@@ -137,6 +141,21 @@ const PassInfo* methodThatTakes(const json& object, const PassInfo& tried,
     for (const PassInfo* info : familyOf(registry, tried.type))
         if (info != &tried && takes(*info, object)) return info;
     return nullptr;
+}
+
+/// Patterns that can never be read (a broken regular expression, an unknown role), before any model is.
+void checkPatterns(const PassInfo& info, const OptionValues& options, const std::string& pointer,
+                   Diagnostics& diagnostics) {
+    for (std::size_t i = 0; i < info.options.size(); ++i) {
+        const std::string& name = info.options[i].name;
+        const auto* patterns = std::get_if<std::vector<std::string>>(&options[i]);
+        if (patterns == nullptr || (name != "targets" && name != "ignore")) continue;
+        try {
+            analysis::SitePatterns(*patterns, {});
+        } catch (const ConfigError& error) {
+            diagnostics.add(fmt::format("{}/{}", pointer, name), error.what());
+        }
+    }
 }
 
 struct StepSettings {
@@ -191,14 +210,16 @@ PassStep resolvePass(const json& given, std::span<const PassInfo> registry, cons
     Diagnostics problems;
     step.options = parseOptions(step.info->options, object, pointer, problems, commonPassKeys());
     step.allowEmpty = readAllowEmpty(object, pointer, problems);
-    if (problems.empty()) step.pass = makePass(*step.info, step.options, pointer, problems);
+    checkPatterns(*step.info, step.options, pointer, problems);
+    const bool readable = problems.empty();
+    if (readable) step.pass = makePass(*step.info, step.options, pointer, problems);
     if (problems.empty()) {
         TCOMPRESS_CHECK(step.pass != nullptr, fmt::format("pass {} was not made", step.name()));
         return step;
     }
     step.pass = nullptr;
     for (const Diagnostic& problem : problems.entries()) diagnostics.add(problem.place, problem.message);
-    const PassInfo* other = methodThatTakes(object, *step.info, registry);
+    const PassInfo* other = readable ? nullptr : methodThatTakes(object, *step.info, registry);
     if (other != nullptr && !methodNamed)
         diagnostics.add(pointer + "/method",
                         fmt::format("is not given, so '{}' was taken; '{}' takes these options",

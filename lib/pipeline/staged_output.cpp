@@ -97,6 +97,10 @@ void checkOutput(const fs::path& output, const std::vector<fs::path>& inputs, In
             fmt::format("{}: the folder {} does not exist; make it first", output.string(), parent.string()));
     if (fs::is_directory(output, error))
         throw ConfigError(fmt::format("{}: is a folder; name a file to write", output.string()));
+    // A rename would put a file in the place of the device.
+    if (fs::exists(output, error) && !fs::is_regular_file(output, error))
+        throw ConfigError(
+            fmt::format("{}: is no regular file; name another, or - for standard output", output.string()));
     if (::access(parent.c_str(), W_OK | X_OK) != 0)
         throw ConfigError(fmt::format("{}: cannot be written: {}; choose another folder", output.string(),
                                       std::strerror(errno)));

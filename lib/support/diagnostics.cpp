@@ -78,4 +78,10 @@ std::string didYouMean(std::string_view word, const std::vector<std::string>& ca
     return best.empty() ? std::string() : fmt::format(", did you mean '{}'?", best);
 }
 
+std::string didYouMeanOr(std::string_view word, const std::vector<std::string>& candidates,
+                         const std::string& advice) {
+    const std::string suggestion = didYouMean(word, candidates);
+    return suggestion.empty() ? "; " + advice : suggestion;
+}
+
 }  // namespace tcompress

@@ -1,5 +1,6 @@
 #pragma once
-// Problems gathered so that a user sees all of them at once, each with its place (a JSON pointer, an option's name).
+// Problems gathered so that a user sees all of them at once, each with its place (a JSON pointer, an option's
+// name).
 
 #include <string>
 #include <string_view>
@@ -29,5 +30,9 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 
 /// ", did you mean 'x'?" for the nearest candidate, or empty.
 std::string didYouMean(std::string_view word, const std::vector<std::string>& candidates);
+
+/// The same, or "; " and what to do when no candidate is near.
+std::string didYouMeanOr(std::string_view word, const std::vector<std::string>& candidates,
+                         const std::string& advice);
 
 }  // namespace tcompress

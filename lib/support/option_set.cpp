@@ -253,9 +253,11 @@ std::string unknownKey(const std::string& key, const std::vector<OptionSpec>& sp
     for (const OptionSpec& spec : specs)
         candidates.insert(candidates.end(), spec.aliases.begin(), spec.aliases.end());
     candidates.insert(candidates.end(), ignored.begin(), ignored.end());
-    const std::string suggestion = didYouMean(key, candidates);
-    if (!suggestion.empty() || names.empty()) return fmt::format("unknown option '{}'{}", key, suggestion);
-    return fmt::format("unknown option '{}'; there are {}", key, fmt::join(names, ", "));
+    if (candidates.empty()) return fmt::format("unknown option '{}'; there are none", key);
+    return fmt::format(
+        "unknown option '{}'{}", key,
+        didYouMeanOr(key, candidates,
+                     fmt::format("there are {}", fmt::join(names.empty() ? ignored : names, ", "))));
 }
 
 json valueJson(const OptionValue& value) {

@@ -56,7 +56,7 @@ struct QuantizedWeights {
     std::vector<float> scales;
     /// Empty for symmetric rules (the zero point is 0).
     std::vector<std::uint8_t> zeroPoints;
-    /// ‖w − dequantized‖ / ‖w‖ (0 for a tensor of zeros).
+    /// ‖w − dequantized‖ / ‖w‖ (0 for a tensor of zeros; −1: too large to be measured).
     double relativeError = 0;
 };
 

@@ -71,7 +71,6 @@ std::string dataRefusal(const Source& source, const std::set<const ir::Node*>& s
     const ir::Value& constant = *source.constant;
     if (std::string reason = typeRefusal(constant); !reason.empty()) return reason;
     const Tensor& tensor = *constant.constant();
-    if (tensor.shape()[source.inAxis] == 1) return "its rows hold one value each";
     if (tensor.size() < fewestValues)
         return fmt::format("its {} values are too few to gain from it", tensor.size());
     for (const ir::Use& use : constant.uses()) {
@@ -121,6 +120,8 @@ std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view, c
         }
         if (source.constant != nullptr) {
             source.refusal = dataRefusal(source, siteNodes, query.fewestValues);
+            if (source.refusal.empty() && isEmbedding(site) && site.outFeatures == 1)
+                source.refusal = "its rows hold one value each";
             const auto elsewhere = usedElsewhere.find(source.constant);
             if (source.refusal.empty() && elsewhere != usedElsewhere.end())
                 source.refusal = fmt::format("its weight is shared with '{}', which the patterns leave out",

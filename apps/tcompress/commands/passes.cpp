@@ -34,8 +34,8 @@ std::vector<pipeline::PassInfo> chosen(const std::string& name) {
         names.push_back(pipeline::fullName(info));
     }
     if (found.empty())
-        throw ConfigError(fmt::format("passes: no pass is called '{}'{}; `tcompress passes` lists them", name,
-                                      didYouMean(name, names)));
+        throw ConfigError(fmt::format("passes: no pass is called '{}'{}", name,
+                                      didYouMeanOr(name, names, "`tcompress passes` lists them")));
     return found;
 }
 

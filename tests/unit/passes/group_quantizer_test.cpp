@@ -1,0 +1,209 @@
+// The rounding of weights against its definition, written out slowly.
+
+#include "passes/quantize/group_quantizer.h"
+
+#include <catch2/catch.hpp>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+#include "lib/support/parallel.h"
+#include "tests/unit/passes/weight_models.h"
+
+using namespace tcompress;
+using namespace tcompress::passes;
+
+namespace {
+
+QuantizationRule ruleOf(int bits, Symmetry symmetry, RangeChoice range = RangeChoice::minmax,
+                        DType scaleType = DType::float32) {
+    QuantizationRule rule;
+    rule.bits = bits;
+    rule.symmetry = symmetry;
+    rule.range = range;
+    rule.scaleType = scaleType;
+    return rule;
+}
+
+struct Definition {
+    float scale;
+    int zeroPoint;
+    std::vector<int> codes;
+};
+
+/// One group by the formulas of the header, float32 scales, whole range.
+Definition define(const std::vector<float>& group, const QuantizationRule& rule) {
+    float low = 0, high = 0;
+    for (float value : group) {
+        low = std::min(low, value);
+        high = std::max(high, value);
+    }
+    const int codes = 1 << rule.bits;
+    Definition result{1, 0, {}};
+    int first = 0, last = codes - 1;
+    if (rule.symmetry == Symmetry::asymmetric) {
+        result.scale = high / static_cast<float>(codes - 1) - low / static_cast<float>(codes - 1);
+        result.zeroPoint = static_cast<int>(std::nearbyint(-low / result.scale));
+    } else if (rule.symmetry == Symmetry::balanced) {
+        last = codes / 2 - 1;
+        first = -last;
+        result.scale = std::max(high, -low) / static_cast<float>(last);
+    } else {
+        last = codes / 2 - 1;
+        first = -codes / 2;
+        result.scale = (high > -low ? -high : -low) / static_cast<float>(codes / 2);
+    }
+    for (float value : group) {
+        const int code = static_cast<int>(std::nearbyint(value / result.scale)) + result.zeroPoint;
+        result.codes.push_back(std::clamp(code, first, last));
+    }
+    return result;
+}
+
+int codeOf(const QuantizedWeights& weights, std::size_t i) {
+    return weights.zeroPoints.empty() ? static_cast<std::int8_t>(weights.codes[i]) : weights.codes[i];
+}
+
+double squaredError(const std::vector<float>& a, std::span<const float> b) {
+    double sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    return sum;
+}
+
+}  // namespace
+
+TEST_CASE("Codes, scales and zero points are those of the definition") {
+    const int bits = GENERATE(8, 4, 3, 2);
+    const Symmetry symmetry = GENERATE(Symmetry::balanced, Symmetry::fullRange, Symmetry::asymmetric);
+    const Shape shape = GENERATE(Shape{1, 1}, Shape{3, 7}, Shape{16, 17}, Shape{33, 5}, Shape{64, 48});
+    const std::size_t axis = GENERATE(0, 1);
+    const std::int64_t block = GENERATE(1, 5, 16, 1000);
+    const Tensor weights = test::randomTensor(shape, 11);
+    const auto layout = groupedLayout(shape, axis, std::min(block, shape[axis]));
+    const auto rule = ruleOf(bits, symmetry);
+    const auto quantized = quantizeWeights(weights.data<float>(), layout, rule);
+    REQUIRE(quantized);
+    const std::int64_t columns = shape[1];
+    for (std::int64_t group = 0; group < layout.outer * layout.blocks() * layout.inner; ++group) {
+        const std::int64_t inner = group % layout.inner;
+        const std::int64_t first = group / layout.inner % layout.blocks() * layout.block;
+        const std::int64_t outer = group / layout.inner / layout.blocks();
+        std::vector<std::size_t> positions;
+        std::vector<float> values;
+        for (std::int64_t i = first; i < std::min(first + layout.block, layout.axis); ++i) {
+            positions.push_back(
+                static_cast<std::size_t>(axis == 0 ? i * columns + inner : outer * columns + i));
+            values.push_back(weights.data<float>()[positions.back()]);
+        }
+        const Definition expected = define(values, rule);
+        REQUIRE(quantized->scales[static_cast<std::size_t>(group)] == expected.scale);
+        if (symmetry == Symmetry::asymmetric)
+            REQUIRE(quantized->zeroPoints[static_cast<std::size_t>(group)] == expected.zeroPoint);
+        for (std::size_t i = 0; i < positions.size(); ++i)
+            REQUIRE(codeOf(*quantized, positions[i]) == expected.codes[i]);
+    }
+}
+
+TEST_CASE("Dequantized weights are within half a step") {
+    const int bits = GENERATE(8, 4);
+    const Symmetry symmetry = GENERATE(Symmetry::balanced, Symmetry::asymmetric);
+    const DType scaleType = GENERATE(DType::float32, DType::float16);
+    const Shape shape{40, 70};
+    const Tensor weights = test::randomTensor(shape, 3);
+    const auto quantized = quantizeWeights(weights.data<float>(), groupedLayout(shape, 1, 32),
+                                           ruleOf(bits, symmetry, RangeChoice::minmax, scaleType));
+    REQUIRE(quantized);
+    const std::vector<float> after = dequantizeWeights(*quantized);
+    for (std::size_t i = 0; i < after.size(); ++i) {
+        const float scale = quantized->scales[i / 70 * 3 + i % 70 / 32];
+        CHECK(std::fabs(after[i] - weights.data<float>()[i]) <= 0.5F * std::fabs(scale) * 1.0001F);
+    }
+}
+
+TEST_CASE("Float16 scales are exact in float16, and float32 where float16 is too coarse") {
+    const Shape shape{8, 64};
+    const auto rule = ruleOf(8, Symmetry::asymmetric, RangeChoice::minmax, DType::float16);
+    const Tensor weights = test::randomTensor(shape, 5);
+    const auto quantized = quantizeWeights(weights.data<float>(), groupedLayout(shape, 1, 64), rule);
+    REQUIRE(quantized);
+    CHECK(quantized->rule.scaleType == DType::float16);
+    for (float scale : quantized->scales) CHECK(toFloat(toHalf(scale)) == scale);
+
+    const double size = GENERATE(1e-6, 1e9);
+    const Tensor extreme = test::randomTensor(shape, 5, size);
+    const auto wide = quantizeWeights(extreme.data<float>(), groupedLayout(shape, 1, 64), rule);
+    REQUIRE(wide);
+    CHECK(wide->rule.scaleType == DType::float32);
+    CHECK(wide->relativeError < 0.01);
+}
+
+TEST_CASE("The mse choice is never worse than the whole range and better at 4 bits") {
+    const int bits = GENERATE(8, 4, 3, 2);
+    const Symmetry symmetry = GENERATE(Symmetry::balanced, Symmetry::fullRange, Symmetry::asymmetric);
+    const Shape shape{64, 96};
+    const Tensor weights = test::randomTensor(shape, 17);
+    const auto layout = groupedLayout(shape, 0, 32);
+    const auto whole = quantizeWeights(weights.data<float>(), layout, ruleOf(bits, symmetry));
+    const auto cut = quantizeWeights(weights.data<float>(), layout, ruleOf(bits, symmetry, RangeChoice::mse));
+    REQUIRE((whole && cut));
+    const double before = squaredError(dequantizeWeights(*whole), weights.data<float>());
+    const double after = squaredError(dequantizeWeights(*cut), weights.data<float>());
+    CHECK(after <= before * 1.0001);
+    if (bits <= 4) CHECK(after < before * 0.99);
+}
+
+TEST_CASE("The relative error is that of the dequantized weights") {
+    const Shape shape{31, 50};
+    const Tensor weights = test::randomTensor(shape, 23);
+    const auto quantized =
+        quantizeWeights(weights.data<float>(), groupedLayout(shape, 1, 16), ruleOf(4, Symmetry::asymmetric));
+    REQUIRE(quantized);
+    const std::vector<float> none(weights.data<float>().size(), 0.0F);
+    const double expected = std::sqrt(squaredError(dequantizeWeights(*quantized), weights.data<float>()) /
+                                      squaredError(none, weights.data<float>()));
+    CHECK(quantized->relativeError == Approx(expected).epsilon(1e-4));
+}
+
+TEST_CASE("A group of zeros has scale 1 and codes 0") {
+    const Symmetry symmetry = GENERATE(Symmetry::balanced, Symmetry::fullRange, Symmetry::asymmetric);
+    const RangeChoice range = GENERATE(RangeChoice::minmax, RangeChoice::mse);
+    const float value = GENERATE(0.0F, 1e-40F);
+    const std::vector<float> weights(37, value);
+    const auto quantized =
+        quantizeWeights(weights, groupedLayout({1, 37}, 1, 37), ruleOf(8, symmetry, range));
+    REQUIRE(quantized);
+    CHECK(quantized->scales == std::vector<float>{1.0F});
+    for (float after : dequantizeWeights(*quantized)) CHECK(after == 0.0F);
+}
+
+TEST_CASE("NaN and infinity anywhere are refused") {
+    const float bad =
+        GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                 -std::numeric_limits<float>::infinity());
+    const std::size_t position = GENERATE(0, 15, 16, 36);
+    std::vector<float> weights(37, 0.5F);
+    weights[position] = bad;
+    CHECK_FALSE(quantizeWeights(weights, groupedLayout({1, 37}, 1, 37), ruleOf(8, Symmetry::balanced)));
+    CHECK_FALSE(quantizeWeights(weights, groupedLayout({37, 1}, 1, 1), ruleOf(8, Symmetry::asymmetric)));
+    weights[position] = FLT_MAX;
+    CHECK(quantizeWeights(weights, groupedLayout({1, 37}, 1, 37), ruleOf(8, Symmetry::asymmetric)));
+}
+
+TEST_CASE("The number of threads changes no byte") {
+    const Shape shape{300, 257};
+    const Tensor weights = test::randomTensor(shape, 29);
+    const std::size_t axis = GENERATE(0, 1);
+    const auto run = [&](int threads) {
+        setThreadCount(threads);
+        auto result = quantizeWeights(weights.data<float>(), groupedLayout(shape, axis, 32),
+                                      ruleOf(4, Symmetry::asymmetric, RangeChoice::mse, DType::float16));
+        setThreadCount(0);
+        REQUIRE(result);
+        return *result;
+    };
+    const QuantizedWeights one = run(1), four = run(4);
+    CHECK(one.codes == four.codes);
+    CHECK(one.scales == four.scales);
+    CHECK(one.zeroPoints == four.zeroPoints);
+    CHECK(one.relativeError == four.relativeError);
+}
