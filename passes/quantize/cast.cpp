@@ -103,10 +103,11 @@ class QuantizeCast : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         if (options_.compute == Compute::full) return castGraphToHalf(model, kPass);
         PassReport report;
-        const std::vector<TargetWeight> weights = targetWeights(
-            context.view(model),
-            {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower},
-            report);
+        const std::vector<TargetWeight> weights =
+            targetWeights(context.view(model),
+                          {options_.targets, options_.ignore, WeightQuery::Tables::always,
+                           kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower},
+                          report);
         ir::Edit edit(model, kPass);
         std::set<const ir::Value*> done;
         for (const analysis::Site& site : context.view(model).sites) done.insert(site.weight);

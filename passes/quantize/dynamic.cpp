@@ -80,7 +80,8 @@ std::string refusal(const Site& site, const Tensor& weight) {
         return fmt::format("{} has no dynamic integer form that ONNX Runtime fuses", node.opType());
     if (weight.rank() != 2) return fmt::format("its weight has rank {}, not 2", weight.rank());
     if (site.input != node.input(0)) return "its weight is the left operand";
-    // A type that inference left open (behind contrib operators) is the weight's: the operator takes one type.
+    // A type that inference left open (behind contrib operators) is the weight's: the operator takes one
+    // type.
     if (site.input->dtype() != DType::float32 && site.input->dtype() != DType::undefined)
         return fmt::format("its input is {}, not float32", name(site.input->dtype()));
     if (node.attributeInt("transA", 0) != 0) return "its input is transposed (transA)";
@@ -120,7 +121,8 @@ class QuantizeDynamic : public pipeline::Pass {
 
   private:
     WeightQuery query() const {
-        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower};
+        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower,
+                kFewestTableValuesToStoreNarrower};
     }
 
     QuantizationRule weightRule(PassReport& report) const {

@@ -68,6 +68,7 @@ class HalfGraph {
         for (ir::Value* output : model_.graph().outputs())
             if (halfValues_.contains(output)) widenOutput(output);
         edit_.commit();
+        ir::inferTypes(model_);
         report_.changed.push_back({"graph", fmt::format("{} nodes compute in float16", narrowed_)});
         return std::move(report_);
     }

@@ -112,7 +112,8 @@ class QuantizeWeightOnly : public pipeline::Pass {
 
   private:
     WeightQuery query() const {
-        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower};
+        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower,
+                kFewestTableValuesToStoreNarrower};
     }
 
     /// Scales of an axis came with opset 13, blocks and 4-bit integers with 21; looking rows up needs

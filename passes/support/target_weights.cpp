@@ -119,7 +119,8 @@ std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view, c
             continue;
         }
         if (source.constant != nullptr) {
-            source.refusal = dataRefusal(source, siteNodes, query.fewestValues);
+            source.refusal = dataRefusal(source, siteNodes,
+                                         isEmbedding(site) ? query.fewestTableValues : query.fewestValues);
             if (source.refusal.empty() && isEmbedding(site) && site.outFeatures == 1)
                 source.refusal = "its rows hold one value each";
             const auto elsewhere = usedElsewhere.find(source.constant);

@@ -35,6 +35,8 @@ struct WeightQuery {
     Tables tables = Tables::always;
     /// Weights with fewer values are skipped: they are not worth what the pass does to them.
     std::int64_t fewestValues = 0;
+    /// The same for embedding tables.
+    std::int64_t fewestTableValues = 0;
 };
 
 /// The weights of the sites that targets and ignore leave, in the view's order. A weight that cannot be a
@@ -45,6 +47,8 @@ std::vector<TargetWeight> targetWeights(const analysis::TransformerView& view, c
 
 /// Below this a weight's new nodes and scales take about as many bytes as a narrower type saves.
 inline constexpr std::int64_t kFewestValuesToStoreNarrower = 256;
+/// A small table (token types) is added to every token: its error costs more than its few bytes are worth.
+inline constexpr std::int64_t kFewestTableValuesToStoreNarrower = 1024;
 
 /// Adds a skipped entry for each of the weight's sites.
 void skip(pipeline::PassReport& report, const TargetWeight& weight, const std::string& reason);

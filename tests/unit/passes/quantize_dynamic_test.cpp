@@ -45,6 +45,13 @@ std::vector<float> fakeQuantized(const std::vector<float>& x) {
     return result;
 }
 
+/// Scales are stored as float16, rounded up.
+double halfAtLeast(float scale) {
+    Half half = toHalf(scale);
+    if (toFloat(half) < scale) ++half.bits;
+    return toFloat(half);
+}
+
 /// x · w with x [rows, k] and w [k, n] rounded to int8 per column, both written out.
 std::vector<double> quantizedProduct(const std::vector<float>& x, const Tensor& w, int limit = 127) {
     const auto k = static_cast<std::size_t>(w.shape()[0]), n = static_cast<std::size_t>(w.shape()[1]);
@@ -55,7 +62,7 @@ std::vector<double> quantizedProduct(const std::vector<float>& x, const Tensor& 
         double largest = 0;
         for (std::size_t i = 0; i < k; ++i)
             largest = std::max(largest, static_cast<double>(std::fabs(weights[i * n + column])));
-        const double scale = largest / limit;
+        const double scale = halfAtLeast(static_cast<float>(largest) / static_cast<float>(limit));
         for (std::size_t row = 0; row < x.size() / k; ++row)
             for (std::size_t i = 0; i < k; ++i)
                 result[row * n + column] +=
@@ -82,7 +89,7 @@ TEST_CASE("Layers with one input share its quantization, and the sums are those 
     const auto expected = quantizedProduct(toFloat32(feeds.at("x")), *model.graph().find("w1")->constant());
     const auto bias = model.graph().find("b1")->constant()->data<float>();
     for (std::size_t i = 0; i < expected.size(); ++i)
-        CHECK(outputs[0].data<float>()[i] == Approx(expected[i] + bias[i % 48]).margin(2e-3));
+        CHECK(outputs[0].data<float>()[i] == Approx(expected[i] + bias[i % 48]).margin(1e-4));
     CHECK(test::largestDifference(outputs, test::outputsOf(model, feeds)) < 0.02);
     if (test::haveJudge())
         CHECK(test::largestDifference(outputs, test::runtimeOutputsOf(quantized, feeds)) < 1e-5);

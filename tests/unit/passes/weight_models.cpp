@@ -39,8 +39,13 @@ ir::Model dataModel(const std::string& name) {
 }
 
 Feeds feedsFor(const ir::Model& model) {
-    const data::Dataset data =
-        data::syntheticDataset(model, /*samples=*/2, /*seed=*/7, {{"sequence", 9}, {"seq", 9}});
+    const data::Dataset data = data::syntheticDataset(model, /*samples=*/2, /*seed=*/7,
+                                                      {{"sequence", 9},
+                                                       {"seq", 9},
+                                                       {"past", 3},
+                                                       {"past_sequence", 3},
+                                                       {"total", 12},
+                                                       {"total_sequence", 12}});
     return data::fitToModel(data, model).rows(0, 2);
 }
 

@@ -63,7 +63,7 @@ TEST_CASE("a whole pipeline file is read") {
     CHECK(config.constraints.maxAccuracyDrop == 0.01);
     CHECK(config.report.json == std::vector<std::string>{"/recipes/report.json"});
     CHECK(config.report.markdown == std::vector<std::string>{"/recipes/a.md", "/recipes/b.md"});
-    CHECK(config.report.energy == EnergyFigure::off);
+    CHECK(config.report.energy == measure::EnergyMethod::none);
 }
 
 TEST_CASE("every problem of a file is told at once, with its JSON pointer") {

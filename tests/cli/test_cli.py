@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""The program as a user meets it: one line for every bad input and nothing written, the same bytes for any number of
+threads, and the files it writes about itself.
+
+    test_cli.py TCOMPRESS REPOSITORY
+"""
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zipfile
+from pathlib import Path
+
+binary, root = sys.argv[1], Path(sys.argv[2])
+models, zoo = root / "tests/data/models", root / "tests/data/zoo"
+VIT, BERT, LLAMA = models / "vit_digits.onnx", models / "bert_tiny.onnx", models / "llama_char.onnx"
+DIGITS = zoo / "digits_calibration.npz"
+
+
+def call(*arguments, cwd=None):
+    return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def digest(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class InFolder(unittest.TestCase):
+    def setUp(self):
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = Path(holder.name)
+        self.out = self.folder / "out.onnx"
+
+    def refused(self, code, words, *arguments):
+        """One line on standard error, this exit code, nothing on standard output, nothing written."""
+        before = sorted(self.folder.rglob("*"))
+        result = call(*arguments, cwd=self.folder)
+        self.assertEqual(result.returncode, code, result.stderr)
+        self.assertEqual(result.stdout, "")
+        lines = result.stderr.strip().splitlines()
+        self.assertEqual(len(lines), 1, result.stderr)
+        self.assertTrue(lines[0].startswith("tcompress: "), lines[0])
+        for word in words:
+            self.assertIn(word, lines[0])
+        self.assertEqual(sorted(self.folder.rglob("*")), before)
+
+
+class BadInput(InFolder):
+    def test_missing_model(self):
+        self.refused(3, ["nowhere.onnx"], "run", "nowhere.onnx", "-p", "cleanup", "-o", self.out)
+
+    def test_truncated_model(self):
+        broken = self.folder / "broken.onnx"
+        broken.write_bytes(VIT.read_bytes()[:100_000])
+        self.refused(3, ["broken.onnx"], "run", broken, "-p", "cleanup", "-o", self.out)
+
+    def test_not_protobuf(self):
+        text = self.folder / "text.onnx"
+        text.write_text("this is no model\n" * 100)
+        self.refused(3, ["text.onnx"], "run", text, "-p", "cleanup", "-o", self.out)
+
+    def test_empty_file(self):
+        empty = self.folder / "empty.onnx"
+        empty.touch()
+        self.refused(3, ["empty.onnx"], "inspect", empty)
+
+    def test_wrong_arrays(self):
+        self.refused(3, ["input_ids"], "run", BERT, "-p", "remove-heads:ratio=0.5,importance=output-norm", "-o", self.out,
+                     "--calibration", DIGITS)
+
+    def test_no_archive(self):
+        data = self.folder / "data.npz"
+        data.write_bytes(b"PK\x03\x04 but not really")
+        self.refused(3, ["data.npz"], "run", VIT, "-p", "remove-heads:ratio=0.5,importance=output-norm", "-o", self.out,
+                     "--calibration", data)
+
+    def test_lying_array(self):
+        data = self.folder / "data.npz"
+        header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999, 1, 8, 8), }"
+        header += b" " * (-(len(header) + 11) % 64) + b"\n"
+        with zipfile.ZipFile(data, "w") as archive:
+            archive.writestr("pixel_values.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + b"\0" * 64)
+        self.refused(3, ["data.npz"], "run", VIT, "-p", "remove-heads:ratio=0.5,importance=output-norm", "-o", self.out,
+                     "--calibration", data)
+
+    def test_unknown_option_of_a_pass(self):
+        self.refused(2, ["ratoi", "did you mean 'ratio'"], "run", VIT, "-p", "remove-heads:ratoi=0.5", "-o", self.out)
+
+    def test_unknown_option_of_a_command(self):
+        self.refused(2, ["--outptu", "--output"], "run", VIT, "-p", "cleanup", f"--outptu={self.out}")
+
+    def test_unknown_command(self):
+        self.refused(2, ["rnu", "run"], "rnu", VIT)
+
+    def test_out_of_range(self):
+        self.refused(2, ["ratio", "1.5"], "run", VIT, "-p", "remove-heads:ratio=1.5", "-o", self.out)
+
+    def test_pattern_without_match(self):
+        self.refused(3, ["no-such-layer"], "run", VIT, "-p", "quantize:targets=no-such-layer*", "-o", self.out)
+
+    def test_pass_needs_data(self):
+        self.refused(3, ["--calibration"], "run", VIT, "-p", "remove-heads:ratio=0.5,importance=output-norm", "-o", self.out)
+
+    def test_output_folder_missing(self):
+        self.refused(2, ["no-folder"], "run", VIT, "-p", "cleanup", "-o", self.folder / "no-folder" / "out.onnx")
+
+    @unittest.skipIf(os.geteuid() == 0, "root may write to read-only folders")
+    def test_output_folder_read_only(self):
+        locked = self.folder / "locked"
+        locked.mkdir(mode=0o555)
+        self.refused(2, ["locked"], "run", VIT, "-p", "cleanup", "-o", locked / "out.onnx")
+
+    def test_output_is_a_device(self):
+        self.refused(2, ["/dev/full"], "run", VIT, "-p", "cleanup", "-o", "/dev/full")
+        self.assertFalse(Path("/dev/full").is_file())
+
+    def test_every_problem_of_a_file_at_once(self):
+        recipe = self.folder / "recipe.json"
+        recipe.write_text(json.dumps({"version": 1, "sed": 1, "passes": [{"type": "prun"}, {"type": "quantize", "bitz": 8}]}))
+        result = call("validate", recipe)
+        self.assertEqual(result.returncode, 2)
+        told = result.stdout + result.stderr
+        for place in ("/sed", "/passes/0/type", "/passes/1/bitz"):
+            self.assertIn(place, told)
+
+    def test_disk_full(self):
+        mount = self.folder / "disk"
+        mount.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", mount], capture_output=True).returncode:
+            self.skipTest("a small disk cannot be mounted here")
+        try:
+            self.refused(3, ["No space left"], "run", VIT, "-p", "cleanup", "-o", mount / "out.onnx", "--quiet")
+            self.assertEqual(list(mount.iterdir()), [])
+        finally:
+            subprocess.run(["umount", mount], check=True)
+
+    def test_interrupt(self):
+        process = subprocess.Popen([binary, "run", str(VIT), "-p", "quantize", "-o", str(self.out), "--evaluation",
+                                    str(zoo / "digits_test.npz"), "--report", str(self.folder / "report.json")],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.25)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        if process.returncode == 0:
+            self.skipTest("the run was over before the interrupt")
+        self.assertIn(process.returncode, (130, -signal.SIGINT))
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+
+class Promises(InFolder):
+    PASSES = ["-p", "remove-heads:ratio=0.5", "-p", "prune:structure=neuron,sparsity=0.5", "-p", "low-rank:rank_ratio=0.25",
+              "-p", "quantize:method=dynamic,bits=8"]
+
+    def test_the_same_bytes_for_any_number_of_threads(self):
+        found = set()
+        for threads in (1, 2, 3, 8):
+            result = call("run", VIT, *self.PASSES, "-o", self.out, "--calibration", DIGITS, "--threads", threads, "--quiet")
+            self.assertEqual(result.returncode, 0, result.stderr)
+            found.add(digest(self.out))
+        self.assertEqual(len(found), 1)
+
+    def test_the_input_stays(self):
+        before = digest(VIT)
+        call("run", VIT, "-p", "quantize", "-o", self.out, "--quiet")
+        self.assertEqual(digest(VIT), before)
+
+    def test_passes_in_a_row_work_on_every_model(self):
+        for model in sorted(models.glob("*.onnx")):
+            with self.subTest(model=model.name):
+                result = call("run", model, *self.PASSES, "-o", self.out, "--quiet")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertLess(self.out.stat().st_size, model.stat().st_size)
+
+    def test_one_liners(self):
+        for one_liner in ("remove-heads:ratio=0.5", "prune:structure=neuron,sparsity=0.5", "drop-layers:count=2",
+                          "low-rank:rank_ratio=0.5", "quantize:method=dynamic,bits=8", "cleanup"):
+            with self.subTest(one_liner=one_liner):
+                result = call("run", LLAMA, "-p", one_liner, "-o", self.out, "--quiet")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(result.stdout, "")
+
+    def test_a_missed_constraint_keeps_the_output(self):
+        recipe = self.folder / "recipe.json"
+        recipe.write_text(json.dumps({"version": 1, "passes": [{"type": "cleanup"}], "constraints": {"max_size_ratio": 0.5}}))
+        result = call("run", VIT, "-c", recipe, "-o", self.out)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("max_size_ratio", result.stderr)
+        self.assertTrue(self.out.exists())
+
+    def test_dry_run_writes_nothing(self):
+        result = call("run", VIT, "-p", "quantize", "-o", self.out, "--dry-run")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_depfile(self):
+        depfile = self.folder / "out.d"
+        result = call("run", VIT, "-p", "quantize", "-o", self.out, "--depfile", depfile, "--quiet")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(str(VIT), depfile.read_text())
+        self.assertTrue(depfile.read_text().startswith(str(self.out)))
+
+    def test_batch_goes_on_and_resumes(self):
+        broken = self.folder / "broken.onnx"
+        broken.write_text("no model")
+        target = self.folder / "out"
+        first = call("batch", VIT, broken, "--preset", "int8", "-o", target, "--quiet")
+        self.assertEqual(first.returncode, 3, first.stderr)
+        made = [path for path in target.rglob("*.onnx")]
+        self.assertEqual(len(made), 1)
+        stamp = made[0].stat().st_mtime_ns
+        again = call("batch", VIT, broken, "--preset", "int8", "-o", target, "--resume", "--quiet")
+        self.assertEqual(again.returncode, 3, again.stderr)
+        self.assertEqual(made[0].stat().st_mtime_ns, stamp)
+
+
+class Itself(unittest.TestCase):
+    def test_generated_files(self):
+        for path, arguments in (("configs/schema/pipeline.schema.json", ["schema", "pipeline"]),
+                                ("configs/schema/report.schema.json", ["schema", "report"]),
+                                ("docs/passes.md", ["passes", "--markdown"]), ("docs/cli.md", ["man", "--markdown"])):
+            with self.subTest(path=path):
+                self.assertEqual(call(*arguments).stdout, (root / path).read_text(), "run scripts/update_generated.sh")
+
+    def test_recipes_are_valid(self):
+        for recipe in sorted((root / "configs").glob("*.json")):
+            with self.subTest(recipe=recipe.name):
+                self.assertEqual(call("validate", recipe).returncode, 0)
+
+    def test_completions_and_manual(self):
+        for shell in ("bash", "zsh", "fish"):
+            self.assertIn("tcompress", call("completions", shell).stdout)
+        self.assertTrue(call("man").stdout.startswith(".TH"))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], verbosity=1)
