@@ -143,6 +143,17 @@ const PassInfo* methodThatTakes(const json& object, const PassInfo& tried,
     return nullptr;
 }
 
+/// Whether an option was given that the pass does not have.
+bool hasForeignOption(const PassInfo& info, const json& object) {
+    for (const auto& [key, value] : object.items()) {
+        const auto& common = commonPassKeys();
+        const bool isCommon =
+            key == "type" || key == "method" || std::find(common.begin(), common.end(), key) != common.end();
+        if (!isCommon && findOption(info, key) == nullptr) return true;
+    }
+    return false;
+}
+
 /// Patterns that can never be read (a broken regular expression, an unknown role), before any model is.
 void checkPatterns(const PassInfo& info, const OptionValues& options, const std::string& pointer,
                    Diagnostics& diagnostics) {
@@ -219,7 +230,9 @@ PassStep resolvePass(const json& given, std::span<const PassInfo> registry, cons
     }
     step.pass = nullptr;
     for (const Diagnostic& problem : problems.entries()) diagnostics.add(problem.place, problem.message);
-    const PassInfo* other = readable ? nullptr : methodThatTakes(object, *step.info, registry);
+    // A method that was named is meant, unless the options are another's.
+    const bool doubtful = !readable && (!methodNamed || hasForeignOption(*step.info, object));
+    const PassInfo* other = doubtful ? methodThatTakes(object, *step.info, registry) : nullptr;
     if (other != nullptr && !methodNamed)
         diagnostics.add(pointer + "/method",
                         fmt::format("is not given, so '{}' was taken; '{}' takes these options",
