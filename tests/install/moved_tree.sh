@@ -12,10 +12,12 @@ test -s "$work/after/share/man/man1/tcompress.1"
 test -s "$work/after/share/bash-completion/completions/tcompress"
 cd /
 env -i PATH=/usr/bin:/bin "$work/after/bin/tcompress" --version
+# Read once: with pipefail, grep -q closing the pipe early would count as ldd's failure.
+loaded=$(ldd "$work/after/bin/tcompress")
 for library in libdnnl libscipy_openblas libgfortran-; do
-    if ! ldd "$work/after/bin/tcompress" | grep -q "$library.* => $work/after/"; then
+    if ! grep -q "$library.* => $work/after/" <<<"$loaded"; then
         echo "$library is not taken from the installed tree:" >&2
-        ldd "$work/after/bin/tcompress" >&2
+        echo "$loaded" >&2
         exit 1
     fi
 done
