@@ -11,20 +11,16 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 #include <optional>
-#include <set>
 
 #include "lib/analysis/shrink.h"
-#include "lib/analysis/targets.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/support/structure.h"
+#include "passes/support/unit_removal.h"
 
 namespace tcompress::passes {
 namespace {
 
-using analysis::AtomId;
 using analysis::FeedForward;
 using analysis::TransformerView;
 using pipeline::PassContext;
@@ -70,15 +66,25 @@ OptionTable<Options> optionTable() {
     return table;
 }
 
-/// Feed-forward layers whose neurons are the same leaf (shared weights) and so go together.
-struct Group {
-    AtomId leaf = -1;
-    std::vector<std::size_t> layers;
-};
+std::string refusalOf(const FeedForward& layer) {
+    if (!layer.refusals.empty()) return fmt::format("{}", fmt::join(layer.refusals, "; "));
+    return layer.widthLeaves.size() == 1 ? "" : "its hidden axis is split into several axes";
+}
 
-std::string layerName(const TransformerView& view, std::size_t layer) {
-    const FeedForward& ffn = view.feedForward[layer];
-    return ffn.down.empty() ? fmt::format("feed-forward {}", layer) : view.sites[ffn.down.front()].name;
+/// One entry a feed-forward layer, in the view's order.
+std::vector<UnitLayer> unitLayers(const TransformerView& view) {
+    std::vector<UnitLayer> layers;
+    for (const FeedForward& ffn : view.feedForward) {
+        UnitLayer layer;
+        layer.name = ffn.down.empty() ? fmt::format("feed-forward {}", layers.size())
+                                      : view.sites[ffn.down.front()].name;
+        layer.refusal = refusalOf(ffn);
+        if (layer.refusal.empty()) layer.leaf = ffn.widthLeaves.front();
+        layer.producers = ffn.up;
+        layer.consumers = ffn.down;
+        layers.push_back(std::move(layer));
+    }
+    return layers;
 }
 
 class PruneNeuron : public pipeline::Pass {
@@ -87,17 +93,22 @@ class PruneNeuron : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         const TransformerView& view = context.view(model);
+        if (view.feedForward.empty())
+            throw PassError(fmt::format(
+                "{}: no feed-forward layer was recognised in this model; 'tcompress inspect' says why",
+                kPass));
         PassReport report;
-        const std::vector<Group> groups = prunableGroups(view, report);
+        std::vector<UnitLayers> groups =
+            targetLayers(view, unitLayers(view), options_.targets, options_.ignore, report);
         const analysis::KeepMasks keep = choose(model, context, view, groups, report);
         if (keep.empty()) return report;
-        for (const Group& group : groups) {
+        for (const UnitLayers& group : groups) {
             const auto mask = keep.find(group.leaf);
             if (mask == keep.end()) continue;
             const auto kept = std::count(mask->second.begin(), mask->second.end(), true);
-            for (const std::size_t layer : group.layers)
+            for (const UnitLayer& layer : group.layers)
                 report.changed.push_back(
-                    {layerName(view, layer), fmt::format("{} neurons to {}", mask->second.size(), kept)});
+                    {layer.name, fmt::format("{} neurons to {}", mask->second.size(), kept)});
         }
         const analysis::ShrinkReport shrunk = analysis::shrink(model, *view.axes, keep, kPass);
         report.notes.insert(report.notes.end(), shrunk.notes.begin(), shrunk.notes.end());
@@ -105,84 +116,23 @@ class PruneNeuron : public pipeline::Pass {
     }
 
   private:
-    std::vector<Group> prunableGroups(const TransformerView& view, PassReport& report) const {
-        if (view.feedForward.empty())
-            throw PassError(fmt::format(
-                "{}: no feed-forward layer was recognised in this model; 'tcompress inspect' says why",
-                kPass));
-        const std::vector<std::size_t> selected =
-            analysis::SitePatterns(options_.targets, options_.ignore).select(view);
-        const std::set<std::size_t> targets(selected.begin(), selected.end());
-        std::vector<Group> groups;
-        for (std::size_t i = 0; i < view.feedForward.size(); ++i) {
-            const FeedForward& layer = view.feedForward[i];
-            if (std::none_of(layer.down.begin(), layer.down.end(),
-                             [&](std::size_t site) { return targets.contains(site); }))
-                continue;
-            if (!layer.refusals.empty()) {
-                report.skipped.push_back(
-                    {layerName(view, i), fmt::format("{}", fmt::join(layer.refusals, "; "))});
-                continue;
-            }
-            if (layer.widthLeaves.size() != 1) {
-                report.skipped.push_back({layerName(view, i), "its hidden axis is split into several axes"});
-                continue;
-            }
-            const AtomId leaf = layer.widthLeaves.front();
-            const auto same =
-                std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.leaf == leaf; });
-            if (same == groups.end())
-                groups.push_back({leaf, {i}});
-            else
-                same->layers.push_back(i);
-        }
-        return groups;
-    }
-
     analysis::KeepMasks choose(const ir::Model& model, const PassContext& context,
-                               const TransformerView& view, const std::vector<Group>& groups,
+                               const TransformerView& view, std::vector<UnitLayers>& groups,
                                PassReport& report) const {
         const bool byActivation = options_.importance == Importance::activation ||
                                   (options_.importance == Importance::automatic && context.hasCalibration());
         report.notes.push_back(
             byActivation ? "neurons ranked by mean |activation| times output weight on calibration data"
                          : "neurons ranked by the L2 norm of their weights");
-        std::map<const ir::Value*, pipeline::ChannelStatistics> statistics;
-        if (byActivation) {
-            pipeline::ValueSet inputs;
-            for (const Group& group : groups)
-                for (const std::size_t layer : group.layers)
-                    for (const std::size_t site : view.feedForward[layer].down)
-                        inputs.insert(view.sites[site].input);
-            statistics = pipeline::collectChannelStatistics(
-                model, context.calibration(kPass, "importance activation measures each neuron's activation"),
-                inputs, pipeline::Moments::first, context.progress());
-        }
-        std::vector<UnitGroup> units;
-        std::vector<const Group*> scored;
-        for (const Group& group : groups) {
-            UnitGroup unit{layerName(view, group.layers.front()), {}};
-            std::string refusal;
-            for (const std::size_t layer : group.layers)
-                refusal = addScores(view, view.feedForward[layer], group.leaf,
-                                    byActivation ? &statistics : nullptr, unit.scores);
-            if (!refusal.empty()) {
-                report.skipped.push_back({unit.site, refusal});
-                continue;
-            }
-            units.push_back(std::move(unit));
-            scored.push_back(&group);
-        }
-        analysis::KeepMasks keep;
-        const auto masks = select(units);
-        for (std::size_t i = 0; i < masks.size(); ++i) {
-            if (std::find(masks[i].begin(), masks[i].end(), false) == masks[i].end())
-                report.skipped.push_back(
-                    {units[i].site, "nothing to remove at this share, width and multiple"});
-            else
-                keep[scored[i]->leaf] = masks[i];
-        }
-        return keep;
+        const DataScore byData{pipeline::Moments::first, activationTimesWeight};
+        const data::Dataset* calibration =
+            byActivation
+                ? &context.calibration(kPass, "importance activation measures each neuron's activation")
+                : nullptr;
+        const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byActivation ? &byData : nullptr,
+                                                        calibration, context.progress(), report);
+        return keepMasks(groups, select(units), "nothing to remove at this share, width and multiple",
+                         report);
     }
 
     std::vector<std::vector<bool>> select(const std::vector<UnitGroup>& units) const {
@@ -195,40 +145,6 @@ class PruneNeuron : public pipeline::Pass {
             masks.push_back(selectUnits({unit}, {count, 0.0, Scope::layer, /*multiple=*/1}).front());
         }
         return masks;
-    }
-
-    /// Adds one layer's scores; the reason when it cannot be scored.
-    static std::string addScores(const TransformerView& view, const FeedForward& layer, AtomId leaf,
-                                 const std::map<const ir::Value*, pipeline::ChannelStatistics>* statistics,
-                                 std::vector<double>& scores) {
-        scores.resize(static_cast<std::size_t>(view.axes->store->leafSize(leaf)));
-        const auto add = [&](const std::vector<double>& more) {
-            for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += more[i];
-        };
-        std::set<const ir::Value*> weights;
-        const auto addSites = [&](const std::vector<std::size_t>& sites, auto&& score) -> std::string {
-            for (const std::size_t index : sites) {
-                const analysis::Site& site = view.sites[index];
-                if (!weights.insert(site.weight).second) continue;
-                if (std::string refusal = scoringRefusal(site); !refusal.empty()) return refusal;
-                if (std::string refusal = score(site); !refusal.empty()) return refusal;
-            }
-            return {};
-        };
-        if (statistics != nullptr)
-            return addSites(layer.down, [&](const analysis::Site& site) -> std::string {
-                const auto found = statistics->find(site.input);
-                if (found == statistics->end())
-                    return "its down projection did not run on the calibration data";
-                add(activationTimesWeight(view, site, leaf, found->second));
-                return {};
-            });
-        const auto byWeights = [&](const analysis::Site& site) -> std::string {
-            add(squaredWeights(view, site, leaf));
-            return {};
-        };
-        std::string refusal = addSites(layer.up, byWeights);
-        return refusal.empty() ? addSites(layer.down, byWeights) : refusal;
     }
 
     Options options_;

@@ -14,17 +14,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <optional>
 #include <set>
 
 #include "lib/analysis/shrink.h"
-#include "lib/analysis/targets.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
 #include "passes/support/index_ranges.h"
-#include "passes/support/structure.h"
+#include "passes/support/unit_removal.h"
 
 namespace tcompress::passes {
 namespace {
@@ -82,12 +80,6 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
             fmt::format("remove-heads needs exactly one of ratio, count and heads; {} are given", given));
 }
 
-/// Attention layers whose heads are the same leaf (weights shared between layers) and so go together.
-struct Group {
-    AtomId leaf = -1;
-    std::vector<std::size_t> layers;
-};
-
 /// The leaf whose positions can go one by one: key-value groups, or queries where all share one key-value
 /// head.
 AtomId unitLeaf(const analysis::AxisStore& store, const AttentionLayer& layer) {
@@ -96,9 +88,26 @@ AtomId unitLeaf(const analysis::AxisStore& store, const AttentionLayer& layer) {
     return -1;
 }
 
-std::string layerName(const TransformerView& view, std::size_t layer) {
-    const AttentionLayer& attention = view.attention[layer];
-    return attention.o.empty() ? fmt::format("attention {}", layer) : view.sites[attention.o.front()].name;
+std::string refusalOf(const AttentionLayer& layer, AtomId leaf) {
+    if (!layer.refusals.empty()) return fmt::format("{}", fmt::join(layer.refusals, "; "));
+    return leaf < 0 ? "it has one head, which cannot go alone" : "";
+}
+
+/// One entry an attention layer, in the view's order.
+std::vector<UnitLayer> unitLayers(const TransformerView& view) {
+    std::vector<UnitLayer> layers;
+    for (const AttentionLayer& attention : view.attention) {
+        UnitLayer layer;
+        layer.name = attention.o.empty() ? fmt::format("attention {}", layers.size())
+                                         : view.sites[attention.o.front()].name;
+        layer.leaf = unitLeaf(*view.axes->store, attention);
+        layer.refusal = refusalOf(attention, layer.leaf);
+        layer.consumers = attention.o;
+        for (const auto* sites : {&attention.q, &attention.k, &attention.v})
+            layer.producers.insert(layer.producers.end(), sites->begin(), sites->end());
+        layers.push_back(std::move(layer));
+    }
+    return layers;
 }
 
 class RemoveHeads : public pipeline::Pass {
@@ -107,127 +116,45 @@ class RemoveHeads : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         const TransformerView& view = context.view(model);
+        if (!view.isTransformer())
+            throw PassError(fmt::format(
+                "{}: no attention was recognised in this model; 'tcompress inspect' says why", kPass));
         PassReport report;
-        const std::vector<Group> groups = removableGroups(view, report);
+        const std::vector<UnitLayer> layers = unitLayers(view);
+        std::vector<UnitLayers> groups =
+            targetLayers(view, layers, options_.targets, options_.ignore, report);
         const analysis::KeepMasks keep = options_.heads.empty()
                                              ? chooseByScore(model, context, view, groups, report)
-                                             : chooseByNumber(view, groups);
+                                             : chooseByNumber(view, layers, groups);
         if (keep.empty()) return report;
-        describeChanges(view, groups, keep, report);
+        describeChanges(view, layers, keep, report);
         const analysis::ShrinkReport shrunk = analysis::shrink(model, *view.axes, keep, kPass);
         report.notes.insert(report.notes.end(), shrunk.notes.begin(), shrunk.notes.end());
         return report;
     }
 
   private:
-    std::vector<Group> removableGroups(const TransformerView& view, PassReport& report) const {
-        if (!view.isTransformer())
-            throw PassError(fmt::format(
-                "{}: no attention was recognised in this model; 'tcompress inspect' says why", kPass));
-        const std::vector<std::size_t> selected =
-            analysis::SitePatterns(options_.targets, options_.ignore).select(view);
-        const std::set<std::size_t> targets(selected.begin(), selected.end());
-        std::vector<Group> groups;
-        for (std::size_t i = 0; i < view.attention.size(); ++i) {
-            const AttentionLayer& layer = view.attention[i];
-            if (std::none_of(layer.o.begin(), layer.o.end(),
-                             [&](std::size_t site) { return targets.contains(site); }))
-                continue;
-            const AtomId leaf = unitLeaf(*view.axes->store, layer);
-            if (!layer.refusals.empty() || leaf < 0) {
-                report.skipped.push_back(
-                    {layerName(view, i), layer.refusals.empty()
-                                             ? "it has one head, which cannot go alone"
-                                             : fmt::format("{}", fmt::join(layer.refusals, "; "))});
-                continue;
-            }
-            const auto same =
-                std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.leaf == leaf; });
-            if (same == groups.end())
-                groups.push_back({leaf, {i}});
-            else
-                same->layers.push_back(i);
-        }
-        return groups;
-    }
-
     analysis::KeepMasks chooseByScore(const ir::Model& model, const PassContext& context,
-                                      const TransformerView& view, const std::vector<Group>& groups,
+                                      const TransformerView& view, std::vector<UnitLayers>& groups,
                                       PassReport& report) const {
         const bool byOutput = options_.importance == Importance::outputNorm ||
                               (options_.importance == Importance::automatic && context.hasCalibration());
         report.notes.push_back(byOutput
                                    ? "heads ranked by the mean square of their output on calibration data"
                                    : "heads ranked by the L2 norm of their weights");
-        std::map<const ir::Value*, pipeline::ChannelStatistics> statistics;
-        if (byOutput) {
-            pipeline::ValueSet inputs;
-            for (const Group& group : groups)
-                for (const std::size_t layer : group.layers)
-                    for (const std::size_t site : view.attention[layer].o)
-                        inputs.insert(view.sites[site].input);
-            statistics = pipeline::collectChannelStatistics(
-                model, context.calibration(kPass, "importance output-norm measures each head's output"),
-                inputs, pipeline::Moments::second, context.progress());
-        }
-        std::vector<UnitGroup> units;
-        std::vector<AtomId> leaves;
-        for (const Group& group : groups) {
-            UnitGroup unit{layerName(view, group.layers.front()), {}};
-            std::string refusal;
-            for (const std::size_t layer : group.layers)
-                refusal = addScores(view, view.attention[layer], group.leaf, byOutput ? &statistics : nullptr,
-                                    unit.scores);
-            if (!refusal.empty()) {
-                report.skipped.push_back({unit.site, refusal});
-                continue;
-            }
-            units.push_back(std::move(unit));
-            leaves.push_back(group.leaf);
-        }
+        const DataScore byData{pipeline::Moments::second, outputContribution};
+        const data::Dataset* calibration =
+            byOutput ? &context.calibration(kPass, "importance output-norm measures each head's output")
+                     : nullptr;
+        const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byOutput ? &byData : nullptr,
+                                                        calibration, context.progress(), report);
         const auto masks = selectUnits(units, {options_.count.value_or(-1), options_.ratio.value_or(0.0),
                                                options_.scope, /*multiple=*/1});
-        analysis::KeepMasks keep;
-        for (std::size_t i = 0; i < masks.size(); ++i) {
-            if (std::find(masks[i].begin(), masks[i].end(), false) == masks[i].end())
-                report.skipped.push_back({units[i].site, "the share asked for is less than one head"});
-            else
-                keep[leaves[i]] = masks[i];
-        }
-        return keep;
+        return keepMasks(groups, masks, "the share asked for is less than one head", report);
     }
 
-    /// Adds one layer's scores; the reason when it cannot be scored.
-    static std::string addScores(const TransformerView& view, const AttentionLayer& layer, AtomId leaf,
-                                 const std::map<const ir::Value*, pipeline::ChannelStatistics>* statistics,
-                                 std::vector<double>& scores) {
-        scores.resize(static_cast<std::size_t>(view.axes->store->leafSize(leaf)));
-        const auto add = [&](const std::vector<double>& more) {
-            for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += more[i];
-        };
-        if (statistics != nullptr) {
-            for (const std::size_t index : layer.o) {
-                const analysis::Site& site = view.sites[index];
-                if (std::string refusal = scoringRefusal(site); !refusal.empty()) return refusal;
-                const auto found = statistics->find(site.input);
-                if (found == statistics->end())
-                    return "its output projection did not run on the calibration data";
-                add(outputContribution(view, site, leaf, found->second));
-            }
-            return {};
-        }
-        std::set<const ir::Value*> weights;  // a fused projection is one weight
-        for (const auto* sites : {&layer.q, &layer.k, &layer.v, &layer.o})
-            for (const std::size_t index : *sites) {
-                const analysis::Site& site = view.sites[index];
-                if (!weights.insert(site.weight).second) continue;
-                if (std::string refusal = scoringRefusal(site); !refusal.empty()) return refusal;
-                add(squaredWeights(view, site, leaf));
-            }
-        return {};
-    }
-
-    analysis::KeepMasks chooseByNumber(const TransformerView& view, const std::vector<Group>& groups) const {
+    analysis::KeepMasks chooseByNumber(const TransformerView& view, const std::vector<UnitLayer>& layers,
+                                       const std::vector<UnitLayers>& groups) const {
         std::map<std::size_t, std::set<std::int64_t>> wanted;
         for (const std::string& item : options_.heads) {
             const std::size_t colon = item.find(':');
@@ -242,16 +169,18 @@ class RemoveHeads : public pipeline::Pass {
         }
         analysis::KeepMasks keep;
         for (const auto& [layer, heads] : wanted) {
-            const auto group = std::find_if(groups.begin(), groups.end(), [layer = layer](const Group& g) {
-                return std::find(g.layers.begin(), g.layers.end(), layer) != g.layers.end();
-            });
-            if (group == groups.end())
+            const bool removable =
+                layer < layers.size() && std::any_of(groups.begin(), groups.end(),
+                                                     [&, leaf = layers[layer].leaf](const UnitLayers& group) {
+                                                         return group.leaf == leaf;
+                                                     });
+            if (!removable)
                 throw PassError(
                     fmt::format("{}: heads names layer {}, which is not one of the {} attention layers that "
                                 "can lose heads",
                                 kPass, layer, view.attention.size()));
-            keep[group->leaf] =
-                maskOf(view.attention[layer], view.axes->store->leafSize(group->leaf), layer, heads);
+            const AtomId leaf = layers[layer].leaf;
+            keep[leaf] = maskOf(view.attention[layer], view.axes->store->leafSize(leaf), layer, heads);
         }
         return keep;
     }
@@ -281,23 +210,21 @@ class RemoveHeads : public pipeline::Pass {
         return keep;
     }
 
-    static void describeChanges(const TransformerView& view, const std::vector<Group>& groups,
+    static void describeChanges(const TransformerView& view, const std::vector<UnitLayer>& layers,
                                 const analysis::KeepMasks& keep, PassReport& report) {
-        for (const Group& group : groups) {
-            const auto mask = keep.find(group.leaf);
+        for (std::size_t layer = 0; layer < layers.size(); ++layer) {
+            const auto mask = keep.find(layers[layer].leaf);
             if (mask == keep.end()) continue;
             const auto units = static_cast<std::int64_t>(mask->second.size());
             const auto kept = std::count(mask->second.begin(), mask->second.end(), true);
             std::vector<std::int64_t> removed;
             for (std::int64_t i = 0; i < units; ++i)
                 if (!mask->second[static_cast<std::size_t>(i)]) removed.push_back(i);
-            for (const std::size_t layer : group.layers) {
-                const std::int64_t heads = view.attention[layer].heads;
-                report.changed.push_back(
-                    {layerName(view, layer),
-                     fmt::format("{} heads to {} ({} {} removed)", heads, heads / units * kept,
-                                 units == heads ? "heads" : "key-value groups", fmt::join(removed, ", "))});
-            }
+            const std::int64_t heads = view.attention[layer].heads;
+            report.changed.push_back(
+                {layers[layer].name,
+                 fmt::format("{} heads to {} ({} {} removed)", heads, heads / units * kept,
+                             units == heads ? "heads" : "key-value groups", fmt::join(removed, ", "))});
         }
     }
 

@@ -72,7 +72,7 @@ struct WeightRows {
 }  // namespace
 
 std::string scoringRefusal(const Site& site) {
-    const Tensor* weight = site.weight->constant();
+    const Tensor* weight = site.weight == nullptr ? nullptr : site.weight->constant();
     if (weight == nullptr || !isFloatingPoint(weight->dtype()))
         return fmt::format("'{}' has no float weights to score (quantized?): score the float model first",
                            site.name);
