@@ -122,31 +122,9 @@ Runner makeQLinearMatMul(const NodeInfo& info) {
 }  // namespace
 
 void runDynamicInt8Linear(OpContext& context, const Int8LinearCall& call) {
-    const std::int64_t k = kernels::rows(*call.weights);
-    const std::int64_t n = kernels::columns(*call.weights);
-    const Tensor& x = *call.x;
-    if (x.rank() == 0 || x.shape().back() != k) {
-        throw ModelError(fmt::format("input of shape {} does not fit weights of {} rows", toString(x.shape()), k));
-    }
-    Shape shape = x.shape();
-    shape.back() = n;
     kernels::DynamicInt8Matmul params;
-    params.a = x.data<float>().data();
-    params.aStride = k;
-    params.m = x.size() / std::max<std::int64_t>(1, k);
-    params.weights = call.weights;
     params.bScales = call.scales;
-    params.c = context.output<float>(0, shape).data();
-    params.cStride = n;
-    params.epilogue.activation = call.activation;
-    if (call.bias) params.epilogue.bias = call.bias->data<float>().data();
-    const bool inPlace = fitsInPlace(call.residual, shape);
-    if (inPlace) {
-        params.epilogue.residual = call.residual->data<float>().data();
-        params.epilogue.residualStride = n;
-    }
-    kernels::matmulInt8(params);
-    if (call.residual && !inPlace) addResidual(context, *call.residual);
+    runLinearKernel(context, call, params, [](const kernels::DynamicInt8Matmul& p) { kernels::matmulInt8(p); });
 }
 
 namespace {

@@ -117,37 +117,22 @@ kernels::PackedWeightsPtr packMatrix(const Tensor& weights, Transposed transpose
                                          : kernels::packWeights(data, rows, columns);
 }
 
-void runLinear(OpContext& context, const LinearCall& call) {
-    const std::int64_t k = kernels::rows(*call.weights);
-    const std::int64_t n = kernels::columns(*call.weights);
-    const Tensor& x = *call.x;
+LinearShape linearShape(const Tensor& x, std::int64_t k, std::int64_t n, const Tensor* bias) {
     if (x.rank() == 0 || x.shape().back() != k) {
         throw ModelError(fmt::format("input of shape {} does not fit weights of {} rows", toString(x.shape()), k));
     }
-    Shape shape = x.shape();
-    shape.back() = n;
+    if (bias && bias->size() != n) {
+        throw ModelError(fmt::format("bias of shape {} does not fit {} columns", toString(bias->shape()), n));
+    }
+    LinearShape shape{x.shape(), product(x.shape(), 0, x.shape().size() - 1)};
+    shape.result.back() = n;
+    return shape;
+}
+
+void runLinear(OpContext& context, const LinearCall& call) {
     kernels::PackedMatmul params;
-    params.a = x.data<float>().data();
-    params.aStride = k;
-    params.m = k == 0 ? product(shape, 0, shape.size() - 1) : x.size() / k;
-    params.weights = call.weights;
-    params.c = context.output<float>(0, shape).data();
-    params.cStride = n;
     params.epilogue.alpha = call.alpha;
-    params.epilogue.activation = call.activation;
-    if (call.bias) {
-        if (call.bias->size() != n) {
-            throw ModelError(fmt::format("bias of shape {} does not fit {} columns", toString(call.bias->shape()), n));
-        }
-        params.epilogue.bias = call.bias->data<float>().data();
-    }
-    const bool inPlace = fitsInPlace(call.residual, shape);
-    if (inPlace) {
-        params.epilogue.residual = call.residual->data<float>().data();
-        params.epilogue.residualStride = n;
-    }
-    kernels::matmul(params);
-    if (call.residual && !inPlace) addResidual(context, *call.residual);
+    runLinearKernel(context, call, params, [](const kernels::PackedMatmul& p) { kernels::matmul(p); });
 }
 
 bool fitsInPlace(const Tensor* residual, const Shape& result) { return residual && residual->shape() == result; }

@@ -37,9 +37,39 @@ struct LinearCall {
 };
 void runLinear(OpContext& context, const LinearCall& call);
 
+/// Shape of x · W for W [k, n], and its number of rows. ModelError when x or the bias (may be null) does not fit.
+struct LinearShape {
+    Shape result;
+    std::int64_t rows = 0;
+};
+LinearShape linearShape(const Tensor& x, std::int64_t k, std::int64_t n, const Tensor* bias);
+
 /// Whether the residual has the very shape of the result. When not, the layer runs without it and addResidual follows.
 bool fitsInPlace(const Tensor* residual, const Shape& result);
 /// Output 0 = output 0 + residual, with broadcasting.
 void addResidual(OpContext& context, const Tensor& residual);
+
+/// What the float32 and the int8 linear layer have in common around their kernel: operands checked, output made, bias
+/// and residual handed over. `params` holds what only the one kernel has.
+template <class Params, class Call, class Kernel>
+void runLinearKernel(OpContext& context, const Call& call, Params params, Kernel kernel) {
+    const std::int64_t n = kernels::columns(*call.weights);
+    const LinearShape shape = linearShape(*call.x, kernels::rows(*call.weights), n, call.bias);
+    params.a = call.x->template data<float>().data();
+    params.aStride = kernels::rows(*call.weights);
+    params.m = shape.rows;
+    params.weights = call.weights;
+    params.c = context.output<float>(0, shape.result).data();
+    params.cStride = n;
+    params.epilogue.activation = call.activation;
+    if (call.bias) params.epilogue.bias = call.bias->template data<float>().data();
+    const bool inPlace = fitsInPlace(call.residual, shape.result);
+    if (inPlace) {
+        params.epilogue.residual = call.residual->template data<float>().data();
+        params.epilogue.residualStride = n;
+    }
+    kernel(params);
+    if (call.residual && !inPlace) addResidual(context, *call.residual);
+}
 
 }  // namespace tcompress::exec
