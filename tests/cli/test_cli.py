@@ -199,6 +199,30 @@ class Promises(InFolder):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertFalse(self.out.exists())
 
+    def test_external_weights_give_the_same_model(self):
+        beside = self.folder / "beside.onnx"
+        self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", self.out, "--quiet").returncode, 0)
+        self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", beside, "--external-weights", "--quiet").returncode, 0)
+        self.assertLess(beside.stat().st_size, Path(f"{beside}.data").stat().st_size)
+        again = self.folder / "again.onnx"
+        result = call("run", beside, "-p", "cleanup:allow_empty=true", "-o", again, "--quiet")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(digest(again), digest(self.out))
+        Path(f"{beside}.data").unlink()
+        self.refused(3, ["beside.onnx.data"], "inspect", beside)
+
+    def test_standard_output_gets_the_file(self):
+        self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", self.out, "--quiet").returncode, 0)
+        result = subprocess.run([binary, "run", VIT, "-p", "cleanup", "-o", "-", "--quiet"], capture_output=True, timeout=300)
+        self.assertEqual(hashlib.sha256(result.stdout).hexdigest(), digest(self.out))
+
+    def test_dumps_after_each_pass(self):
+        dumps = self.folder / "dumps"
+        result = call("run", VIT, "-p", "remove-heads:ratio=0.5", "-p", "quantize", "-o", self.out, "--dump-after", dumps, "--quiet")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual([path.name for path in sorted(dumps.iterdir())], ["01-remove-heads.onnx", "02-quantize-dynamic.onnx"])
+        self.assertEqual(call("inspect", dumps / "01-remove-heads.onnx").returncode, 0)
+
     def test_depfile(self):
         depfile = self.folder / "out.d"
         result = call("run", VIT, "-p", "quantize", "-o", self.out, "--depfile", depfile, "--quiet")
