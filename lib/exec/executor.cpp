@@ -11,10 +11,17 @@
 namespace tcompress::exec {
 
 struct Executor::Impl {
-    Impl(const ir::Model& modelToRun, ExecutorOptions options, Observer* observer)
-        : model(modelToRun), program(preparedGraph(modelToRun, options, observer), profile, observer) {}
+    Impl(const ir::Model& modelToRun, const ExecutorOptions& options, Observer* observer)
+        : model(modelToRun), program(prepare(options, observer), profile, observer) {}
+
+    PlanGraph prepare(const ExecutorOptions& options, const Observer* observer) {
+        PlanGraph graph = preparedGraph(model, options, observer);
+        for (ValueId id : graph.inputs) inputs.push_back(graph.value(id).source);
+        return graph;
+    }
 
     const ir::Model& model;
+    std::vector<const ir::Value*> inputs;
     Allocator allocator;
     Profile profile;
     Program program;
@@ -42,19 +49,21 @@ void checkFeed(const ir::Value& input, const Tensor& feed) {
 
 std::vector<Tensor> Executor::run(const Feeds& feeds) {
     std::vector<Tensor> inputs;
-    for (const ir::Value* input : impl_->model.graph().inputs()) {
+    for (const ir::Value* input : impl_->inputs) {
         const auto found = feeds.find(input->name());
         if (found == feeds.end()) throw DataError(fmt::format("input '{}' is not fed", input->name()));
         checkFeed(*input, found->second);
         inputs.push_back(found->second);
     }
     for (const auto& [name, tensor] : feeds) {
-        const auto& known = impl_->model.graph().inputs();
-        const bool isInput = std::any_of(known.begin(), known.end(), [&](const ir::Value* v) { return v->name() == name; });
-        if (!isInput) throw DataError(fmt::format("the model has no input '{}'", name));
+        const auto isNamed = [&name = name](const ir::Value* value) { return value->name() == name; };
+        const auto isAmong = [&](const auto& values) { return std::any_of(values.begin(), values.end(), isNamed); };
+        if (!isAmong(impl_->inputs) && !isAmong(impl_->model.graph().inputs())) throw DataError(fmt::format("the model has no input '{}'", name));
     }
     return impl_->program.run(impl_->allocator, std::move(inputs));
 }
+
+const std::vector<const ir::Value*>& Executor::inputs() const { return impl_->inputs; }
 
 std::vector<Executor::ProfileRow> Executor::profile() const {
     std::vector<ProfileRow> rows;

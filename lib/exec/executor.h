@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,7 +17,7 @@
 
 namespace tcompress::exec {
 
-/// Arrays by graph input name.
+/// Arrays by the name of the value they are fed to.
 using Feeds = std::map<std::string, Tensor>;
 
 enum class Fusion {
@@ -26,6 +27,11 @@ enum class Fusion {
 
 struct ExecutorOptions {
     Fusion fusion = Fusion::full;
+    /// Computed values that are fed instead of being computed, beside the graph inputs that are still needed then.
+    std::vector<const ir::Value*> inputs;
+    /// What run() computes and returns instead of the graph outputs; an empty list: only what the observer wants. Nodes
+    /// that nothing of this depends on do not run.
+    std::optional<std::vector<const ir::Value*>> outputs;
 };
 
 /// Sees chosen values while they are alive. It must not keep the Tensor (its bytes are reused): keep statistics.
@@ -45,8 +51,11 @@ class Executor {
     ~Executor();
     Executor(Executor&&) noexcept;
 
-    /// Computes the graph outputs, in the graph's order. Throws DataError when a feed is missing, unknown, or of
-    /// another type or rank than the input declares.
+    /// What must be fed: the given inputs, then graph inputs in the graph's order.
+    const std::vector<const ir::Value*>& inputs() const;
+
+    /// Computes the outputs in their order. A feed of a graph input that is not needed is ignored. Throws DataError when a
+    /// feed is missing, unknown, or of another type or rank than the input declares.
     std::vector<Tensor> run(const Feeds& feeds);
 
     /// One line per operator and kernel with its share of the time, of all run() calls so far.

@@ -1,14 +1,13 @@
 #include "lib/exec/optimize/optimize.h"
 
+#include "lib/exec/cut.h"
 #include "lib/exec/optimize/patterns.h"
 
 namespace tcompress::exec {
 
-PlanGraph preparedGraph(const ir::Model& model, ExecutorOptions options, const Observer* observer) {
+PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, const Observer* observer) {
     PlanGraph graph = planGraphOf(model);
-    for (PlanValue& value : graph.values) {
-        if (observer && value.source && observer->wants(*value.source)) value.kept = true;
-    }
+    cutGraph(graph, options, observer);
     if (options.fusion == Fusion::none) return graph;
     widenFloats(graph);
     foldConstants(graph);

@@ -7,6 +7,6 @@
 
 namespace tcompress::exec {
 
-PlanGraph preparedGraph(const ir::Model& model, ExecutorOptions options, const Observer* observer);
+PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, const Observer* observer);
 
 }  // namespace tcompress::exec
