@@ -223,8 +223,9 @@ class RemoveHeads : public pipeline::Pass {
             const std::int64_t heads = view.attention[layer].heads;
             report.changed.push_back(
                 {layers[layer].name,
-                 fmt::format("{} heads to {} ({} {} removed)", heads, heads / units * kept,
-                             units == heads ? "heads" : "key-value groups", fmt::join(removed, ", "))});
+                 fmt::format("{} heads to {} ({}{} {} removed)", heads, heads / units * kept,
+                             units == heads ? "head" : "key-value group", removed.size() == 1 ? "" : "s",
+                             fmt::join(removed, ", "))});
         }
     }
 

@@ -10,12 +10,11 @@
 #include <filesystem>
 #include <sstream>
 
-#include "lib/ir/load.h"
-#include "lib/ir/save.h"
 #include "lib/ir/validate.h"
 #include "lib/support/error.h"
 #include "tests/support/files.h"
 #include "tests/support/make_pass.h"
+#include "tests/support/text_model.h"
 
 using namespace tcompress;
 using namespace tcompress::test;
@@ -29,12 +28,14 @@ struct GoldenCase {
     std::string options = "{}";
     std::string before;
     std::string after;
+    std::string report;  ///< what the pass says it changed and skipped; empty when no pass ran
 
     std::string text() const {
         std::string result = comment + "pass: " + pass + "\n";
         if (!method.empty()) result += "method: " + method + "\n";
         if (options != "{}") result += "options: " + options + "\n";
-        return result + "=== before\n" + before + "=== after\n" + after;
+        result += "=== before\n" + before + "=== after\n" + after;
+        return report.empty() ? result : result + "=== report\n" + report;
     }
 };
 
@@ -50,6 +51,8 @@ GoldenCase parse(const std::string& text) {
             section = &parsed.before;
         } else if (line == "=== after") {
             section = &parsed.after;
+        } else if (line == "=== report") {
+            section = &parsed.report;
         } else if (section != nullptr) {
             *section += line + "\n";
         } else if (line.starts_with("#")) {
@@ -63,23 +66,41 @@ GoldenCase parse(const std::string& text) {
     return parsed;
 }
 
-/// The changed model, or "error: …" for a refusal.
-std::string outcome(const GoldenCase& golden) {
+std::string reportText(const pipeline::PassReport& report) {
     std::string text;
-    try {
-        ir::Model model = ir::fromText(golden.before);
-        if (golden.pass != "none") {
-            model = std::move(runPass(model, golden.pass, golden.method, golden.options).model);
-        }
-        ir::validateStructure(model);
-        text = ir::toText(model);
-    } catch (const PassError& error) {
-        text = fmt::format("error: {}", error.what());
-    } catch (const ModelError& error) {
-        text = fmt::format("error: {}", error.what());
-    }
+    for (const pipeline::ChangedSite& site : report.changed)
+        text += fmt::format("changed {}: {}\n", site.site, site.change);
+    for (const pipeline::SkippedSite& site : report.skipped)
+        text += fmt::format("skipped {}: {}\n", site.site, site.reason);
+    for (const std::string& note : report.notes) text += fmt::format("note: {}\n", note);
+    return text.empty() ? "nothing was done\n" : text;
+}
+
+std::string printed(const ir::Model& model) {
+    ir::validateStructure(model);
+    std::string text = textOfModel(model);
     while (text.ends_with('\n')) text.pop_back();
     return text + "\n";
+}
+
+/// The case with what comes out of it: the changed model, or "error: …" for a refusal.
+GoldenCase played(GoldenCase golden) {
+    golden.report.clear();
+    try {
+        const ir::Model model = modelFromText(golden.before);
+        if (golden.pass == "none") {
+            golden.after = printed(model);
+        } else {
+            const PassResult result = runPass(model, golden.pass, golden.method, golden.options);
+            golden.after = printed(result.model);
+            golden.report = reportText(result.report);
+        }
+    } catch (const PassError& error) {
+        golden.after = fmt::format("error: {}\n", error.what());
+    } catch (const ModelError& error) {
+        golden.after = fmt::format("error: {}\n", error.what());
+    }
+    return golden;
 }
 
 std::vector<std::filesystem::path> caseFiles() {
@@ -101,14 +122,14 @@ TEST_CASE("golden cases") {
     for (const std::filesystem::path& file : files) {
         INFO("golden case " << file.lexically_normal().string());
         std::string text = readFile(file);
-        GoldenCase golden = parse(text);
+        const GoldenCase golden = parse(text);
         REQUIRE_FALSE(golden.before.empty());
-        std::string found = outcome(golden);
+        const GoldenCase found = played(golden);
         if (update) {
-            golden.after = found;
-            if (golden.text() != text) writeFile(file, golden.text());
+            if (found.text() != text) writeFile(file, found.text());
             continue;
         }
-        CHECK(found == golden.after);
+        CHECK(found.after == golden.after);
+        CHECK(found.report == golden.report);
     }
 }
