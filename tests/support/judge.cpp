@@ -31,8 +31,8 @@ std::string quoted(const std::string& word) {
 
 }  // namespace
 
-ScratchFolder::ScratchFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tcompress-test-XXXXXX").string();
+ScratchFolder::ScratchFolder(const std::filesystem::path& parent) {
+    std::string pattern = (parent / "tcompress-test-XXXXXX").string();
     if (!mkdtemp(pattern.data())) FAIL("no scratch folder at " << pattern);
     path_ = pattern;
 }

@@ -14,7 +14,7 @@ namespace tcompress::test {
 /// A folder that is gone, with all it holds, when the test is over.
 class ScratchFolder {
   public:
-    ScratchFolder();
+    explicit ScratchFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path());
     ~ScratchFolder();
     ScratchFolder(const ScratchFolder&) = delete;
     ScratchFolder& operator=(const ScratchFolder&) = delete;

@@ -42,7 +42,8 @@ void declare(const onnx::TensorProto& tensor, onnx::ValueInfoProto& declared) {
     declared.set_name(tensor.name());
     auto& type = *declared.mutable_type()->mutable_tensor_type();
     type.set_elem_type(tensor.data_type());
-    for (const std::int64_t dimension : tensor.dims()) type.mutable_shape()->add_dim()->set_dim_value(dimension);
+    for (const std::int64_t dimension : tensor.dims())
+        type.mutable_shape()->add_dim()->set_dim_value(dimension);
 }
 
 }  // namespace

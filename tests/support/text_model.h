@@ -7,8 +7,8 @@
 
 namespace tcompress::test {
 
-/// As ir::fromText, but a float value that is listed with its shape beside the initializers, without data, and
-/// that no node computes becomes an initializer of random data, the same each time:
+/// As ir::fromText, but a float value that is listed with its shape beside the initializers, without data,
+/// and that no node computes becomes an initializer of random data, the same each time:
 ///
 ///     g (float[2,64] x) => (float[2,32] y) <float[64,32] w> { y = MatMul (x, w) }
 ir::Model modelFromText(const std::string& text);
