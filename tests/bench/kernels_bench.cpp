@@ -1,7 +1,8 @@
 // Speed of the kernels that a Transformer spends its time in, each next to oneDNN's own on as many threads,
 // in turns.
-//   kernels_bench [THREADS]
-// Prints one line a case: shape, our GFLOP/s, oneDNN's, ratio. Times are the best of many short runs.
+//   kernels_bench [THREADS] [sgemm]
+// Prints one line a case: shape, our GFLOP/s, oneDNN's, ratio. Times are the best of many short runs. With "sgemm":
+// only the GFLOP/s of a large product by whichever is faster, which is this machine's rate for others to compare with.
 
 #include <fmt/core.h>
 #include <omp.h>
@@ -12,6 +13,7 @@
 #include <cstdlib>
 #include <dnnl.hpp>
 #include <functional>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -117,6 +119,20 @@ void benchProducts(int threads) {
     }
 }
 
+/// GFLOP/s of the faster of ours and oneDNN's.
+double bestProductRate(int threads) {
+    const std::int64_t m = 1024, k = 1024, n = 4096;
+    const std::vector<float> a = randomFloats(m * k);
+    const std::vector<float> b = randomFloats(k * n);
+    std::vector<float> c(static_cast<std::size_t>(m * n));
+    const PackedWeightsPtr weights = packWeights(b.data(), k, n);
+    const PackedMatmul plain{a.data(), k, m, weights.get(), c.data(), n, {}};
+    omp_set_num_threads(threads);
+    const auto [ours, theirs] =
+        bestTimes<2>({[&] { matmul(plain); }, onednnProduct(m, k, n, a.data(), b.data(), c.data())});
+    return 2e-9 * static_cast<double>(m * k * n) / std::min(ours, theirs);
+}
+
 void benchRows() {
     fmt::print("\nother kernels                         µs\n");
     const auto report = [](const char* name, const std::function<void()>& run) {
@@ -165,6 +181,10 @@ int main(int argc, char** argv) {
         return 2;
     }
     setThreadCount(threads);
+    if (argc > 2 && std::string_view(argv[2]) == "sgemm") {
+        fmt::print("{:.1f}\n", bestProductRate(threads));
+        return 0;
+    }
     benchProducts(threads);
     benchRows();
     return 0;
