@@ -4,8 +4,6 @@
 
 #include "kernels/linalg_checks.h"
 #include "kernels/linalg_lapack.h"
-#include "kernels/matmul.h"
-#include "lib/support/parallel.h"
 
 namespace tcompress::kernels {
 
@@ -17,31 +15,6 @@ void requireSize(std::span<const double> a, std::int64_t rows, std::int64_t colu
 }
 
 }  // namespace
-
-void accumulateGram(std::span<const float> x, std::int64_t rows, std::int64_t n, std::span<double> gram) {
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(x.size()) == rows * n,
-                    "accumulateGram: the values do not fill X");
-    requireSize(gram, n, n, "accumulateGram");
-    // Products of one chunk are summed in float32, whose error over so few terms is below that of X itself.
-    constexpr std::int64_t kChunkRows = 256;
-    std::vector<float> part(gram.size());
-    for (std::int64_t row = 0; row < rows; row += kChunkRows) {
-        BatchedMatmul product;
-        product.m = product.n = n;
-        product.k = std::min(kChunkRows, rows - row);
-        product.a = product.b = x.data() + row * n;
-        product.aRowStride = 1;
-        product.aColumnStride = n;
-        product.bRowStride = n;
-        product.c = part.data();
-        product.cRowStride = n;
-        matmul(product);
-        parallelRanges(n * n, 65536, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t i = begin; i < end; ++i)
-                gram[static_cast<std::size_t>(i)] += part[static_cast<std::size_t>(i)];
-        });
-    }
-}
 
 void cholesky(std::span<double> a, std::int64_t n) {
     requireSize(a, n, n, "cholesky");

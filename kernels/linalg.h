@@ -20,9 +20,6 @@ Svd svd(std::span<const float> a, std::int64_t m, std::int64_t n);
 /// Singular values only, descending.
 std::vector<float> singularValues(std::span<const float> a, std::int64_t m, std::int64_t n);
 
-/// G[n, n] = X^T X of X[rows, n], accumulated in float64 over fixed chunks of rows, added to `gram`.
-void accumulateGram(std::span<const float> x, std::int64_t rows, std::int64_t n, std::span<double> gram);
-
 /// Lower L with A = L·L^T, in place (the upper part is zeroed). Throws KernelError naming the first pivot
 /// that is not positive.
 void cholesky(std::span<double> a, std::int64_t n);

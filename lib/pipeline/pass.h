@@ -18,6 +18,13 @@
 #include "lib/support/progress.h"
 #include "lib/support/random.h"
 
+namespace tcompress::calibration {
+class Collector;
+}
+namespace tcompress::data {
+struct Split;
+}
+
 namespace tcompress::pipeline {
 
 /// A site that a pass changed: what it was and what it is now, in words ("12 heads to 6", "float32 [384,
@@ -68,6 +75,10 @@ class PassContext {
     /// calibration data with …" (why = what the pass needs them for, a main clause).
     const data::Dataset& calibration(std::string_view pass, std::string_view why) const;
     bool hasCalibration() const { return calibration_ != nullptr; }
+    /// The same samples with a share held back, to choose between solutions by.
+    data::Split calibrationSplit(std::string_view pass, std::string_view why, double heldBackShare) const;
+    /// Runs the collector over samples, with the run's progress.
+    void collect(calibration::Collector& collector, const data::Dataset& samples) const;
     /// The recognised model; made once per revision.
     const analysis::TransformerView& view(const ir::Model& model) const;
     /// A random stream of its own for each purpose: depends on the seed, the pass's position and the name.

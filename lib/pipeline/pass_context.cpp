@@ -1,5 +1,7 @@
 #include <fmt/core.h>
 
+#include "lib/calibration/collector.h"
+#include "lib/data/split.h"
 #include "lib/pipeline/pass.h"
 #include "lib/support/error.h"
 
@@ -24,6 +26,15 @@ const data::Dataset& PassContext::calibration(std::string_view pass, std::string
                         "pipeline file",
                         pass, why));
     return *calibration_;
+}
+
+data::Split PassContext::calibrationSplit(std::string_view pass, std::string_view why,
+                                          double heldBackShare) const {
+    return data::split(calibration(pass, why), heldBackShare);
+}
+
+void PassContext::collect(calibration::Collector& collector, const data::Dataset& samples) const {
+    collector.run(samples, progress_);
 }
 
 const analysis::TransformerView& PassContext::view(const ir::Model& model) const {

@@ -18,7 +18,7 @@
 #include <set>
 
 #include "lib/ir/edit.h"
-#include "lib/pipeline/calibration.h"
+#include "lib/calibration/similarity.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
 
@@ -191,12 +191,12 @@ class DropLayers : public pipeline::Pass {
     /// Least influential first, ties by number.
     static void sortByInfluence(std::vector<std::int64_t>& layers, const ir::Model& model,
                                 const PassContext& context, const TransformerView& view, PassReport& report) {
-        std::vector<pipeline::Span> spans;
+        std::vector<calibration::Span> spans;
         for (const std::int64_t layer : layers) {
             const Block& block = view.blocks[static_cast<std::size_t>(layer)];
             spans.push_back({block.input, block.output});
         }
-        const std::vector<double> influence = pipeline::blockInfluence(
+        const std::vector<double> influence = calibration::blockInfluence(
             model,
             context.calibration(kPass, "criterion block-influence compares each layer's input and output"),
             spans, context.progress());

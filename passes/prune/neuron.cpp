@@ -124,7 +124,7 @@ class PruneNeuron : public pipeline::Pass {
         report.notes.push_back(
             byActivation ? "neurons ranked by mean |activation| times output weight on calibration data"
                          : "neurons ranked by the L2 norm of their weights");
-        const DataScore byData{pipeline::Moments::first, activationTimesWeight};
+        const DataScore byData{calibration::MomentOrder::first, activationTimesWeight};
         const data::Dataset* calibration =
             byActivation
                 ? &context.calibration(kPass, "importance activation measures each neuron's activation")

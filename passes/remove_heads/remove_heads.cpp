@@ -142,7 +142,7 @@ class RemoveHeads : public pipeline::Pass {
         report.notes.push_back(byOutput
                                    ? "heads ranked by the mean square of their output on calibration data"
                                    : "heads ranked by the L2 norm of their weights");
-        const DataScore byData{pipeline::Moments::second, outputContribution};
+        const DataScore byData{calibration::MomentOrder::second, outputContribution};
         const data::Dataset* calibration =
             byOutput ? &context.calibration(kPass, "importance output-norm measures each head's output")
                      : nullptr;

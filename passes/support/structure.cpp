@@ -95,7 +95,7 @@ std::vector<double> squaredWeights(const TransformerView& view, const Site& site
 }
 
 std::vector<double> outputContribution(const TransformerView& view, const Site& site, AtomId leaf,
-                                       const pipeline::ChannelStatistics& input) {
+                                       const calibration::ChannelStatistics& input) {
     const auto positions = leafPositions(*view.axes->store, weightAxis(view, site, site.inAxis), leaf);
     const WeightRows weight(site, site.inAxis);
     TCOMPRESS_CHECK(static_cast<std::int64_t>(input.secondMoment.size()) == weight.rows * weight.rows,
@@ -118,7 +118,7 @@ std::vector<double> outputContribution(const TransformerView& view, const Site& 
 }
 
 std::vector<double> activationTimesWeight(const TransformerView& view, const Site& site, AtomId leaf,
-                                          const pipeline::ChannelStatistics& input) {
+                                          const calibration::ChannelStatistics& input) {
     const auto positions = leafPositions(*view.axes->store, weightAxis(view, site, site.inAxis), leaf);
     const WeightRows weight(site, site.inAxis);
     TCOMPRESS_CHECK(static_cast<std::int64_t>(input.meanAbsolute.size()) == weight.rows,

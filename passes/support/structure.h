@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
-#include "lib/pipeline/calibration.h"
+#include "lib/calibration/channel_statistics.h"
 
 namespace tcompress::passes {
 
@@ -25,12 +25,12 @@ std::vector<double> squaredWeights(const analysis::TransformerView& view, const 
 /// it: trace(W_pᵀ E[x_p x_pᵀ] W_p) with x_p the site's input channels of position p and W_p their weights.
 /// Needs second moments.
 std::vector<double> outputContribution(const analysis::TransformerView& view, const analysis::Site& site,
-                                       analysis::AtomId leaf, const pipeline::ChannelStatistics& input);
+                                       analysis::AtomId leaf, const calibration::ChannelStatistics& input);
 
 /// Mean over calibration rows of |x| times the L2 norm of the weights that read it, summed over a position's
 /// channels.
 std::vector<double> activationTimesWeight(const analysis::TransformerView& view, const analysis::Site& site,
-                                          analysis::AtomId leaf, const pipeline::ChannelStatistics& input);
+                                          analysis::AtomId leaf, const calibration::ChannelStatistics& input);
 
 /// Why the site's weights cannot be scored ("its weights are int8"); empty when they are a float constant.
 std::string scoringRefusal(const analysis::Site& site);

@@ -36,7 +36,7 @@ std::vector<UnitLayers> targetLayers(const TransformerView& view, const std::vec
 
 namespace {
 
-using Statistics = std::map<const ir::Value*, pipeline::ChannelStatistics>;
+using Statistics = std::map<const ir::Value*, calibration::ChannelStatistics>;
 
 /// Sums the scores of a group's sites, a shared weight once; stops at the first site that cannot be scored.
 class GroupScore {
@@ -93,12 +93,12 @@ std::vector<UnitGroup> scoreUnits(const ir::Model& model, const TransformerView&
                                   pipeline::PassReport& report) {
     Statistics statistics;
     if (byData != nullptr) {
-        pipeline::ValueSet inputs;
+        calibration::ValueSet inputs;
         for (const UnitLayers& group : groups)
             for (const UnitLayer& layer : group.layers)
                 for (const std::size_t site : layer.consumers) inputs.insert(view.sites[site].input);
         statistics =
-            pipeline::collectChannelStatistics(model, *calibration, inputs, byData->moments, progress);
+            calibration::collectChannelStatistics(model, *calibration, inputs, byData->moments, progress);
     }
     std::vector<UnitGroup> scored;
     std::erase_if(groups, [&](const UnitLayers& group) {

@@ -35,9 +35,9 @@ std::vector<UnitLayers> targetLayers(const analysis::TransformerView& view,
 
 /// How units are scored on calibration data.
 struct DataScore {
-    pipeline::Moments moments = pipeline::Moments::first;  ///< of each consumer's input
+    calibration::MomentOrder moments = calibration::MomentOrder::first;  ///< of each consumer's input
     std::function<std::vector<double>(const analysis::TransformerView&, const analysis::Site&,
-                                      analysis::AtomId, const pipeline::ChannelStatistics&)>
+                                      analysis::AtomId, const calibration::ChannelStatistics&)>
         score;
 };
 

@@ -80,23 +80,6 @@ TEST_CASE("linear algebra says where its input is not finite") {
     CHECK_THROWS_WITH(svd(a, 3, 4), Catch::Contains("[1, 3]") && Catch::Contains("nan"));
 }
 
-TEST_CASE("gram matrix adds up over calls and threads") {
-    Restore restore;
-    const std::int64_t rows = 600, n = 37;
-    const std::vector<float> x = randomFloats(rows * n, "x");
-    std::vector<double> gram(static_cast<std::size_t>(n * n), 2.0);
-    accumulateGram(x, rows, n, gram);
-    std::vector<double> expected = product(
-        n, n, rows, [&](auto i, auto k) { return static_cast<double>(x[k * n + i]); },
-        [&](auto k, auto j) { return static_cast<double>(x[k * n + j]); });
-    for (double& value : expected) value += 2.0;
-    CHECK(distance(gram, expected) < 600 * 3e-7 * 4);
-    setThreadCount(3);
-    std::vector<double> again(gram.size(), 2.0);
-    accumulateGram(x, rows, n, again);
-    CHECK(again == gram);
-}
-
 TEST_CASE("cholesky, inverse and triangular solves") {
     for (const std::int64_t n : {1, 2, 7, 40}) {
         const std::vector<double> a = positiveDefinite(n);

@@ -1,0 +1,47 @@
+#pragma once
+// What can be gathered about values while a model runs on calibration data. A statistic sees its values batch by batch
+// and keeps sums only, so its memory does not depend on the number of samples. What it adds must depend on the batches
+// and their order alone, never on the number of threads.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lib/ir/model.h"
+
+namespace tcompress::calibration {
+
+/// Which of two models that run in lock-step; a model that runs alone is the edited one.
+enum class Side { edited, original };
+
+/// A value of one of the models.
+struct Source {
+    Source(const ir::Value* itsValue, Side itsSide = Side::edited) : value(itsValue), side(itsSide) {}
+    bool operator==(const Source&) const = default;
+
+    const ir::Value* value;
+    Side side;
+};
+
+/// A value in one batch, seen as rows × channels, row-major and dense: channels are its last axis, rows all the others.
+/// Rows of padding are left out (token_mask.h), so the number of rows varies; it may be 0.
+struct Rows {
+    std::int64_t rows = 0;
+    std::int64_t channels = 0;
+    std::span<const float> values;
+
+    std::span<const float> row(std::int64_t index) const {
+        return values.subspan(static_cast<std::size_t>(index * channels), static_cast<std::size_t>(channels));
+    }
+};
+
+class Statistic {
+  public:
+    virtual ~Statistic() = default;
+    /// The values it looks at; asked for once.
+    virtual std::vector<Source> sources() const = 0;
+    /// The sources in one batch, in their order. The rows are valid during the call.
+    virtual void add(std::span<const Rows> sources) = 0;
+};
+
+}  // namespace tcompress::calibration
