@@ -25,7 +25,8 @@ Broadcast broadcast(std::span<const std::int64_t> result,
                     std::span<const std::vector<std::int64_t>> operands);
 
 /// Integers: division and mod by zero give 0; mod has the divisor's sign (ONNX Mod fmod=0), fmod the
-/// dividend's; pow by repeated squaring. shifts and bit operators: integers only.
+/// dividend's; pow by repeated squaring. Shifts and bit operators: integers only; a right shift fills with the
+/// sign, a shift by less than 0 or by the type's width and more leaves nothing but that filling.
 enum class BinaryOp {
     add,
     subtract,

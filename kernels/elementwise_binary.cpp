@@ -88,13 +88,13 @@ TCOMPRESS_INLINE T apply(T a, T b) {
         return a != a ? a : a > b ? a : b;
     } else if constexpr (kInteger) {
         constexpr T kBits = static_cast<T>(sizeof(T) * 8);
-        using U = std::make_unsigned_t<T>;
         if constexpr (kOp == BinaryOp::bitAnd) return static_cast<T>(a & b);
         if constexpr (kOp == BinaryOp::bitOr) return static_cast<T>(a | b);
         if constexpr (kOp == BinaryOp::bitXor) return static_cast<T>(a ^ b);
-        if (b < 0 || b >= kBits) return 0;
-        if constexpr (kOp == BinaryOp::shiftLeft) return static_cast<T>(static_cast<Wrapping<T>>(a) << b);
-        return static_cast<T>(static_cast<U>(a) >> b);
+        const bool allShiftedOut = b < 0 || b >= kBits;
+        if constexpr (kOp == BinaryOp::shiftLeft)
+            return allShiftedOut ? T{0} : static_cast<T>(static_cast<Wrapping<T>>(a) << b);
+        return static_cast<T>(a >> (allShiftedOut ? kBits - 1 : b) >> (allShiftedOut ? 1 : 0));
     } else {
         return a;
     }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -151,12 +152,11 @@ void unary(const ParametricUnary& op, std::span<const T> x, std::span<T> y) {
         case ParametricOp::selu:
             return map(x, y, [=](T v) { return beta * (v > 0 ? v : alpha * std::expm1(v)); });
         case ParametricOp::celu:
-            return map(
-                x, y, [=](T v) { return std::max(T{0}, v) + std::min(T{0}, alpha * std::expm1(v / alpha)); });
+            return map(x, y, [=](T v) { return v > 0 ? v : alpha * std::expm1(v / alpha); });
         case ParametricOp::hardSigmoid:
-            return map(x, y, [=](T v) { return std::max(T{0}, std::min(T{1}, alpha * v + beta)); });
+            return map(x, y, [=](T v) { return std::clamp(alpha * v + beta, T{0}, T{1}); });
         case ParametricOp::hardSwish:
-            return map(x, y, [=](T v) { return v * std::max(T{0}, std::min(T{1}, alpha * v + beta)); });
+            return map(x, y, [=](T v) { return v * std::clamp(alpha * v + beta, T{0}, T{1}); });
         case ParametricOp::thresholdedRelu:
             return map(x, y, [=](T v) { return v > alpha ? v : T{0}; });
         case ParametricOp::mish:

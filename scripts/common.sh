@@ -12,7 +12,7 @@ me=$(basename "$0" .sh)
 say() { printf '%s: [%4d s] %s\n' "$me" "$SECONDS" "$*" >&2; }
 die() { printf '%s: error: %s\n' "$me" "$*" >&2; exit 1; }
 
-# locked KIND: the rows of that kind as "name version check".
+# locked KIND: the rows of that kind in $lock_file as "name version check".
 locked() { awk -v kind="$1" '$1 == kind { print $2, $3, $4 }' "$lock_file"; }
 
 verify() {  # FILE SHA256

@@ -4,6 +4,7 @@
 #   test.sh [CTEST-OPTION…]      for example: test.sh -R '^kernels'
 #   TCOMPRESS_PRESET=debug|tsan  another preset than release
 #   TCOMPRESS_ZOO=FOLDER         real models for the slow tests (default: fetched by fetch_zoo.sh)
+#   TCOMPRESS_ONNX_CASES=FOLDER  operator cases (default: fetched by fetch_cases.sh)
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 preset=${TCOMPRESS_PRESET:-release}
@@ -15,8 +16,9 @@ scripts/setup.sh
     make_judge
 )
 TCOMPRESS_ZOO=${TCOMPRESS_ZOO:-$(scripts/fetch_zoo.sh)}
+TCOMPRESS_ONNX_CASES=${TCOMPRESS_ONNX_CASES:-$(scripts/fetch_cases.sh)}
 TCOMPRESS_PYTHON=$(judge_python)
-export TCOMPRESS_ZOO TCOMPRESS_PYTHON
+export TCOMPRESS_ZOO TCOMPRESS_ONNX_CASES TCOMPRESS_PYTHON
 
 say "configuring and building ($preset)"
 cmake --preset "$preset"

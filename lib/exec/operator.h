@@ -144,6 +144,9 @@ struct OperatorRow {
     Maker make;
     TypeSet types;  ///< of the first input
     FloatSupport floats = FloatSupport::wide;
+    /// Whether the function runs a node with these attributes, inputs and outputs (no more is known of it yet); null: always. A
+    /// node that is not accepted runs as the body of its operator's function definition.
+    bool (*accepts)(const NodeInfo&) = nullptr;
 };
 
 /// Domain of operators that only fusion makes (ops/fused*.cpp).

@@ -72,7 +72,7 @@ class Builder {
                 return;
             }
         }
-        if (!findOperator(domain, proto->op_type(), version)) {
+        if (!hasKernel(*proto, domain, version)) {
             if (const auto function = standardFunction(*proto, domain, version, inputTypes(*proto))) {
                 expand(*function, *proto, domain, describe);
                 return;
@@ -106,6 +106,15 @@ class Builder {
     }
 
   private:
+    static bool hasKernel(const onnx::NodeProto& node, const std::string& domain, std::int64_t version) {
+        const OperatorRow* row = findOperator(domain, node.op_type(), version);
+        if (!row || !row->accepts) return row != nullptr;
+        NodeInfo info{Attributes(node), domain, version, {}, {}, {}, {}, {}};
+        for (const std::string& name : node.input()) info.inputs.push_back(!name.empty());
+        for (const std::string& name : node.output()) info.outputs.push_back(!name.empty());
+        return row->accepts(info);
+    }
+
     std::vector<const onnx::TypeProto*> inputTypes(const onnx::NodeProto& node) const {
         std::vector<const onnx::TypeProto*> types;
         for (const std::string& name : node.input()) {

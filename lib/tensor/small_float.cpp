@@ -38,9 +38,9 @@ struct Format {
             case Specials::minusZeroNan:
                 return signBit();
             case Specials::none:
-                break;
+                return 0;  // there is nothing better: ONNX's own cases of Cast give (-)0
         }
-        return signBit() - 1;
+        return 0;
     }
     std::uint32_t largest() const {
         switch (specials) {

@@ -11,6 +11,54 @@ namespace tcompress::exec {
 
 namespace {
 
+/// The scores as an output and sliding windows are left to the operator's function body.
+bool acceptsAttention(const NodeInfo& info) {
+    return !info.hasOutput(3) && info.attributes.integer("left_window_size", -1) < 0 &&
+           info.attributes.integer("right_window_size", -1) < 0;
+}
+
+/// A mask may end before the keys do (opset 24): the keys beyond it are not seen.
+Tensor paddedMask(OpContext& context, const Tensor& mask, std::int64_t keys) {
+    const std::int64_t given = mask.rank() > 0 ? mask.shape().back() : 1;
+    if (given == 1 || given >= keys) return mask;
+    Shape shape = mask.shape();
+    shape.back() = keys;
+    std::byte* elements = nullptr;
+    Tensor padded = context.temporary(mask.dtype(), shape, &elements);
+    const auto pad = [&](auto hidden) {
+        using T = decltype(hidden);
+        auto* y = reinterpret_cast<T*>(elements);
+        const auto source = mask.data<T>();
+        for (std::int64_t i = 0; i < padded.size(); ++i) {
+            const std::int64_t column = i % keys;
+            y[i] = column < given ? source[static_cast<std::size_t>(i / keys * given + column)] : hidden;
+        }
+    };
+    if (mask.dtype() == DType::boolean) {
+        pad(false);
+    } else {
+        pad(-std::numeric_limits<float>::infinity());
+    }
+    return padded;
+}
+
+/// Causal attention over a cache that each batch element has filled up to another length: its queries are its last keys.
+void runRaggedAttention(const AttentionCall& call, const std::vector<std::int64_t>& lengths) {
+    for (std::int64_t b = 0; b < call.q.batch; ++b) {
+        AttentionCall one = call;
+        for (Heads* heads : {&one.q, &one.k, &one.v}) {
+            heads->data += (heads->batch == 1 ? 0 : b) * heads->strides.batch;
+            heads->batch = 1;
+        }
+        one.out += b * call.outStrides.batch;
+        one.keyLengths = &lengths.at(static_cast<std::size_t>(b));
+        one.pastLength = *one.keyLengths - call.q.rows;
+        std::optional<Mask> mask;
+        if (call.mask) one.mask = &mask.emplace(maskOfBatchElement(*call.mask, b));
+        runAttention(one);
+    }
+}
+
 /// Inputs Q, K, V, [mask], [past key], [past value], [key lengths]; outputs Y, [present key], [present value].
 Runner makeAttention(const NodeInfo& info) {
     const std::int64_t queryHeads = info.attributes.integer("q_num_heads", 0);
@@ -18,10 +66,6 @@ Runner makeAttention(const NodeInfo& info) {
     const bool causal = info.attributes.integer("is_causal", 0) != 0;
     const float scale = info.attributes.real("scale", 0);
     const float softcap = info.attributes.real("softcap", 0);
-    if (info.hasOutput(3)) throw KernelError("the output qk_matmul_output is not supported");
-    if (info.attributes.integer("left_window_size", -1) >= 0 || info.attributes.integer("right_window_size", -1) >= 0) {
-        throw KernelError("sliding windows are not supported");
-    }
     return [=](OpContext& context) {
         const Tensor& query = context.input(0);
         AttentionCall call;
@@ -37,21 +81,23 @@ Runner makeAttention(const NodeInfo& info) {
         call.causality = causal ? kernels::Causality::causal : kernels::Causality::full;
         std::optional<Mask> mask;
         if (const Tensor* given = context.optionalInput(3)) {
-            mask = maskOf(*given, call.q.batch, call.q.heads, call.q.rows, call.k.rows);
+            mask = maskOf(paddedMask(context, *given, call.k.rows), call.q.batch, call.q.heads, call.q.rows, call.k.rows);
             call.mask = &*mask;
         }
+        attentionOutput(context, call, query.rank());
         std::vector<std::int64_t> lengths;
         if (const Tensor* given = context.optionalInput(6)) {
             lengths = integers(*given);
-            call.keyLengths = lengths.data();
-            if (causal && lengths.size() == 1) {
-                call.pastLength = lengths[0] - call.q.rows;
-            } else if (causal) {
-                throw KernelError("causal attention with a key length for each batch element is not supported");
+            if (given->shape() != Shape{call.q.batch}) {
+                throw ModelError(fmt::format("key lengths of shape {} for a batch of {}", toString(given->shape()), call.q.batch));
             }
+            call.keyLengths = lengths.data();
         }
-        attentionOutput(context, call, query.rank());
-        runAttention(call);
+        if (causal && call.keyLengths) {
+            runRaggedAttention(call, lengths);
+        } else {
+            runAttention(call);
+        }
     };
 }
 
@@ -268,7 +314,7 @@ Runner makeGroupQueryAttention(const NodeInfo& info) {
 constexpr FloatSupport kSingle = FloatSupport::float32;
 
 const OperatorRow kRows[] = {
-    {"", "Attention", 23, makeAttention, kFloatTypes, kSingle},
+    {"", "Attention", 23, makeAttention, kFloatTypes, kSingle, acceptsAttention},
     {"", "RotaryEmbedding", 23, makeRotaryEmbedding, kFloatTypes, kSingle},
     {kContribDomain, "Attention", 1, makeContribAttention, kFloatTypes, kSingle},
     {kContribDomain, "MultiHeadAttention", 1, makeMultiHeadAttention, kFloatTypes, kSingle},

@@ -56,6 +56,13 @@ Mask maskOf(const Tensor& tensor, std::int64_t batch, std::int64_t heads, std::i
     return {tensor, {strides[0], strides[1], strides[2]}, strides[3]};
 }
 
+Mask maskOfBatchElement(const Mask& mask, std::int64_t index) {
+    const std::size_t offset = static_cast<std::size_t>(index * mask.strides.batch * (bitsPerElement(mask.tensor.dtype()) / 8));
+    const auto rest = mask.tensor.size() - index * mask.strides.batch;
+    const std::shared_ptr<const std::byte> bytes(mask.tensor.storage(), mask.tensor.bytes().data() + offset);
+    return {Tensor::share(mask.tensor.dtype(), {rest}, bytes), mask.strides, mask.columnStride};
+}
+
 void runAttention(const AttentionCall& call) {
     kernels::Attention params;
     if (call.k.size != call.q.size || call.k.rows != call.v.rows || call.k.heads != call.v.heads ||

@@ -31,6 +31,8 @@ struct Mask {
 };
 /// From a tensor that broadcasts to [batch, heads, queries, keys].
 Mask maskOf(const Tensor& tensor, std::int64_t batch, std::int64_t heads, std::int64_t queries, std::int64_t keys);
+/// The part of a mask that belongs to one batch element.
+Mask maskOfBatchElement(const Mask& mask, std::int64_t index);
 
 struct AttentionCall {
     Heads q, k, v;

@@ -42,8 +42,9 @@ kernels::QuantizationLayout layoutOf(const Shape& x, const Tensor& scale, std::i
 /// Scales may be stored as float16 or bfloat16.
 Tensor floatScale(const Tensor& scale) { return convert(scale, DType::float32); }
 
-bool isFloat8(DType type) {
-    return type == DType::float8e4m3fn || type == DType::float8e4m3fnuz || type == DType::float8e5m2 || type == DType::float8e5m2fnuz;
+/// Types of 8 bits and less whose values are multiplied by the scale as they are.
+bool isScaledFloat(DType type) {
+    return type == DType::float4e2m1 || type == DType::float8e4m3fn || type == DType::float8e4m3fnuz || type == DType::float8e5m2 || type == DType::float8e5m2fnuz;
 }
 
 /// Which scale belongs to element i of the layout.
@@ -55,7 +56,7 @@ std::int64_t scaleIndex(const kernels::QuantizationLayout& layout, std::int64_t 
     return (outer * layout.blocks() + axis / layout.block) * layout.inner + i % layout.inner;
 }
 
-/// Elements divided or multiplied by their scales: 8-bit floats have no zero point but 0.
+/// Elements divided or multiplied by their scales: floating-point types have no zero point but 0.
 enum class Scaling { divide, multiply };
 Tensor scaled(OpContext& context, const Tensor& x, const Tensor& scale, const kernels::QuantizationLayout& layout, Scaling scaling) {
     std::byte* elements = nullptr;
@@ -81,7 +82,7 @@ Runner makeQuantizeLinear(const NodeInfo& info) {
         const DType type = zeroPoint ? zeroPoint->dtype() : (outputType == DType::undefined ? DType::uint8 : outputType);
         kernels::QuantizeLinear params;
         params.layout = layoutOf(x.shape(), scale, axis, block);
-        if (isFloat8(type)) {
+        if (isScaledFloat(type)) {
             context.setOutput(0, convert(scaled(context, x, scale, params.layout, Scaling::divide), type));
             return;
         }
@@ -105,7 +106,7 @@ Runner makeDequantizeLinear(const NodeInfo& info) {
         const Tensor scale = floatScale(context.input(1));
         kernels::DequantizeLinear params;
         params.layout = layoutOf(x.shape(), scale, axis, block);
-        if (isFloat8(x.dtype())) {
+        if (isScaledFloat(x.dtype())) {
             context.setOutput(0, convert(scaled(context, convert(x, DType::float32), scale, params.layout, Scaling::multiply), outputType));
             return;
         }
@@ -132,7 +133,8 @@ Runner makeDynamicQuantizeLinear(const NodeInfo&) {
 
 constexpr TypeSet kQuantizedTypes{DType::int8,  DType::uint8, DType::int16, DType::uint16, DType::int4,
                                   DType::uint4, DType::int2,  DType::uint2, DType::int32,
-                                  DType::float8e4m3fn, DType::float8e4m3fnuz, DType::float8e5m2, DType::float8e5m2fnuz};
+                                  DType::float8e4m3fn, DType::float8e4m3fnuz, DType::float8e5m2, DType::float8e5m2fnuz,
+                                  DType::float4e2m1};
 
 const OperatorRow kRows[] = {
     {"", "QuantizeLinear", 10, makeQuantizeLinear, kFloatTypes | TypeSet{DType::int32}, FloatSupport::all},

@@ -239,9 +239,11 @@ Runner makeDepthToSpace(const NodeInfo& info) {
 
 Runner makeSpaceToDepth(const NodeInfo& info) {
     const std::int64_t block = info.attributes.integer("blocksize", 1);
-    return [block](OpContext& context) {
+    const std::vector<std::int64_t> order = info.attributes.text("mode", "DCR") == "CRD" ? std::vector<std::int64_t>{0, 1, 3, 5, 2, 4}
+                                                                                         : std::vector<std::int64_t>{0, 3, 5, 1, 2, 4};
+    return [=](OpContext& context) {
         const Shape& s = context.input(0).shape();
-        moveBlocks(context, {s.at(0), s.at(1), s.at(2) / block, block, s.at(3) / block, block}, {0, 3, 5, 1, 2, 4},
+        moveBlocks(context, {s.at(0), s.at(1), s.at(2) / block, block, s.at(3) / block, block}, order,
                    {s[0], s[1] * block * block, s[2] / block, s[3] / block});
     };
 }

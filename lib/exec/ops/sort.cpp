@@ -1,7 +1,8 @@
-// Operators about order and position: TopK, NonZero, CumSum, Unique.
+// Operators about order and position: TopK, NonZero, CumSum, CumProd, Unique.
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "lib/exec/ops/support.h"
@@ -71,7 +72,9 @@ Runner makeNonZero(const NodeInfo&) {
     };
 }
 
-Runner makeCumSum(const NodeInfo& info) {
+/// CumSum and CumProd: `Operation` folds the elements of the axis, starting from `neutral`.
+template <class Operation, int neutral>
+Runner makeCumulative(const NodeInfo& info) {
     const bool exclusive = info.attributes.integer("exclusive", 0) != 0;
     const bool reverse = info.attributes.integer("reverse", 0) != 0;
     return [=](OpContext& context) {
@@ -86,12 +89,12 @@ Runner makeCumSum(const NodeInfo& info) {
             const auto y = context.output<T>(0, x.shape());
             for (std::int64_t row = 0; row < rows; ++row) {
                 const std::int64_t base = row / inner * size * inner + row % inner;
-                T sum{};
+                T folded{neutral};
                 for (std::int64_t i = 0; i < size; ++i) {
                     const auto at = static_cast<std::size_t>(base + (reverse ? size - 1 - i : i) * inner);
-                    if (exclusive) y[at] = sum;
-                    sum = static_cast<T>(sum + source[at]);
-                    if (!exclusive) y[at] = sum;
+                    if (exclusive) y[at] = folded;
+                    folded = static_cast<T>(Operation()(folded, source[at]));
+                    if (!exclusive) y[at] = folded;
                 }
             }
         });
@@ -169,7 +172,8 @@ Runner makeUnique(const NodeInfo& info) {
 const OperatorRow kRows[] = {
     {"", "TopK", 10, makeTopK, kNumericTypes},
     {"", "NonZero", 9, makeNonZero, kLogicTypes},
-    {"", "CumSum", 11, makeCumSum, kNumericTypes},
+    {"", "CumSum", 11, makeCumulative<std::plus<>, 0>, kNumericTypes},
+    {"", "CumProd", 26, makeCumulative<std::multiplies<>, 1>, kNumericTypes},
     {"", "Unique", 11, makeUnique, kNumericTypes},
 };
 

@@ -41,7 +41,8 @@ T boundOf(const Tensor* bound, T fallback) {
     return bound->data<T>()[0];
 }
 
-/// Bounds are inputs since opset 11, attributes before.
+/// Bounds are inputs since opset 11, attributes before. One that is left out is the type's largest number, so that infinities
+/// are clipped to it.
 Runner makeClip(const NodeInfo& info) {
     const auto low = info.attributes.has("min") ? std::optional<float>(info.attributes.real("min", 0)) : std::nullopt;
     const auto high = info.attributes.has("max") ? std::optional<float>(info.attributes.real("max", 0)) : std::nullopt;
@@ -49,12 +50,9 @@ Runner makeClip(const NodeInfo& info) {
         const Tensor& x = context.input(0);
         visitNumeric(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
-            constexpr T lowest = std::is_floating_point_v<T> ? -std::numeric_limits<T>::infinity()
-                                                             : std::numeric_limits<T>::lowest();
-            constexpr T largest =
-                std::is_floating_point_v<T> ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
-            const T from = boundOf<T>(context.optionalInput(1), low ? static_cast<T>(*low) : lowest);
-            const T to = boundOf<T>(context.optionalInput(2), high ? static_cast<T>(*high) : largest);
+            using Limits = std::numeric_limits<T>;
+            const T from = boundOf<T>(context.optionalInput(1), low ? static_cast<T>(*low) : Limits::lowest());
+            const T to = boundOf<T>(context.optionalInput(2), high ? static_cast<T>(*high) : Limits::max());
             auto* y = reinterpret_cast<T*>(context.outputInPlace(0, x.dtype(), x.shape()));
             kernels::clip<T>(x.data<T>(), from, to, std::span<T>(y, static_cast<std::size_t>(x.size())));
         });

@@ -133,6 +133,10 @@ TEST_CASE("binary operators on integers never trap") {
     CHECK(one<std::uint64_t>(BinaryOp::shiftLeft, 1, 40) == 1ULL << 40);
     CHECK(one<std::uint8_t>(BinaryOp::shiftLeft, 1, 9) == 0);
     CHECK(one<std::uint8_t>(BinaryOp::shiftRight, 128, 7) == 1);
+    CHECK(one<std::int8_t>(BinaryOp::shiftRight, -128, 7) == -1);
+    CHECK(one<std::int64_t>(BinaryOp::shiftRight, -8, 64) == -1);
+    CHECK(one<std::int32_t>(BinaryOp::shiftRight, 8, -1) == 0);
+    CHECK(one<std::int32_t>(BinaryOp::shiftLeft, -8, 32) == 0);
     CHECK(one<std::int32_t>(BinaryOp::bitXor, 6, 3) == 5);
     CHECK_THROWS_AS(one<float>(BinaryOp::bitAnd, 1, 1), KernelError);
 }
