@@ -11,6 +11,7 @@
 
 #include "apps/tcompress/command.h"
 #include "apps/tcompress/console_progress.h"
+#include "apps/tcompress/manual.h"
 #include "lib/support/diagnostics.h"
 #include "lib/support/error.h"
 #include "lib/support/parallel.h"
@@ -67,15 +68,12 @@ CLI::Option* declareOption(CLI::App& app, const OptionDeclaration& option) {
                 ->allow_extra_args(false);
             break;
     }
-    // A positional argument is its own placeholder.
-    added->option_text(option.isPositional() ? " " : option.placeholder);
     return added;
 }
 
 void declare(CLI::App& app, const OptionList& options) {
     for (const OptionDeclaration& option : options.declarations()) {
         CLI::Option* added = declareOption(app, option);
-        if (!option.group.empty()) added->group(option.group);
         if (option.presence == Presence::required) added->required();
         if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
         if (!option.excludes.empty()) added->excludes(app.get_option(option.excludes));
@@ -105,22 +103,24 @@ void refuseUnknown(const CLI::App& app, const std::vector<Command>& commands) {
                     didYouMeanOr(word, names, fmt::format("there are {}", fmt::join(names, ", ")))));
 }
 
+/// Options that do not exist; without such, words that nothing takes (behind an unknown option they may be
+/// its value).
 void refuseLeftOvers(const CLI::App& app) {
-    Diagnostics problems;
+    Diagnostics options, words;
     for (const std::string& word : app.remaining()) {
         const std::string place = fmt::format("{}: {}", app.get_name(), word);
         if (word.starts_with("-"))
-            problems.add(
+            options.add(
                 place,
                 fmt::format("there is no such option{}",
                             didYouMeanOr(word.substr(0, word.find('=')), longNames(app),
                                          fmt::format("`tcompress {} --help` lists them", app.get_name()))));
         else
-            problems.add(place,
-                         fmt::format("one argument too many; `tcompress {} --help` shows how to call it",
-                                     app.get_name()));
+            words.add(place, fmt::format("one argument too many; `tcompress {} --help` shows how to call it",
+                                         app.get_name()));
     }
-    problems.throwIfAny();
+    options.throwIfAny();
+    words.throwIfAny();
 }
 
 void configure(const CommonOptions& options) {
@@ -136,19 +136,10 @@ class CommandLine {
     explicit CommandLine(Session& session)
         : session_(session),
           commands_(allCommands()),
-          app_(
-              "Compresses Transformer models in ONNX format: fewer heads, neurons and layers, low-rank "
-              "factors, "
-              "quantization, and a report of what it cost.",
-              "tcompress") {
+          app_("", "tcompress") {
         app_.set_help_flag("-h,--help", "show this help");
         app_.add_flag("--version", version_, "print the version");
         app_.allow_extras();
-        app_.footer(
-            "`tcompress COMMAND --help` shows the options of a command.\n"
-            "Exit codes: 0 done, 1 a constraint was missed (the output is written), 2 command line or "
-            "pipeline file,\n"
-            "3 model or data, 4 internal error, 130 interrupted.");
         for (const Command& command : commands_) {
             CLI::App* sub = app_.add_subcommand(command.name, command.summary);
             sub->allow_extras();
@@ -163,8 +154,13 @@ class CommandLine {
         try {
             app_.parse(argc, const_cast<char**>(argv));
         } catch (const CLI::CallForHelp&) {
-            std::cout << (chosen() != nullptr ? chosen()->help("tcompress") : app_.help());
+            std::cout << (chosen() != nullptr ? helpText(*byApp_.at(chosen())) : helpText(commands_));
             return ExitCode::done;
+        } catch (const CLI::ArgumentMismatch& error) {
+            const std::string text = error.what();
+            throw ConfigError(fmt::format("{}{}: a value is missing behind it",
+                                          chosen() != nullptr ? chosen()->get_name() + ": " : "",
+                                          text.substr(0, text.find(':'))));
         } catch (const CLI::ParseError& error) {
             throw ConfigError(
                 fmt::format("{}{}", chosen() != nullptr ? chosen()->get_name() + ": " : "", error.what()));
@@ -175,7 +171,7 @@ class CommandLine {
         }
         if (chosen() == nullptr) {
             refuseUnknown(app_, commands_);
-            std::cerr << app_.help();
+            std::cerr << helpText(commands_);
             return ExitCode::usage;
         }
         refuseLeftOvers(*chosen());

@@ -3,7 +3,9 @@
 #include <fmt/core.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
+#include <sstream>
 #include <utility>
 
 namespace tcompress::cli {
@@ -82,7 +84,67 @@ std::string optionTable(const OptionList& options) {
     return text;
 }
 
+constexpr std::size_t kHelpWidth = 100;
+constexpr std::size_t kHelpColumn = 30;
+
+/// "  NAMES        TEXT", the text wrapped into a column of its own.
+std::string helpEntry(const std::string& names, const std::string& text) {
+    std::string entry = "  " + names;
+    entry += entry.size() + 2 > kHelpColumn ? "\n" + std::string(kHelpColumn, ' ')
+                                            : std::string(kHelpColumn - entry.size(), ' ');
+    std::size_t column = kHelpColumn;
+    std::istringstream words(text);
+    for (std::string word; words >> word;) {
+        if (column > kHelpColumn && column + 1 + word.size() > kHelpWidth) {
+            entry += "\n" + std::string(kHelpColumn, ' ');
+            column = kHelpColumn;
+        }
+        entry += (column > kHelpColumn ? " " : "") + word;
+        column += word.size() + 1;
+    }
+    return entry + "\n";
+}
+
+/// The entries under their groups, those without a group under `heading`.
+std::string helpEntries(const OptionList& options, const std::string& heading) {
+    std::string text, group;
+    for (const bool positional : {true, false}) {
+        for (const OptionDeclaration& option : options.declarations()) {
+            if (option.isPositional() != positional) continue;
+            const std::string& named = option.group.empty() ? heading : option.group;
+            const std::string under = positional ? "Arguments" : named;
+            if (under != group) text += fmt::format("\n{}:\n", under);
+            group = under;
+            text += helpEntry(nameText(option), option.help);
+        }
+    }
+    return text;
+}
+
 }  // namespace
+
+std::string helpText(const std::vector<Command>& commands) {
+    std::string text =
+        "Compresses Transformer models in ONNX format: fewer heads, neurons and layers, low-rank factors,\n"
+        "quantization, and a report of what it cost.\n\nUsage: tcompress COMMAND [OPTION]…\n\nCommands:\n";
+    for (const Command& command : commands) text += helpEntry(command.name, command.summary);
+    text += "\nOptions:\n" + helpEntry("-h, --help", "show this help; after a command, its options");
+    text += helpEntry("--version", "print the version");
+    text +=
+        "\nTo begin with:\n"
+        "  tcompress inspect model.onnx\n"
+        "  tcompress run model.onnx --preset int8 -o small.onnx --report report.md\n";
+    text += "\nExit codes:\n";
+    for (const auto& [code, meaning] : kExitCodes) text += helpEntry(code, meaning);
+    return text;
+}
+
+std::string helpText(const Command& command) {
+    CommonOptions unused;
+    return sentence(command.summary) + "\n\nUsage: " + synopsis(command) + "\n" +
+           helpEntries(command.options, "Options") + helpEntries(commonOptions(unused), "Common") +
+           helpEntry("-h, --help", "show this help");
+}
 
 std::string manPage(const std::vector<Command>& commands) {
     std::string text =

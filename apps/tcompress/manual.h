@@ -1,5 +1,5 @@
 #pragma once
-// The manual of the command line, made from the commands' own declarations.
+// Help and manual of the command line, made from the commands' own declarations.
 
 #include <string>
 #include <vector>
@@ -8,6 +8,9 @@
 
 namespace tcompress::cli {
 
+/// What `tcompress --help` prints, and `tcompress COMMAND --help`.
+std::string helpText(const std::vector<Command>& commands);
+std::string helpText(const Command& command);
 /// roff, for man(1).
 std::string manPage(const std::vector<Command>& commands);
 /// docs/cli.md.

@@ -70,12 +70,12 @@ OptionDeclaration& OptionList::value(const std::string& names, std::string place
 }
 
 OptionDeclaration& OptionList::integer(const std::string& names, std::string placeholder,
-                                       std::int64_t& target, IntegerRange range, std::string help) {
+                                       std::int64_t& target, IntegerRange range, const std::string& help) {
     const std::string name = splitNames(names).back();
     return value(
         names, std::move(placeholder),
         [&target, name, range](const std::string& text) { target = parseInteger(name, text, range); },
-        std::move(help));
+        fmt::format("{}; default {}", help, target));
 }
 
 OptionDeclaration& OptionList::values(const std::string& names, std::string placeholder,

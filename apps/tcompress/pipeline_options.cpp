@@ -82,12 +82,14 @@ void PipelineOptions::addReport(OptionList& options) {
     addFlag(options, "--latency", "/report/latency", "\"always\"",
             "measure latency even without evaluation data");
     addFlag(options, "--no-latency", "/report/latency", "\"never\"", "do not measure latency");
-    addText(options, "--latency-runs", "N", "/report/latency_runs", "timed runs of each model");
+    addText(options, "--latency-runs", "N", "/report/latency_runs",
+            fmt::format("timed runs of each model; default {}", pipeline::ReportSettings{}.latencyRuns));
 }
 
 void PipelineOptions::addSettings(OptionList& options) {
     options.group("Settings");
-    addText(options, "--seed", "N", "/seed", "seed of every random choice");
+    addText(options, "--seed", "N", "/seed",
+            fmt::format("seed of every random choice; default {}", pipeline::Settings{}.seed));
     addText(options, "--max-accuracy-drop", "X", "/constraints/max_accuracy_drop",
             "largest loss of accuracy, as a share: 0.01 is one point");
     addText(options, "--max-size-ratio", "X", "/constraints/max_size_ratio",

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "apps/tcompress/tables.h"
+#include "lib/report/text.h"
 
 namespace tcompress::cli {
 
@@ -17,7 +18,7 @@ std::string passTable(const report::Report& plan) {
         {"pass", "changed", "skipped", "weights", "parameters", "MACs", "s"}};
     for (const report::PassRow& row : plan.passes)
         rows.push_back({passName(row), std::to_string(row.changed.size()), std::to_string(row.skipped.size()),
-                        megabytes(static_cast<std::uint64_t>(row.after->bytes)),
+                        report::bytesText(static_cast<std::uint64_t>(row.after->bytes)),
                         shortCount(row.after->parameters), shortCount(row.after->macs),
                         fmt::format("{:.2f}", row.seconds)});
     return renderTable(rows, {Align::left, Align::right, Align::right, Align::right, Align::right,
@@ -42,13 +43,14 @@ std::string planText(const report::Report& plan) {
     if (!plan.passes.empty()) text += passTable(plan) + "\n";
     const std::uint64_t before = plan.original->file.fileBytes;
     const std::uint64_t after = plan.compressed->file.fileBytes;
-    text += fmt::format("file      {} -> {} ({:.1f} %)\n", megabytes(before), megabytes(after),
+    text += fmt::format("file      {} -> {} ({:.1f} %)\n", report::bytesText(before),
+                        report::bytesText(after),
                         100.0 * static_cast<double>(after) / static_cast<double>(before));
     if (plan.original->cost && plan.compressed->cost)
         text += fmt::format("MACs      {} -> {} at {} tokens\n", shortCount(plan.original->cost->macs),
                             shortCount(plan.compressed->cost->macs), plan.original->cost->sequenceLength);
     text += fmt::format("memory    about {} at most in a real run without evaluation\n",
-                        megabytes(plan.peakMemoryBytes));
+                        report::bytesText(plan.peakMemoryBytes));
     return text + "nothing was written\n";
 }
 

@@ -35,20 +35,12 @@ std::string renderTable(const std::vector<std::vector<std::string>>& rows,
     return text;
 }
 
-std::string megabytes(std::uint64_t bytes) {
-    return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6);
-}
-
 std::string shortCount(std::int64_t count) {
     const auto value = static_cast<double>(count);
     if (value >= 1e9) return fmt::format("{:.2f} G", value / 1e9);
     if (value >= 1e6) return fmt::format("{:.2f} M", value / 1e6);
     if (value >= 1e4) return fmt::format("{:.1f} k", value / 1e3);
     return std::to_string(count);
-}
-
-std::string counted(std::size_t count, const std::string& noun) {
-    return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
 }  // namespace tcompress::cli

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "lib/analysis/macs.h"
+#include "lib/analysis/scaled_weight.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::analysis {
@@ -71,15 +72,6 @@ std::int64_t nonZeroElements(const Tensor& tensor) {
     }
 }
 
-bool isQuantizationOperand(const ir::Use& use) {
-    if (use.node == nullptr || use.kind != ir::UseKind::input) return false;
-    const std::string& type = use.node->opType();
-    if (type == "QuantizeLinear" || type == "DequantizeLinear") return use.index >= 1;
-    if (type == "MatMulInteger" || type == "ConvInteger") return use.index >= 2;
-    if (type == "MatMulNBits") return use.index == 2 || use.index == 3;
-    return false;
-}
-
 bool isNormNode(const ir::Node& node) { return node.opType().find("Normalization") != std::string::npos; }
 
 /// What constants are for.
@@ -103,31 +95,23 @@ class Roles {
     }
 
     std::string guess(const ir::Value& value) const {
-        if (!isFloatingPoint(value.constant()->dtype())) return quantizationRole(value);
+        // Scales and zero points belong to what they scale.
+        if (const ir::Value* weight = scaledWeight(value)) {
+            const auto found = byValue_.find(weight);
+            return found != byValue_.end() ? found->second : "other";
+        }
+        if (!isFloatingPoint(value.constant()->dtype())) return "other";
         const Shape& shape = value.constant()->shape();
         const auto wide = std::count_if(shape.begin(), shape.end(), [](std::int64_t d) { return d > 1; });
         for (const ir::Use& use : value.uses()) {
             if (use.node == nullptr) continue;
             if (isNormNode(*use.node) && use.index >= 1) return "norm";
-            if (isQuantizationOperand(use)) return quantizationRole(value);
             const bool stream = view_.hiddenSize > 1 && !shape.empty() && shape.back() == view_.hiddenSize;
             const bool affine = use.node->is("Mul") || use.node->is("Add");
             if (stream && wide == 1 && affine) return "norm";
             // Position and class embeddings that are added or prepended, not looked up.
             if (stream && (use.node->is("Add") || use.node->is("Concat") || use.node->is("Expand")))
                 return "embedding";
-        }
-        return "other";
-    }
-
-    /// Scales and zero points belong to what they scale.
-    std::string quantizationRole(const ir::Value& value) const {
-        for (const ir::Use& use : value.uses()) {
-            if (!isQuantizationOperand(use)) continue;
-            for (const std::size_t data : {std::size_t{0}, std::size_t{1}}) {
-                const auto found = byValue_.find(use.node->input(data));
-                if (found != byValue_.end()) return found->second;
-            }
         }
         return "other";
     }
@@ -141,7 +125,8 @@ class Roles {
 std::int64_t parameterCount(const ir::Value& value) {
     const DType type = value.constant()->dtype();
     if (type == DType::int64 || type == DType::boolean || type == DType::string) return 0;
-    if (std::any_of(value.uses().begin(), value.uses().end(), isQuantizationOperand)) return 0;
+    if (isInteger(type) && value.constant()->size() == 1) return 0;
+    if (scaledWeight(value) != nullptr) return 0;
     for (const ir::Use& use : value.uses()) {
         if (use.node != nullptr && use.node->opType() == "MatMulNBits" && use.index == 1) {
             return use.node->attributeInt("K", 0) * use.node->attributeInt("N", 0);

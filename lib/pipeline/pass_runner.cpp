@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <chrono>
 #include <nlohmann/json.hpp>
 
@@ -12,6 +13,8 @@
 #include "lib/ir/validate.h"
 #include "lib/pipeline/reproducer.h"
 #include "lib/pipeline/verify_output.h"
+#include "lib/report/text.h"
+#include "lib/support/counted.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
 
@@ -23,18 +26,28 @@ double secondsSince(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-std::string megabytes(std::uint64_t bytes) {
-    return fmt::format("{:.2f} MB", static_cast<double>(bytes) / 1e6);
+/// The skipped site that stands for most: one with the most frequent reason, up to the first name or number.
+const SkippedSite& typicalSkip(const std::vector<SkippedSite>& skipped) {
+    const auto kind = [](const SkippedSite& site) {
+        return std::string_view(site.reason).substr(0, site.reason.find_first_of("':0123456789"));
+    };
+    const auto frequency = [&](const SkippedSite& site) {
+        return std::count_if(skipped.begin(), skipped.end(),
+                             [&](const SkippedSite& other) { return kind(other) == kind(site); });
+    };
+    return *std::max_element(
+        skipped.begin(), skipped.end(),
+        [&](const SkippedSite& a, const SkippedSite& b) { return frequency(a) < frequency(b); });
 }
 
 void requireChange(const PassReport& done, const PassStep& step, const Config& config) {
     if (!done.changed.empty() || step.allowEmpty || config.allowEmpty || step.info->idleIsFine) return;
     std::string why = "no site of the model is one it could work on";
-    if (!done.skipped.empty())
-        why = fmt::format(
-            "{} skipped, the first: {}: {}",
-            done.skipped.size() == 1 ? "1 site was" : fmt::format("{} sites were", done.skipped.size()),
-            done.skipped.front().site, done.skipped.front().reason);
+    if (!done.skipped.empty()) {
+        const SkippedSite& example = typicalSkip(done.skipped);
+        why = fmt::format("{} skipped, for example {}: {}", counted(done.skipped.size(), "site"),
+                          example.site, example.reason);
+    }
     throw PassError(
         fmt::format("nothing was changed ({}); take the pass out or set \"allow_empty\": true", why));
 }
@@ -143,7 +156,8 @@ report::PassRow PassRunner::run(ir::Model& model, std::size_t index) {
     row.before = before;
     row.after = totals(model);
     log::info("{}: {} changed, {} skipped, {} -> {} of weights, {:.2f} s", name, row.changed.size(),
-              row.skipped.size(), megabytes(bytesBefore), megabytes(model.constantBytes()), row.seconds);
+              row.skipped.size(), report::bytesText(bytesBefore), report::bytesText(model.constantBytes()),
+              row.seconds);
     for (const std::string& note : row.notes) log::info("{}: {}", name, note);
     for (const report::ChangedSite& site : row.changed)
         log::debug("{}: {}: {}", name, site.site, site.change);

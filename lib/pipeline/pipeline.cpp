@@ -14,6 +14,7 @@
 #include "lib/pipeline/pass_runner.h"
 #include "lib/pipeline/records.h"
 #include "lib/pipeline/verify_output.h"
+#include "lib/report/text.h"
 #include "lib/support/atomic_file.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
@@ -231,10 +232,10 @@ report::Report run(const Config& config, const RunOptions& options) {
     staged.commit(saved.files);
 
     if (config.output != "-")
-        log::info(
-            "{}: {:.2f} MB, {:.1f} % of {}", config.output, static_cast<double>(saved.fileBytes) / 1e6,
-            100.0 * static_cast<double>(saved.fileBytes) / static_cast<double>(filesBytes(config.model)),
-            config.model);
+        log::info("{}: {}, {} of {}", config.output, report::bytesText(saved.fileBytes),
+                  report::shareText(static_cast<double>(saved.fileBytes),
+                                    static_cast<double>(filesBytes(config.model))),
+                  config.model);
     warnWhenSlower(report);
     report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     report.peakMemoryBytes = measure::peakMemoryBytes();

@@ -37,7 +37,7 @@ std::string headline(const Report& report) {
                 "size: {} to {} ({})", bytesText(before.fileBytes), bytesText(after.fileBytes),
                 shareText(static_cast<double>(after.fileBytes), static_cast<double>(before.fileBytes))));
     } else if (report.original) {
-        text += fmt::format("{} ({})\n\n", code(report.original->file.path),
+        text += fmt::format("{} ({})\n", code(report.original->file.path),
                             bytesText(report.original->file.fileBytes));
     }
     if (report.evaluation) {
@@ -55,6 +55,7 @@ std::string headline(const Report& report) {
                                        joulesText(evaluation.originalEnergy->joulesPerInference),
                                        joulesText(evaluation.compressedEnergy->joulesPerInference)));
     }
+    if (!report.warnings.empty() && !report.compressed) text += '\n';
     for (const std::string& warning : report.warnings) text += bullet("**warning:** " + warning);
     return text.empty() ? text : text + '\n';
 }

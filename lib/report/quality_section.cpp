@@ -88,7 +88,7 @@ std::string costSection(const measure::Evaluation& evaluation) {
                        std::to_string(result.runs), std::to_string(result.warmupRuns),
                        std::to_string(result.batch), std::to_string(result.threads)});
         };
-        add("original", latency.original);
+        add(latency.compressed.runs > 0 ? "original" : "model", latency.original);
         if (latency.compressed.runs > 0) add("compressed", latency.compressed);
         text += "## Latency\n\n" + table.text();
         if (latency.compressed.runs > 0)
@@ -104,10 +104,11 @@ std::string costSection(const measure::Evaluation& evaluation) {
             table.row({name, joulesText(energy.joulesPerInference), energy.measured ? "measured" : "modelled",
                        numberText(energy.gramsCo2e)});
         };
-        add("original", *evaluation.originalEnergy);
+        add(evaluation.compressedEnergy ? "original" : "model", *evaluation.originalEnergy);
         if (evaluation.compressedEnergy) add("compressed", *evaluation.compressedEnergy);
         text += "## Energy\n\n" + table.text();
-        text += fmt::format("Original: {}. ", evaluation.originalEnergy->method);
+        text += fmt::format("{}: {}. ", evaluation.compressedEnergy ? "Original" : "Model",
+                            evaluation.originalEnergy->method);
         if (evaluation.compressedEnergy)
             text += fmt::format("Compressed: {}. ", evaluation.compressedEnergy->method);
         text += fmt::format("Grid: {} g CO2e per kWh.\n\n",

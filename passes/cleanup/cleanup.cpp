@@ -10,8 +10,6 @@
 // at most 1 KiB more than what it was computed from. Not handled: sub-graphs of If, Loop and Scan, which stay
 // as they are.
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <map>
 #include <numeric>
@@ -21,6 +19,7 @@
 
 #include "lib/exec/executor.h"
 #include "lib/ir/edit.h"
+#include "lib/support/counted.h"
 #include "lib/support/sha256.h"
 #include "passes/passes.h"
 
@@ -290,14 +289,14 @@ class Cleanup : public pipeline::Pass {
             after = folded + removed + merged;
         }
         PassReport report;
-        const auto add = [&](std::size_t count, const char* what, const char* change) {
-            if (count > 0) report.changed.push_back({what, fmt::format("{} {}", count, change)});
+        const auto add = [&](std::size_t count, const char* where, const char* noun, const char* change) {
+            if (count > 0) report.changed.push_back({where, counted(count, noun) + change});
         };
-        add(dead.nodes, "dead code", "nodes without use removed");
-        add(dead.initializers, "dead code", "initializers without use removed");
-        add(removed, "identities", "operators that do nothing removed");
-        add(folded, "constant folding", "nodes computed");
-        add(merged, "duplicates", "constants stored once");
+        add(dead.nodes, "dead code", "node", " without use removed");
+        add(dead.initializers, "dead code", "initializer", " without use removed");
+        add(removed, "identities", "operator", " without effect removed");
+        add(folded, "constant folding", "node", " computed");
+        add(merged, "duplicates", "constant", " stored once");
         return report;
     }
 

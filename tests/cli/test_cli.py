@@ -95,6 +95,10 @@ class BadInput(InFolder):
 
     def test_unknown_option_of_a_command(self):
         self.refused(2, ["--outptu", "--output"], "run", VIT, "-p", "cleanup", f"--outptu={self.out}")
+        self.refused(2, ["--outptu", "--output"], "run", VIT, "-p", "cleanup", "--outptu", self.out)
+
+    def test_missing_value(self):
+        self.refused(2, ["run: --output: a value is missing"], "run", VIT, "-p", "cleanup", "-o")
 
     def test_unknown_command(self):
         self.refused(2, ["rnu", "run"], "rnu", VIT)
@@ -104,6 +108,13 @@ class BadInput(InFolder):
 
     def test_pattern_without_match(self):
         self.refused(3, ["no-such-layer"], "run", VIT, "-p", "quantize:targets=no-such-layer*", "-o", self.out)
+
+    def test_second_pass_finds_nothing(self):
+        result = call("run", VIT, "-p", "quantize", "-p", "quantize", "-o", self.out, "--quiet")
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("nothing was changed", result.stderr)
+        self.assertIn("already quantized", result.stderr)
+        self.assertFalse(self.out.exists())
 
     def test_pass_needs_data(self):
         self.refused(3, ["--calibration"], "run", VIT, "-p", "remove-heads:ratio=0.5,importance=output-norm", "-o", self.out)

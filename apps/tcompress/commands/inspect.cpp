@@ -13,6 +13,8 @@
 #include "lib/analysis/cost.h"
 #include "lib/ir/load.h"
 #include "lib/pipeline/records.h"
+#include "lib/report/text.h"
+#include "lib/support/counted.h"
 
 namespace tcompress::cli {
 
@@ -98,7 +100,7 @@ std::string costTable(const analysis::ModelCost& cost) {
         const double share =
             parameters > 0 ? 100.0 * static_cast<double>(nonZero) / static_cast<double>(parameters) : 0.0;
         rows.push_back({role, shortCount(parameters), fmt::format("{:.1f} %", share),
-                        megabytes(static_cast<std::uint64_t>(bytes)), shortCount(macs)});
+                        report::bytesText(static_cast<std::uint64_t>(bytes)), shortCount(macs)});
     };
     for (const auto& [role, part] : cost.byRole)
         add(role, part.parameters, part.nonZero, part.bytes, part.macs);
@@ -131,7 +133,7 @@ std::string refusalLines(const TransformerView& view) {
 
 std::string inspectionText(const Inspection& found, bool sites) {
     const TransformerView& view = found.view;
-    std::string text = fmt::format("{}: {}, opset {}, {} nodes\n", found.file, megabytes(found.fileBytes),
+    std::string text = fmt::format("{}: {}, opset {}, {} nodes\n", found.file, report::bytesText(found.fileBytes),
                                    found.model.opset(), found.model.graph().nodes().size());
     if (!view.isTransformer()) {
         text += "no Transformer: no attention was recognised\n";

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "lib/ir/load.h"
+#include "tests/support/make_pass.h"
 #include "tests/unit/analysis/tiny_transformer.h"
 
 namespace tcompress::analysis {
@@ -58,6 +59,29 @@ TEST_CASE("a fused attention model costs what the plain one does") {
     // Its position table ends at 64.
     CHECK(cost(plain, recognise(plain)).sequenceLength == 64);
     CHECK(cost(fused, recognise(fused)).sequenceLength == 64);
+}
+
+TEST_CASE("scales and zero points count as bytes of what they scale and as parameters of nothing") {
+    const ir::Model plain =
+        ir::load(std::filesystem::path(TCOMPRESS_TEST_DATA) / "models" / "bert_tiny.onnx");
+    const ModelCost before = cost(plain, recognise(plain));
+    const auto [method, options] =
+        GENERATE(table<const char*, const char*>({{"dynamic", R"({"target_isa": "vnni"})"},
+                                                  {"weight-only", "{}"},
+                                                  {"weight-only", R"({"bits": 4})"}}));
+    CAPTURE(method, options);
+    ir::Model quantized = test::runPass(plain, "quantize", method, options).model;
+    for (const bool tidied : {false, true}) {
+        CAPTURE(tidied);
+        if (tidied) quantized = test::runPass(quantized, "cleanup", "", "{}").model;
+        const ModelCost after = cost(quantized, recognise(quantized));
+        CHECK(after.byRole.at("attention").parameters == before.byRole.at("attention").parameters);
+        CHECK(after.byRole.at("ffn").parameters == before.byRole.at("ffn").parameters);
+        CHECK(after.byRole.at("norm").parameters == before.byRole.at("norm").parameters);
+        CHECK(after.byRole.at("norm").bytes == before.byRole.at("norm").bytes);
+        CHECK(after.byRole.at("other").parameters <= before.byRole.at("other").parameters);
+        CHECK(after.byRole.at("attention").bytes > after.byRole.at("attention").parameters / 2);
+    }
 }
 
 }  // namespace
