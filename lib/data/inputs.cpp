@@ -3,6 +3,8 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "lib/data/dataset.h"
 
 namespace tcompress::data {
@@ -41,6 +43,37 @@ std::vector<InputInfo> modelInputs(const ir::Model& model) {
         }
     }
     return inputs;
+}
+
+namespace {
+
+void lowerToIndexedRows(const ir::Value& value, std::optional<std::int64_t>& fewest, int depth) {
+    constexpr int kDeepest = 4;
+    for (const ir::Use& use : value.uses()) {
+        if (use.node == nullptr || use.kind != ir::UseKind::input) continue;
+        const ir::Node& node = *use.node;
+        const ir::Value* table = nullptr;
+        if (node.is("Gather") && use.index == 1) table = node.input(0);
+        if (node.is("com.microsoft", "EmbedLayerNormalization") && use.index == 0) table = node.input(2);
+        if (table != nullptr) {
+            const auto shape = table->shape();
+            const auto axis = node.attributeInt("axis", 0);
+            if (!shape || axis < 0 || axis >= static_cast<std::int64_t>(shape->size())) continue;
+            const std::int64_t rows = (*shape)[static_cast<std::size_t>(axis)];
+            if (rows > 0) fewest = std::min(fewest.value_or(rows), rows);
+        } else if (depth < kDeepest && use.index == 0) {
+            for (const char* op : {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Slice", "Flatten"})
+                if (node.is(op) && node.output() != nullptr) lowerToIndexedRows(*node.output(), fewest, depth + 1);
+        }
+    }
+}
+
+}  // namespace
+
+std::optional<std::int64_t> indexedRows(const ir::Value& value) {
+    std::optional<std::int64_t> fewest;
+    lowerToIndexedRows(value, fewest, 0);
+    return fewest;
 }
 
 std::string describe(const Tensor& tensor) {

@@ -2,6 +2,7 @@
 // What a model declares of its inputs, and the roles that exporters' names tell: shared by fitting and
 // synthesis.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,6 +37,10 @@ struct InputInfo {
 
 /// The graph inputs in order.
 std::vector<InputInfo> modelInputs(const ir::Model& model);
+
+/// Rows of the smallest table that this value indexes, through nodes that only move or cast indices; none when it
+/// indexes none of known size.
+std::optional<std::int64_t> indexedRows(const ir::Value& value);
 
 /// "float32 [450, 1, 8, 8]".
 std::string describe(const Tensor& tensor);

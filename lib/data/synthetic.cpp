@@ -12,30 +12,6 @@ namespace {
 constexpr std::int64_t defaultLength = 64;
 constexpr std::int64_t highestToken = 100;
 
-/// Rows of the smallest constant table that this value indexes, through nodes that only move or cast indices.
-std::int64_t indexedRows(const ir::Value& value, std::int64_t limit, int depth = 0) {
-    constexpr int deepest = 4;
-    for (const ir::Use& use : value.uses()) {
-        if (use.node == nullptr || use.kind != ir::UseKind::input) continue;
-        const ir::Node& node = *use.node;
-        const ir::Value* table = nullptr;
-        if (node.is("Gather") && use.index == 1) table = node.input(0);
-        if (node.is("com.microsoft", "EmbedLayerNormalization") && use.index == 0) table = node.input(2);
-        if (table != nullptr) {
-            const auto shape = table->shape();
-            const auto axis = node.attributeInt("axis", 0);
-            if (shape && axis >= 0 && axis < static_cast<std::int64_t>(shape->size()) &&
-                (*shape)[static_cast<std::size_t>(axis)] > 0)
-                limit = std::min(limit, (*shape)[static_cast<std::size_t>(axis)]);
-        } else if (depth < deepest && use.index == 0) {
-            for (const char* op : {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Slice", "Flatten"})
-                if (node.is(op) && node.output() != nullptr)
-                    limit = indexedRows(*node.output(), limit, depth + 1);
-        }
-    }
-    return limit;
-}
-
 std::int64_t dimSize(const InputInfo& input, std::size_t axis, std::int64_t samples,
                      const std::map<std::string, std::int64_t>& sizes) {
     const InputDim& dim = input.dims[axis];
@@ -65,7 +41,8 @@ Dataset syntheticDataset(const ir::Model& model, std::int64_t samples, std::uint
             values = Tensor::of<float>(shape, floats);
         } else {
             const ir::Value* value = model.graph().find(input.name);
-            const std::int64_t limit = value != nullptr ? indexedRows(*value, highestToken) : highestToken;
+            const std::int64_t rows = value != nullptr ? indexedRows(*value).value_or(highestToken) : highestToken;
+            const std::int64_t limit = std::min(rows, highestToken);
             std::vector<std::int64_t> integers(static_cast<std::size_t>(count));
             for (std::size_t i = 0; i < integers.size(); ++i) {
                 switch (role) {

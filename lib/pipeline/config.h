@@ -23,6 +23,7 @@ struct CalibrationSource {
     std::string file;
     std::int64_t samples = 0;    ///< at most; 0 = all
     std::int64_t synthetic = 0;  ///< this many random samples instead of a file
+    std::int64_t enlarge = 1;    ///< samples for each one given (data::Enlargement)
 };
 
 struct EvaluationSource {

@@ -35,6 +35,11 @@ inline OptionTable<CalibrationSource> calibrationTable() {
         .range(0, 1e12);
     table.option("synthetic", &CalibrationSource::synthetic, "use this many random samples instead of a file")
         .range(0, 1e6);
+    table
+        .option("enlarge", &CalibrationSource::enlarge,
+                "samples to have for each one given: the others are made of it by splicing sequences and "
+                "replacing tokens; 1 for the data as they are")
+        .range(1, 1000);
     return table;
 }
 

@@ -22,6 +22,7 @@ namespace tcompress::calibration {
 class Collector;
 }
 namespace tcompress::data {
+class CalibrationData;
 struct Split;
 }
 
@@ -65,17 +66,17 @@ class ViewCache {
 /// What the pipeline offers to a pass.
 class PassContext {
   public:
-    PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+    PassContext(const data::CalibrationData* calibration, std::uint64_t seed, std::string position,
                 Progress& progress);
     /// With views shared between passes.
-    PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+    PassContext(const data::CalibrationData* calibration, std::uint64_t seed, std::string position,
                 Progress& progress, std::shared_ptr<ViewCache> views);
 
-    /// Calibration samples fitted to the model. When there are none throws PassError: "PASS: WHY; give
+    /// Calibration samples fitted to the model, made ones included where they are asked for. When there are none throws PassError: "PASS: WHY; give
     /// calibration data with …" (why = what the pass needs them for, a main clause).
     const data::Dataset& calibration(std::string_view pass, std::string_view why) const;
     bool hasCalibration() const { return calibration_ != nullptr; }
-    /// The same samples with a share held back, to choose between solutions by.
+    /// The same with a share of the samples held back, to choose between solutions by.
     data::Split calibrationSplit(std::string_view pass, std::string_view why, double heldBackShare) const;
     /// Runs the collector over samples, with the run's progress.
     void collect(calibration::Collector& collector, const data::Dataset& samples) const;
@@ -86,7 +87,7 @@ class PassContext {
     Progress& progress() const { return progress_; }
 
   private:
-    const data::Dataset* calibration_;
+    const data::CalibrationData* calibration_;
     std::uint64_t seed_;
     std::string position_;
     Progress& progress_;

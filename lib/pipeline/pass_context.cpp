@@ -1,17 +1,17 @@
 #include <fmt/core.h>
 
 #include "lib/calibration/collector.h"
-#include "lib/data/split.h"
+#include "lib/data/calibration_data.h"
 #include "lib/pipeline/pass.h"
 #include "lib/support/error.h"
 
 namespace tcompress::pipeline {
 
-PassContext::PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+PassContext::PassContext(const data::CalibrationData* calibration, std::uint64_t seed, std::string position,
                          Progress& progress)
     : PassContext(calibration, seed, std::move(position), progress, std::make_shared<ViewCache>()) {}
 
-PassContext::PassContext(const data::Dataset* calibration, std::uint64_t seed, std::string position,
+PassContext::PassContext(const data::CalibrationData* calibration, std::uint64_t seed, std::string position,
                          Progress& progress, std::shared_ptr<ViewCache> views)
     : calibration_(calibration),
       seed_(seed),
@@ -19,18 +19,27 @@ PassContext::PassContext(const data::Dataset* calibration, std::uint64_t seed, s
       progress_(progress),
       views_(std::move(views)) {}
 
-const data::Dataset& PassContext::calibration(std::string_view pass, std::string_view why) const {
-    if (calibration_ == nullptr)
+namespace {
+
+const data::CalibrationData& required(const data::CalibrationData* calibration, std::string_view pass,
+                                      std::string_view why) {
+    if (calibration == nullptr)
         throw PassError(
             fmt::format("{}: {}; give calibration data with --calibration FILE or as data.calibration in the "
                         "pipeline file",
                         pass, why));
-    return *calibration_;
+    return *calibration;
+}
+
+}  // namespace
+
+const data::Dataset& PassContext::calibration(std::string_view pass, std::string_view why) const {
+    return required(calibration_, pass, why).all();
 }
 
 data::Split PassContext::calibrationSplit(std::string_view pass, std::string_view why,
                                           double heldBackShare) const {
-    return data::split(calibration(pass, why), heldBackShare);
+    return required(calibration_, pass, why).split(heldBackShare);
 }
 
 void PassContext::collect(calibration::Collector& collector, const data::Dataset& samples) const {

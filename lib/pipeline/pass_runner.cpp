@@ -106,7 +106,7 @@ auto withPassName(const Config& config, std::size_t index, Run run, OnBug onBug)
 
 }  // namespace
 
-PassRunner::PassRunner(const Config& config, const data::Dataset* calibration, PassRunnerOptions options,
+PassRunner::PassRunner(const Config& config, const data::CalibrationData* calibration, PassRunnerOptions options,
                        Progress& progress)
     : config_(config), calibration_(calibration), options_(std::move(options)), progress_(progress) {}
 

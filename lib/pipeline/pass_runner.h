@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "lib/data/calibration_data.h"
 #include "lib/pipeline/config.h"
 #include "lib/report/report.h"
 
@@ -25,7 +26,7 @@ struct PassRunnerOptions {
 
 class PassRunner {
   public:
-    PassRunner(const Config& config, const data::Dataset* calibration, PassRunnerOptions options,
+    PassRunner(const Config& config, const data::CalibrationData* calibration, PassRunnerOptions options,
                Progress& progress);
 
     /// Runs step `index` on the model, which is unchanged when this throws. What a pass throws comes out with
@@ -40,7 +41,7 @@ class PassRunner {
     std::optional<report::Totals> totals(const ir::Model& model) const;
 
     const Config& config_;
-    const data::Dataset* calibration_;
+    const data::CalibrationData* calibration_;
     PassRunnerOptions options_;
     Progress& progress_;
     std::shared_ptr<ViewCache> views_ = std::make_shared<ViewCache>();

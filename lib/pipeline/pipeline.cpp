@@ -56,7 +56,8 @@ void checkBeforeWork(const Config& config, const RunOptions& options) {
 }
 
 struct RunData {
-    std::optional<data::Dataset> calibration, evaluation;
+    std::optional<data::CalibrationData> calibration;
+    std::optional<data::Dataset> evaluation;
 };
 
 std::optional<data::Dataset> readSamples(const std::string& file, std::int64_t samples,
@@ -68,10 +69,15 @@ std::optional<data::Dataset> readSamples(const std::string& file, std::int64_t s
 
 RunData readData(const Config& config, const ir::Model& model) {
     RunData data;
-    data.calibration = readSamples(config.calibration.file, config.calibration.samples, model);
+    const auto seed = static_cast<std::uint64_t>(config.seed);
+    std::optional<data::Dataset> samples =
+        readSamples(config.calibration.file, config.calibration.samples, model);
     if (config.calibration.synthetic > 0)
-        data.calibration = data::syntheticDataset(model, config.calibration.synthetic,
-                                                  static_cast<std::uint64_t>(config.seed));
+        samples = data::syntheticDataset(model, config.calibration.synthetic, seed);
+    if (samples)
+        data.calibration.emplace(
+            *std::move(samples),
+            data::Enlargement{config.calibration.enlarge, seed, data::vocabularies(model)});
     data.evaluation = readSamples(config.evaluation.file, config.evaluation.samples, model);
     if (config.constraints.maxAccuracyDrop && !data.evaluation->labels())
         throw DataError(
@@ -79,6 +85,23 @@ RunData readData(const Config& config, const ir::Model& model) {
                         "'labels'",
                         config.evaluation.file));
     return data;
+}
+
+void warn(report::Report& report, std::string message) {
+    log::warning("{}", message);
+    report.warnings.push_back(std::move(message));
+}
+
+/// Evidence that is not real data is said to be none.
+void noteMadeSamples(const Config& config, const RunData& data, report::Report& report) {
+    if (!data.calibration) return;
+    if (config.calibration.synthetic > 0) warn(report, "passes calibrated on random inputs (data.calibration.synthetic)");
+    const std::int64_t given = data.calibration->given().sampleCount();
+    const std::int64_t all = data.calibration->all().sampleCount();
+    if (all > given)
+        warn(report, fmt::format("passes calibrated on {} samples, of which {} were given and {} made of them "
+                                 "(data.calibration.enlarge)",
+                                 all, given, all - given));
 }
 
 std::vector<report::PassRow> runPasses(PassRunner& runner, ir::Model& model, const Config& config) {
@@ -175,11 +198,6 @@ PassRunnerOptions runnerOptions(const Config& config, const RunOptions& options,
     return result;
 }
 
-void warn(report::Report& report, std::string message) {
-    log::warning("{}", message);
-    report.warnings.push_back(std::move(message));
-}
-
 void warnWhenSlower(report::Report& report) {
     if (!report.evaluation || !report.evaluation->latency) return;
     const measure::LatencyComparison& latency = *report.evaluation->latency;
@@ -199,6 +217,7 @@ report::Report run(const Config& config, const RunOptions& options) {
 
     const ir::Model original = ir::load(config.model);
     const RunData data = readData(config, original);
+    noteMadeSamples(config, data, report);
     progress.step(0);
 
     ir::Model model = original.clone();
@@ -253,6 +272,7 @@ report::Report plan(const Config& config, const RunOptions& options) {
     report::Report report = startReport(config, options);
     const ir::Model original = ir::load(config.model);
     const RunData data = readData(config, original);
+    noteMadeSamples(config, data, report);
     ir::Model model = original.clone();
     PassRunnerOptions passOptions;
     passOptions.totals = RowTotals::count;

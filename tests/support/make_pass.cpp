@@ -1,7 +1,9 @@
 #include "tests/support/make_pass.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
+#include "lib/data/calibration_data.h"
 #include "lib/support/error.h"
 #include "passes/registry.h"
 
@@ -25,7 +27,9 @@ std::unique_ptr<pipeline::Pass> makePass(const std::string& type, const std::str
 PassResult runPass(const ir::Model& model, const std::string& type, const std::string& method,
                    const std::string& options, const data::Dataset* calibration) {
     PassResult result{model.clone(), {}};
-    const pipeline::PassContext context(calibration, /*seed=*/42, "0", silentProgress());
+    std::optional<data::CalibrationData> samples;
+    if (calibration != nullptr) samples.emplace(*calibration);
+    const pipeline::PassContext context(samples ? &*samples : nullptr, /*seed=*/42, "0", silentProgress());
     result.report = makePass(type, method, options)->run(result.model, context);
     return result;
 }
