@@ -120,9 +120,10 @@ std::string toMarkdown(const std::vector<SummaryRow>& rows) {
                         cell(row.accuracy, "{:.4f}"), cell(row.originalAccuracy, "{:.4f}"),
                         cell(row.cosine, "{:.4f}"), cell(row.speedup, "{:.2f}"), cell(row.seconds, "{:.1f}"));
     }
+    std::string errors;
     for (const SummaryRow& row : rows)
-        if (!row.error.empty()) text += fmt::format("\n- {} with {}: {}\n", row.model, row.recipe, row.error);
-    return text;
+        if (!row.error.empty()) errors += fmt::format("- {} with {}: {}\n", row.model, row.recipe, row.error);
+    return errors.empty() ? text : text + "\n" + errors;
 }
 
 }  // namespace
@@ -149,6 +150,8 @@ SummaryRow summarise(const Job& job, JobStatus status, int exitCode) {
     row.exitCode = exitCode;
     if (status == JobStatus::failed) {
         row.error = lastLine(job.log);
+        constexpr std::string_view speaker = "tcompress: ";
+        if (row.error.starts_with(speaker)) row.error.erase(0, speaker.size());
         return row;
     }
     row.output = job.output.string();
