@@ -34,7 +34,11 @@ Executor::Executor(Executor&&) noexcept = default;
 
 namespace {
 
-void checkFeed(const ir::Value& input, const Tensor& feed) {
+void checkFeed(const ir::Value& input, const Datum& fed) {
+    const bool takesTensor = !input.type() || input.type()->has_tensor_type();
+    if (!takesTensor) return;
+    if (!fed.isTensor()) throw DataError(fmt::format("input '{}' is a tensor and was fed none", input.name()));
+    const Tensor& feed = fed.tensor;
     const DType expected = input.dtype();
     if (expected != DType::undefined && feed.dtype() != expected) {
         throw DataError(fmt::format("input '{}' is {} and was fed {}", input.name(), name(expected), name(feed.dtype())));
@@ -47,15 +51,17 @@ void checkFeed(const ir::Value& input, const Tensor& feed) {
 
 }  // namespace
 
-std::vector<Tensor> Executor::run(const Feeds& feeds) {
-    std::vector<Tensor> inputs;
+std::vector<Tensor> Executor::run(const Feeds& feeds) { return tensorsOf(runData({feeds.begin(), feeds.end()})); }
+
+std::vector<Datum> Executor::runData(const std::map<std::string, Datum>& feeds) {
+    std::vector<Datum> inputs;
     for (const ir::Value* input : impl_->inputs) {
         const auto found = feeds.find(input->name());
         if (found == feeds.end()) throw DataError(fmt::format("input '{}' is not fed", input->name()));
         checkFeed(*input, found->second);
         inputs.push_back(found->second);
     }
-    for (const auto& [name, tensor] : feeds) {
+    for (const auto& [name, value] : feeds) {
         const auto isNamed = [&name = name](const ir::Value* value) { return value->name() == name; };
         const auto isAmong = [&](const auto& values) { return std::any_of(values.begin(), values.end(), isNamed); };
         if (!isAmong(impl_->inputs) && !isAmong(impl_->model.graph().inputs())) throw DataError(fmt::format("the model has no input '{}'", name));
@@ -110,7 +116,7 @@ std::vector<Tensor> evaluateNode(const ir::Model& model, const ir::Node& node, s
         Profile profile;
         Allocator allocator;
         const Program program(std::move(graph), profile, nullptr);
-        std::vector<Tensor> computed = program.run(allocator, {});
+        std::vector<Tensor> computed = tensorsOf(program.run(allocator, {}));
         std::vector<Tensor> outputs;
         auto next = computed.begin();
         for (const ir::Value* output : node.outputs()) outputs.push_back(output ? std::move(*next++) : Tensor());

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lib/exec/datum.h"
 #include "lib/ir/model.h"
 #include "lib/tensor/tensor.h"
 
@@ -57,6 +58,8 @@ class Executor {
     /// Computes the outputs in their order. A feed of a graph input that is not needed is ignored. Throws DataError when a
     /// feed is missing, unknown, or of another type or rank than the input declares.
     std::vector<Tensor> run(const Feeds& feeds);
+    /// The same where inputs or outputs may be sequences or optionals.
+    std::vector<Datum> runData(const std::map<std::string, Datum>& feeds);
 
     /// One line per operator and kernel with its share of the time, of all run() calls so far.
     struct ProfileRow {

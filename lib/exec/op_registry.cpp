@@ -48,8 +48,10 @@ std::vector<std::span<const OperatorRow>> operatorTables() {
         scatterOperators(),  generatorOperators(),    reduceOperators(),    matmulOperators(),
         convOperators(),     normalizationOperators(), softmaxOperators(),  activationOperators(),
         quantizeOperators(), integerMatmulOperators(), contribOperators(),  attentionOperators(),
-        sortOperators(),     controlFlowOperators(),  fusedOperators(),
+        sortOperators(),     controlFlowOperators(),  sequenceOperators(),   fusedOperators(),
         einsumOperators(),   resizeOperators(),       poolingOperators(),     lossOperators(),
+        recurrentOperators(), spectralOperators(),    gridSampleOperators(), detectionOperators(),
+        patchOperators(),    determinantOperators(),  batchNormalizationOperators(),
     };
 }
 

@@ -27,6 +27,7 @@ std::span<const OperatorRow> poolingOperators();
 std::span<const OperatorRow> resizeOperators();
 std::span<const OperatorRow> einsumOperators();
 std::span<const OperatorRow> normalizationOperators();
+std::span<const OperatorRow> batchNormalizationOperators();
 std::span<const OperatorRow> softmaxOperators();
 std::span<const OperatorRow> activationOperators();
 std::span<const OperatorRow> quantizeOperators();
@@ -35,7 +36,14 @@ std::span<const OperatorRow> contribOperators();
 std::span<const OperatorRow> attentionOperators();
 std::span<const OperatorRow> sortOperators();
 std::span<const OperatorRow> controlFlowOperators();
+std::span<const OperatorRow> sequenceOperators();
 std::span<const OperatorRow> fusedOperators();
 std::span<const OperatorRow> lossOperators();
+std::span<const OperatorRow> recurrentOperators();
+std::span<const OperatorRow> spectralOperators();
+std::span<const OperatorRow> gridSampleOperators();
+std::span<const OperatorRow> detectionOperators();
+std::span<const OperatorRow> patchOperators();
+std::span<const OperatorRow> determinantOperators();
 
 }  // namespace tcompress::exec

@@ -6,9 +6,21 @@
 
 namespace tcompress::exec {
 
-const Tensor& OpContext::input(std::size_t i) const {
+const Datum& OpContext::datum(std::size_t i) const {
     if (!has(i)) throw ModelError(fmt::format("input {} is required and left out", i));
     return *inputs_[i];
+}
+
+const Tensor& OpContext::input(std::size_t i) const {
+    const Datum& value = datum(i);
+    if (!value.isTensor()) throw ModelError(fmt::format("input {} has to be a tensor", i));
+    return value.tensor;
+}
+
+const Sequence& OpContext::sequence(std::size_t i) const {
+    const Datum& value = datum(i);
+    if (!value.sequence) throw ModelError(fmt::format("input {} has to be a sequence", i));
+    return *value.sequence;
 }
 
 std::byte* OpContext::outputBytes(std::size_t i, DType dtype, Shape shape) {
@@ -20,7 +32,7 @@ std::byte* OpContext::outputBytes(std::size_t i, DType dtype, Shape shape) {
 
 std::byte* OpContext::outputInPlace(std::size_t i, DType dtype, Shape shape) {
     for (std::size_t k = 0; k < dying_.size() && k < inputs_.size(); ++k) {
-        const Tensor* candidate = inputs_[k];
+        const Tensor* candidate = has(k) ? &inputs_[k]->tensor : nullptr;
         if (!dying_[k] || !candidate || candidate->dtype() != dtype || candidate->shape() != shape) continue;
         if (candidate->storage().use_count() != 1 || candidate->size() == 0) continue;
         outputs_[i] = *candidate;
@@ -30,9 +42,9 @@ std::byte* OpContext::outputInPlace(std::size_t i, DType dtype, Shape shape) {
     return outputBytes(i, dtype, std::move(shape));
 }
 
-void OpContext::setOutput(std::size_t i, Tensor tensor) {
+void OpContext::setOutput(std::size_t i, Datum value) {
     TCOMPRESS_CHECK(i < outputs_.size(), "output out of range");
-    outputs_[i] = std::move(tensor);
+    outputs_[i] = std::move(value);
 }
 
 Tensor OpContext::temporary(DType dtype, Shape shape, std::byte** elements) {

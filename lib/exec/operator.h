@@ -14,6 +14,7 @@
 
 #include "lib/exec/allocator.h"
 #include "lib/exec/attributes.h"
+#include "lib/exec/datum.h"
 #include "lib/tensor/tensor.h"
 
 namespace tcompress::exec {
@@ -24,16 +25,20 @@ class Program;
 class OpContext {
   public:
     /// `dying` tells which inputs nobody reads after this node.
-    OpContext(Allocator& allocator, std::span<const Tensor* const> inputs, std::span<Tensor> outputs,
+    OpContext(Allocator& allocator, std::span<const Datum* const> inputs, std::span<Datum> outputs,
               std::span<const std::uint8_t> wanted, std::span<const std::uint8_t> dying = {})
         : allocator_(&allocator), inputs_(inputs), outputs_(outputs), wanted_(wanted), dying_(dying) {}
 
     std::size_t inputCount() const { return inputs_.size(); }
     std::size_t outputCount() const { return outputs_.size(); }
     bool has(std::size_t i) const { return i < inputs_.size() && inputs_[i] != nullptr; }
-    /// Throws ModelError when the input is left out.
+    /// Throws ModelError when the input is left out or is no tensor.
     const Tensor& input(std::size_t i) const;
-    const Tensor* optionalInput(std::size_t i) const { return has(i) ? inputs_[i] : nullptr; }
+    const Tensor* optionalInput(std::size_t i) const { return has(i) ? &input(i) : nullptr; }
+    /// Throws ModelError when the input is no sequence.
+    const Sequence& sequence(std::size_t i) const;
+    /// An input of any kind. Throws ModelError when it is left out.
+    const Datum& datum(std::size_t i) const;
     template <class T>
     std::span<const T> data(std::size_t i) const {
         return input(i).data<T>();
@@ -50,9 +55,9 @@ class OpContext {
     std::byte* outputBytes(std::size_t i, DType dtype, Shape shape);
     /// outputBytes for an element-wise operator: takes over the memory of a dying input of the same type and shape.
     std::byte* outputInPlace(std::size_t i, DType dtype, Shape shape);
-    /// An output that is another tensor under another shape (no copy), or one computed elsewhere.
-    void setOutput(std::size_t i, Tensor tensor);
-    const Tensor& outputTensor(std::size_t i) const { return outputs_[i]; }
+    /// An output that is another tensor under another shape (no copy), one computed elsewhere, or no tensor.
+    void setOutput(std::size_t i, Datum value);
+    const Tensor& outputTensor(std::size_t i) const { return outputs_[i].tensor; }
 
     /// Working memory, valid while the returned owner lives.
     template <class T>
@@ -66,8 +71,8 @@ class OpContext {
 
   private:
     Allocator* allocator_;
-    std::span<const Tensor* const> inputs_;
-    std::span<Tensor> outputs_;
+    std::span<const Datum* const> inputs_;
+    std::span<Datum> outputs_;
     std::span<const std::uint8_t> wanted_;
     std::span<const std::uint8_t> dying_;
 };

@@ -166,6 +166,8 @@ PlanGraph planGraphOf(const ir::Model& model) {
     for (const ir::Value* input : graph.inputs()) builder.graph().inputs.push_back(builder.define(input->name(), described(*input)));
     for (const ir::Value* initializer : graph.initializers()) {
         PlanValue value = described(*initializer);
+        // One that is the default of a graph input is as constant here: run() takes no feed for it.
+        if (initializer->initialValue()) value.constant = *initializer->initialValue();
         // An initializer without a Tensor (strings, …) stays computed by nobody: whoever reads it is refused by type.
         builder.define(initializer->name(), std::move(value));
     }

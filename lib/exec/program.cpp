@@ -51,6 +51,7 @@ Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_
     findLifetimes();
     findShapeOnlySteps();
     dropUnreadConstants();
+    for (const PlanValue& value : graph_.values) constants_.emplace_back(value.constant);
 }
 
 void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile) {
@@ -170,24 +171,26 @@ void Program::findShapeOnlySteps() {
 }
 
 void Program::observe(ValueId id, const Tensor& tensor) const {
+    if (tensor.dtype() == DType::undefined) return;  // sequences and optionals are not observed
     if (id != kNoValue && observed_[static_cast<std::size_t>(id)]) observer_->observe(*graph_.value(id).source, tensor);
 }
 
-std::vector<Tensor> Program::run(Allocator& allocator, std::vector<Tensor> inputs) const {
+std::vector<Datum> Program::run(Allocator& allocator, std::vector<Datum> inputs) const {
     TCOMPRESS_CHECK(inputs.size() == graph_.inputs.size(), "a program gets all its inputs");
-    std::vector<Tensor> slots(graph_.values.size());
+    std::vector<Datum> slots(graph_.values.size());
+    const bool remembers = remembers_ && std::ranges::all_of(inputs, &Datum::isTensor);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-        Tensor& slot = slots[static_cast<std::size_t>(graph_.inputs[i])];
+        Datum& slot = slots[static_cast<std::size_t>(graph_.inputs[i])];
         slot = std::move(inputs[i]);
-        observe(graph_.inputs[i], slot);
+        observe(graph_.inputs[i], slot.tensor);
     }
     ShapeKey key;
-    if (remembers_) {
-        for (ValueId id : graph_.inputs) key.push_back(slots[static_cast<std::size_t>(id)].shape());
+    if (remembers) {
+        for (ValueId id : graph_.inputs) key.push_back(slots[static_cast<std::size_t>(id)].tensor.shape());
     }
-    const auto known = remembers_ ? memory_.find(key) : memory_.end();
+    const auto known = remembers ? memory_.find(key) : memory_.end();
     if (known != memory_.end()) {
-        for (const auto& [id, tensor] : known->second) slots[static_cast<std::size_t>(id)] = tensor;
+        for (const auto& [id, value] : known->second) slots[static_cast<std::size_t>(id)] = value;
         for (const Step& step : steps_) {
             if (!step.shapeOnly) runStep(step, allocator, slots);
         }
@@ -201,44 +204,56 @@ std::vector<Tensor> Program::run(Allocator& allocator, std::vector<Tensor> input
                 remembered.emplace_back(id, slots[static_cast<std::size_t>(id)]);
             }
         }
-        remember(std::move(key), std::move(remembered));
+        if (remembers) remember(std::move(key), std::move(remembered));
     }
-    std::vector<Tensor> outputs;
+    std::vector<Datum> outputs;
     for (ValueId id : graph_.outputs) {
-        const Tensor* constant = graph_.constant(id);
-        outputs.push_back(constant ? *constant : slots[static_cast<std::size_t>(id)]);
+        const auto at = static_cast<std::size_t>(id);
+        outputs.push_back(constants_[at].isTensor() ? constants_[at] : slots[at]);
     }
     return outputs;
+}
+
+std::vector<Tensor> tensorsOf(std::vector<Datum> values) {
+    std::vector<Tensor> tensors;
+    for (Datum& value : values) {
+        if (!value.isTensor()) throw KernelError("an output is a sequence or an optional and not a tensor");
+        tensors.push_back(std::move(value.tensor));
+    }
+    return tensors;
 }
 
 void Program::remember(ShapeKey key, Remembered values) const {
     constexpr std::size_t kLargestBytes = 32 << 20;
     constexpr std::size_t kMostShapes = 32;
     std::size_t bytes = 0;
-    for (const auto& [id, tensor] : values) bytes += tensor.sizeBytes();
-    if (!remembers_ || bytes > kLargestBytes) return;
+    for (const auto& [id, value] : values) {
+        bytes += value.tensor.sizeBytes();
+        if (!value.isTensor()) return;
+    }
+    if (bytes > kLargestBytes) return;
     if (memory_.size() >= kMostShapes) memory_.clear();
     memory_.emplace(std::move(key), std::move(values));
 }
 
-void Program::runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const {
+void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>& slots) const {
     const auto start = std::chrono::steady_clock::now();
-    std::vector<const Tensor*> inputs(step.inputs.size(), nullptr);
-    std::vector<Tensor> converted;
+    std::vector<const Datum*> inputs(step.inputs.size(), nullptr);
+    std::vector<Datum> converted;
     converted.reserve(step.inputs.size());
     DType narrow = DType::undefined;
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
         const ValueId id = step.inputs[i];
         if (id == kNoValue) continue;
-        const Tensor* constant = graph_.constant(id);
-        inputs[i] = constant ? constant : &slots[static_cast<std::size_t>(id)];
-        if (needsConversion(step.floats, inputs[i]->dtype())) {
-            if (narrow == DType::undefined) narrow = inputs[i]->dtype();
-            converted.push_back(convert(*inputs[i], DType::float32));
+        const auto at = static_cast<std::size_t>(id);
+        inputs[i] = constants_[at].isTensor() ? &constants_[at] : &slots[at];
+        if (needsConversion(step.floats, inputs[i]->tensor.dtype())) {
+            if (narrow == DType::undefined) narrow = inputs[i]->tensor.dtype();
+            converted.emplace_back(convert(inputs[i]->tensor, DType::float32));
             inputs[i] = &converted.back();
         }
     }
-    std::vector<Tensor> outputs(step.outputs.size());
+    std::vector<Datum> outputs(step.outputs.size());
     try {
         OpContext context(allocator, inputs, outputs, step.wanted, step.dying);
         step.run(context);
@@ -252,12 +267,12 @@ void Program::runStep(const Step& step, Allocator& allocator, std::vector<Tensor
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const ValueId id = step.outputs[i];
         if (id == kNoValue) continue;
-        Tensor& output = outputs[i];
+        Tensor& output = outputs[i].tensor;
         if (narrow != DType::undefined && output.dtype() == DType::float32) output = convert(output, narrow);
         observe(id, output);
-        slots[static_cast<std::size_t>(id)] = std::move(output);
+        slots[static_cast<std::size_t>(id)] = std::move(outputs[i]);
     }
-    for (ValueId id : step.releases) slots[static_cast<std::size_t>(id)] = Tensor();
+    for (ValueId id : step.releases) slots[static_cast<std::size_t>(id)] = Datum();
     ++step.profile->calls;
     step.profile->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

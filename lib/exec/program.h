@@ -36,7 +36,7 @@ class Program {
     std::size_t inputCount() const { return graph_.inputs.size(); }
     std::size_t outputCount() const { return graph_.outputs.size(); }
     /// Inputs in the graph's order; so are the outputs.
-    std::vector<Tensor> run(Allocator& allocator, std::vector<Tensor> inputs) const;
+    std::vector<Datum> run(Allocator& allocator, std::vector<Datum> inputs) const;
 
   private:
     struct Step {
@@ -55,22 +55,26 @@ class Program {
     void findLifetimes();
     void findShapeOnlySteps();
     void dropUnreadConstants();
-    void runStep(const Step& step, Allocator& allocator, std::vector<Tensor>& slots) const;
+    void runStep(const Step& step, Allocator& allocator, std::vector<Datum>& slots) const;
     void observe(ValueId id, const Tensor& tensor) const;
 
     PlanGraph graph_;
+    std::vector<Datum> constants_;  // by value
     std::vector<Step> steps_;
     Observer* observer_ = nullptr;
     std::vector<std::uint8_t> observed_;  // by value
 
     /// Values that depend on the shapes of the inputs alone, by those shapes.
     using ShapeKey = std::vector<Shape>;
-    using Remembered = std::vector<std::pair<ValueId, Tensor>>;
+    using Remembered = std::vector<std::pair<ValueId, Datum>>;
     bool remembers_ = false;
     std::vector<std::uint8_t> frontier_;  // by value: made by a shape-only step, read by others
     mutable std::map<ShapeKey, Remembered> memory_;
     void remember(ShapeKey key, Remembered values) const;
 };
+
+/// Of outputs that have to be tensors. Throws KernelError when one is none.
+std::vector<Tensor> tensorsOf(std::vector<Datum> values);
 
 /// Name for messages: "node 'x': operator Foo of domain 'bar' version 3".
 std::string describeNode(const PlanNode& node);

@@ -15,6 +15,7 @@ const std::map<std::string, std::vector<std::size_t>, std::less<>>& shapeOperand
         {"Pad", {1, 3}},    {"ConstantOfShape", {0}}, {"Range", {0, 1, 2}},  {"OneHot", {1}},
         {"TopK", {1}},      {"Resize", {1, 2, 3}},  {"Upsample", {1}},       {"Split", {1}},
         {"Squeeze", {1}},   {"Unsqueeze", {1}},     {"CenterCropPad", {1}},
+        {"SequenceAt", {1}}, {"SequenceInsert", {2}}, {"SequenceErase", {1}}, {"SplitToSequence", {1}},
     };
     return operands;
 }

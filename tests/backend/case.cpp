@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 #include <fmt/core.h>
+#include <onnx/onnx-data.pb.h>
 
 #include <algorithm>
 #include <cmath>
@@ -40,6 +41,22 @@ Tensor readTensor(const fs::path& path, DType declared) {
     return isBits ? Tensor::share(declared, tensor.shape(), tensor.storage()) : tensor;
 }
 
+exec::Sequence tensorsOf(const onnx::SequenceProto& proto) {
+    exec::Sequence tensors;
+    for (const onnx::TensorProto& tensor : proto.tensor_values()) tensors.push_back(exec::tensorFromProto(tensor));
+    return tensors;
+}
+
+exec::Datum readDatum(const fs::path& path, const ir::Value& value) {
+    const onnx::TypeProto* type = value.type();
+    if (type && type->has_sequence_type()) return tensorsOf(readProto<onnx::SequenceProto>(path));
+    if (!type || !type->has_optional_type()) return readTensor(path, value.dtype());
+    const auto proto = readProto<onnx::OptionalProto>(path);
+    if (proto.has_tensor_value()) return exec::tensorFromProto(proto.tensor_value());
+    if (proto.has_sequence_value()) return tensorsOf(proto.sequence_value());
+    return {};
+}
+
 /// Significant bits of the 16-bit types, the leading one included.
 int precision(DType type) { return type == DType::bfloat16 ? 8 : type == DType::float16 ? 11 : 64; }
 
@@ -65,22 +82,34 @@ std::string difference(const Tensor& found, const Tensor& expected) {
     return {};
 }
 
+std::string difference(const exec::Datum& found, const exec::Datum& expected) {
+    if (found.isTensor() && expected.isTensor()) return difference(found.tensor, expected.tensor);
+    if (!found.sequence || !expected.sequence) return found.isEmpty() && expected.isEmpty() ? "" : "another kind of value than expected";
+    if (found.sequence->size() != expected.sequence->size()) {
+        return fmt::format("a sequence of {}, expected {}", found.sequence->size(), expected.sequence->size());
+    }
+    for (std::size_t i = 0; i < found.sequence->size(); ++i) {
+        const std::string inside = difference((*found.sequence)[i], (*expected.sequence)[i]);
+        if (!inside.empty()) return fmt::format("position {}: {}", i, inside);
+    }
+    return {};
+}
+
 std::string run(const OperatorCase& c, exec::Fusion fusion) {
     try {
         const ir::Model model = ir::load(c.folder / "model.onnx");
         exec::Executor executor(model, {fusion});
         for (const fs::directory_entry& set : fs::directory_iterator(c.folder)) {
             if (!set.is_directory()) continue;
-            exec::Feeds feeds;
+            std::map<std::string, exec::Datum> feeds;
             for (std::size_t i = 0; i < model.graph().inputs().size(); ++i) {
                 const ir::Value& input = *model.graph().inputs()[i];
-                feeds.emplace(input.name(), readTensor(set.path() / fmt::format("input_{}.pb", i), input.dtype()));
+                feeds.emplace(input.name(), readDatum(set.path() / fmt::format("input_{}.pb", i), input));
             }
-            const std::vector<Tensor> outputs = executor.run(feeds);
+            const std::vector<exec::Datum> outputs = executor.runData(feeds);
             for (std::size_t i = 0; i < outputs.size(); ++i) {
-                const DType declared = model.graph().outputs()[i]->dtype();
-                const Tensor expected = readTensor(set.path() / fmt::format("output_{}.pb", i), declared);
-                const std::string found = difference(outputs[i], expected);
+                const fs::path path = set.path() / fmt::format("output_{}.pb", i);
+                const std::string found = difference(outputs[i], readDatum(path, *model.graph().outputs()[i]));
                 if (!found.empty()) return fmt::format("output {}: {}", i, found);
             }
         }
@@ -90,11 +119,15 @@ std::string run(const OperatorCase& c, exec::Fusion fusion) {
     return {};
 }
 
-bool isRefused(const onnx::TypeProto& type) { return !type.has_tensor_type() || type.tensor_type().elem_type() == onnx::TensorProto::STRING; }
+bool holdsStrings(const onnx::TypeProto& type) {
+    if (type.has_sequence_type()) return holdsStrings(type.sequence_type().elem_type());
+    if (type.has_optional_type()) return holdsStrings(type.optional_type().elem_type());
+    return type.tensor_type().elem_type() == onnx::TensorProto::STRING;
+}
 
 void collect(const onnx::GraphProto& graph, const std::map<std::string, std::int64_t>& opsets, Contents& contents) {
     for (const auto* infos : {&graph.input(), &graph.output()}) {
-        for (const onnx::ValueInfoProto& info : *infos) contents.refusedTypes |= isRefused(info.type());
+        for (const onnx::ValueInfoProto& info : *infos) contents.strings |= holdsStrings(info.type());
     }
     for (const onnx::NodeProto& node : graph.node()) {
         const std::string domain = node.domain() == "ai.onnx" ? "" : node.domain();
@@ -103,7 +136,7 @@ void collect(const onnx::GraphProto& graph, const std::map<std::string, std::int
         const exec::OperatorRow* row = exec::findOperator(domain, node.op_type(), opset == opsets.end() ? 1 : opset->second);
         if (row) contents.rows.insert(row);
         for (const onnx::AttributeProto& attribute : node.attribute()) {
-            contents.refusedTypes |= attribute.has_t() && attribute.t().data_type() == onnx::TensorProto::STRING;
+            contents.strings |= attribute.has_t() && attribute.t().data_type() == onnx::TensorProto::STRING;
             if (attribute.has_g()) collect(attribute.g(), opsets, contents);
         }
     }

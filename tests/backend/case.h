@@ -31,7 +31,7 @@ onnx::ModelProto modelOf(const OperatorCase& c);
 struct Contents {
     std::set<std::string> operators;               ///< "Add", "com.microsoft:Gelu"
     std::set<const exec::OperatorRow*> rows;       ///< of the executor's tables; functions are not followed
-    bool refusedTypes = false;                     ///< an input, output or constant holds strings, a sequence or an optional
+    bool strings = false;                          ///< an input, output or constant holds strings
 };
 Contents contentsOf(const onnx::ModelProto& model);
 

@@ -1,48 +1,90 @@
 // Concat and Split.
 
+#include "lib/exec/ops/join.h"
+
 #include <numeric>
 
-#include "lib/exec/ops/support.h"
-
 namespace tcompress::exec {
+
+Tensor concatenate(OpContext& context, std::span<const Tensor* const> parts, std::int64_t axisAttribute) {
+    if (parts.empty()) throw ModelError("there is nothing to join");
+    const Tensor& first = *parts.front();
+    const auto axis = static_cast<std::size_t>(normalizeAxis(axisAttribute, first.rank()));
+    Shape shape = first.shape();
+    shape[axis] = 0;
+    for (const Tensor* part : parts) {
+        Shape expected = shape;
+        if (part->rank() == first.rank()) expected[axis] = part->shape()[axis];
+        if (part->shape() != expected || part->dtype() != first.dtype()) {
+            throw ModelError(fmt::format("parts {} {} and {} {} cannot be joined along axis {}", name(first.dtype()),
+                                         toString(first.shape()), name(part->dtype()), toString(part->shape()), axis));
+        }
+        shape[axis] += part->shape()[axis];
+    }
+    const std::int64_t outer = product(shape, 0, axis);
+    const std::int64_t inner = product(shape, axis + 1, shape.size()) * (bitsPerElement(first.dtype()) / 8);
+    std::byte* y = nullptr;
+    Tensor result = context.temporary(first.dtype(), shape, &y);
+    const std::int64_t rowBytes = shape[axis] * inner;
+    std::int64_t offset = 0;
+    for (const Tensor* part : parts) {
+        const std::int64_t partBytes = part->shape()[axis] * inner;
+        const std::byte* x = part->bytes().data();
+        if (partBytes == 0) continue;
+        parallelRanges(outer, grainFor(partBytes / 4), [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t o = begin; o < end; ++o) {
+                std::memcpy(y + o * rowBytes + offset, x + o * partBytes, static_cast<std::size_t>(partBytes));
+            }
+        });
+        offset += partBytes;
+    }
+    return result;
+}
+
+Tensor stack(OpContext& context, const std::vector<Tensor>& parts, std::int64_t axisAttribute) {
+    std::vector<Tensor> reshaped;
+    for (const Tensor& part : parts) {
+        if (part.shape() != parts.front().shape()) throw ModelError("parts of different shapes cannot be stacked");
+        Shape shape = part.shape();
+        shape.insert(shape.begin() + normalizeAxis(axisAttribute, part.rank() + 1), 1);
+        reshaped.push_back(part.reshaped(std::move(shape)));
+    }
+    std::vector<const Tensor*> pointers;
+    for (const Tensor& part : reshaped) pointers.push_back(&part);
+    return concatenate(context, pointers, axisAttribute);
+}
+
+Tensor rangeOf(OpContext& context, const Tensor& x, std::size_t axis, std::int64_t begin, std::int64_t size) {
+    Shape shape = x.shape();
+    shape[axis] = size;
+    const std::int64_t outer = product(shape, 0, axis);
+    const std::int64_t inner = product(shape, axis + 1, shape.size()) * (bitsPerElement(x.dtype()) / 8);
+    const std::int64_t rowBytes = x.shape()[axis] * inner;
+    const std::int64_t partBytes = size * inner;
+    std::byte* y = nullptr;
+    Tensor result = context.temporary(x.dtype(), std::move(shape), &y);
+    if (partBytes == 0) return result;
+    const std::byte* from = x.bytes().data() + begin * inner;
+    parallelRanges(outer, grainFor(partBytes / 4), [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t o = first; o < last; ++o) std::memcpy(y + o * partBytes, from + o * rowBytes, static_cast<std::size_t>(partBytes));
+    });
+    return result;
+}
+
+Tensor elementOf(OpContext& context, const Tensor& x, std::size_t axis, std::int64_t index) {
+    Shape shape = x.shape();
+    shape.erase(shape.begin() + static_cast<std::ptrdiff_t>(axis));
+    return rangeOf(context, x, axis, index, 1).reshaped(std::move(shape));
+}
 
 namespace {
 
 Runner makeConcat(const NodeInfo& info) {
-    const std::int64_t attribute = info.attributes.integer("axis", 1);
-    return [attribute](OpContext& context) {
-        const Tensor& first = context.input(0);
-        const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, first.rank()));
-        Shape shape = first.shape();
-        shape[axis] = 0;
-        for (std::size_t i = 0; i < context.inputCount(); ++i) {
-            const Tensor& part = context.input(i);
-            Shape expected = shape;
-            if (part.rank() == first.rank()) expected[axis] = part.shape()[axis];
-            if (part.shape() != expected || part.dtype() != first.dtype()) {
-                throw ModelError(fmt::format("parts {} {} and {} {} cannot be joined along axis {}", name(first.dtype()),
-                                             toString(first.shape()), name(part.dtype()), toString(part.shape()), axis));
-            }
-            shape[axis] += part.shape()[axis];
-        }
-        const std::int64_t outer = product(shape, 0, axis);
-        const std::int64_t width = bitsPerElement(first.dtype()) / 8;
-        const std::int64_t inner = product(shape, axis + 1, shape.size()) * width;
-        std::byte* y = context.outputBytes(0, first.dtype(), shape);
-        const std::int64_t rowBytes = shape[axis] * inner;
-        std::int64_t offset = 0;
-        for (std::size_t i = 0; i < context.inputCount(); ++i) {
-            const Tensor& part = context.input(i);
-            const std::int64_t partBytes = part.shape()[axis] * inner;
-            const std::byte* x = part.bytes().data();
-            if (partBytes == 0) continue;
-            parallelRanges(outer, grainFor(partBytes / 4), [&](std::int64_t begin, std::int64_t end) {
-                for (std::int64_t o = begin; o < end; ++o) {
-                    std::memcpy(y + o * rowBytes + offset, x + o * partBytes, static_cast<std::size_t>(partBytes));
-                }
-            });
-            offset += partBytes;
-        }
+    const std::int64_t axis = info.attributes.integer("axis", 1);
+    return [axis](OpContext& context) {
+        std::vector<const Tensor*> parts;
+        for (std::size_t i = 0; i < context.inputCount(); ++i) parts.push_back(&context.input(i));
+        context.setOutput(0, concatenate(context, parts, axis));
     };
 }
 
@@ -73,26 +115,10 @@ Runner makeSplit(const NodeInfo& info) {
         const Tensor& x = context.input(0);
         const auto axis = static_cast<std::size_t>(normalizeAxis(axisAttribute, x.rank()));
         const std::vector<std::int64_t> sizes = splitSizes(context, sizesAttribute, x.shape()[axis]);
-        const std::int64_t outer = product(x.shape(), 0, axis);
-        const std::int64_t inner = product(x.shape(), axis + 1, x.shape().size()) * bitsPerElement(x.dtype()) / 8;
-        const std::int64_t rowBytes = x.shape()[axis] * inner;
-        std::int64_t offset = 0;
+        std::int64_t begin = 0;
         for (std::size_t i = 0; i < sizes.size(); ++i) {
-            Shape shape = x.shape();
-            shape[axis] = sizes[i];
-            const std::int64_t partBytes = sizes[i] * inner;
-            if (context.wants(i)) {
-                std::byte* y = context.outputBytes(i, x.dtype(), std::move(shape));
-                const std::byte* from = x.bytes().data() + offset;
-                if (partBytes > 0) {
-                    parallelRanges(outer, grainFor(partBytes / 4), [&](std::int64_t begin, std::int64_t end) {
-                        for (std::int64_t o = begin; o < end; ++o) {
-                            std::memcpy(y + o * partBytes, from + o * rowBytes, static_cast<std::size_t>(partBytes));
-                        }
-                    });
-                }
-            }
-            offset += partBytes;
+            if (context.wants(i)) context.setOutput(i, rangeOf(context, x, axis, begin, sizes[i]));
+            begin += sizes[i];
         }
     };
 }

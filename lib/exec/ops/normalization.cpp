@@ -204,27 +204,6 @@ Runner makeEmbedLayerNormalization(const NodeInfo& info) {
     };
 }
 
-Runner makeBatchNormalization(const NodeInfo& info) {
-    if (info.attributes.integer("training_mode", 0)) throw KernelError("training mode is not supported");
-    const float epsilon = info.attributes.real("epsilon", 1e-5F);
-    return [epsilon](OpContext& context) {
-        const Tensor& x = context.input(0);
-        kernels::BatchNormalization params;
-        params.outer = x.shape().at(0);
-        params.channels = x.rank() > 1 ? x.shape()[1] : 1;
-        params.inner = x.rank() > 1 ? product(x.shape(), 2, x.shape().size()) : 1;
-        params.x = x.data<float>().data();
-        for (std::size_t i = 1; i <= 4; ++i) requireColumns(&context.input(i), params.channels, "channel parameter");
-        params.gamma = floats(&context.input(1));
-        params.beta = floats(&context.input(2));
-        params.mean = floats(&context.input(3));
-        params.variance = floats(&context.input(4));
-        params.epsilon = epsilon;
-        params.y = context.output<float>(0, x.shape()).data();
-        kernels::batchNormalization(params);
-    };
-}
-
 void runGroupNormalization(OpContext& context, std::int64_t groups, const Tensor& gamma, const Tensor& beta, float epsilon) {
     const Tensor& x = context.input(0);
     kernels::GroupNormalization params;
@@ -336,7 +315,6 @@ const OperatorRow kRows[] = {
     {"", "LayerNormalization", 1, makeLayerNormalization, kFloatTypes, kSingle},
     {"", "RMSNormalization", 23, makeRmsNormalization, kFloatTypes, kSingle},
     {"", "SimplifiedLayerNormalization", 1, makeRmsNormalization, kFloatTypes, kSingle},
-    {"", "BatchNormalization", 7, makeBatchNormalization, kFloatTypes, kSingle},
     {"", "InstanceNormalization", 6, makeInstanceNormalization, kFloatTypes, kSingle},
     {"", "GroupNormalization", 18, makeGroupNormalization, kFloatTypes, kSingle},
     {kContribDomain, "LayerNormalization", 1, makeLayerNormalization, kFloatTypes, kSingle},

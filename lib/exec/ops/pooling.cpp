@@ -1,5 +1,6 @@
 // Pools: one or two axes of float32 by the kernels, the rest (more axes, bytes, positions of the maxima) by plain loops.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -137,6 +138,38 @@ Runner makeLpPool(const NodeInfo& info) {
     };
 }
 
+/// Puts values back where MaxPool found them (positions count through its whole input), zeros elsewhere. Inputs x, positions,
+/// [shape]: a larger one than the window gives only adds zeros behind.
+Runner makeMaxUnpool(const NodeInfo& info) {
+    const WindowAttributes attributes(info.attributes);
+    return [=](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& positions = context.input(1);
+        const std::size_t spatial = attributes.kernel.size();
+        if (x.shape().size() != spatial + 2 || positions.shape() != x.shape()) {
+            throw ModelError(fmt::format("positions of shape {} do not fit {}", toString(positions.shape()), toString(x.shape())));
+        }
+        Shape pooled = x.shape();
+        for (std::size_t i = 0; i < spatial; ++i) {
+            const std::int64_t pads = attributes.pads.empty() ? 0 : attributes.pads.at(i) + attributes.pads.at(i + spatial);
+            pooled[i + 2] = (x.shape()[i + 2] - 1) * (attributes.strides.empty() ? 1 : attributes.strides.at(i)) + attributes.kernel[i] - pads;
+        }
+        const Shape shape = context.has(2) ? integers(context.input(2)) : pooled;
+        bool fits = shape.size() == pooled.size();
+        for (std::size_t i = 0; fits && i < shape.size(); ++i) fits = pooled[i] > 0 && shape[i] >= pooled[i];
+        if (!fits) throw ModelError(fmt::format("an output of shape {} cannot hold {}", toString(shape), toString(pooled)));
+        const std::vector<std::int64_t> strides = stridesOf(shape);
+        float* y = context.output<float>(0, shape).data();
+        std::fill_n(y, elementCount(shape), 0.0F);
+        for (std::int64_t i = 0; i < x.size(); ++i) {
+            std::int64_t at = normalizeIndex(positions.data<std::int64_t>()[static_cast<std::size_t>(i)], elementCount(pooled));
+            std::int64_t target = 0;
+            for (std::size_t axis = pooled.size(); axis-- > 0; at /= pooled[axis]) target += at % pooled[axis] * strides[axis];
+            y[target] = x.data<float>()[static_cast<std::size_t>(i)];
+        }
+    };
+}
+
 template <kernels::ReduceOp op>
 Runner makeGlobalPool(const NodeInfo&) {
     return [](OpContext& context) {
@@ -158,6 +191,7 @@ const OperatorRow kRows[] = {
     {"", "MaxPool", 1, makeMaxPool, kFloatTypes | kByteTypes},
     {"", "AveragePool", 1, makeAveragePool, kFloatTypes},
     {"", "LpPool", 2, makeLpPool, kFloatTypes, FloatSupport::float32},
+    {"", "MaxUnpool", 9, makeMaxUnpool, kFloatTypes, FloatSupport::float32},
     {"", "GlobalAveragePool", 1, makeGlobalPool<kernels::ReduceOp::mean>, kFloatTypes},
     {"", "GlobalMaxPool", 1, makeGlobalPool<kernels::ReduceOp::max>, kFloatTypes},
 };

@@ -121,7 +121,7 @@ Runner makeUnsqueeze(const NodeInfo& info) {
 }
 
 Runner makeIdentity(const NodeInfo&) {
-    return [](OpContext& context) { context.setOutput(0, context.input(0)); };
+    return [](OpContext& context) { context.setOutput(0, context.datum(0)); };
 }
 
 /// Inference: the data pass, nothing is dropped.

@@ -104,7 +104,7 @@ std::vector<float> evaluate(const Rewriter& rewriter, const PlanGraph& graph, co
     Allocator allocator;
     const std::vector<float> points = samplePoints();
     const Tensor x = Tensor::of<float>({static_cast<std::int64_t>(points.size())}, points);
-    const Tensor y = Program(std::move(part), profile, nullptr).run(allocator, {x}).front();
+    const Tensor y = Program(std::move(part), profile, nullptr).run(allocator, {x}).front().tensor;
     if (y.dtype() != DType::float32 || y.size() != x.size()) return {};
     return {y.data<float>().begin(), y.data<float>().end()};
 }

@@ -55,7 +55,7 @@ std::vector<Tensor> evaluate(const PlanNode& node, const PlanGraph& graph) {
     single.nodes.push_back(std::move(step));
     Profile profile;
     Allocator allocator;
-    return Program(std::move(single), profile, nullptr).run(allocator, {});
+    return tensorsOf(Program(std::move(single), profile, nullptr).run(allocator, {}));
 }
 
 }  // namespace
