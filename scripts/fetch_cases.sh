@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 backend=$repo/tests/backend
 lock=$backend/cases.lock
-cases=$cache/cases-$(cat "$lock" "$backend"/{case_files,edge_tables,make_onnx_cases,make_edge_cases}.py | sha256sum | cut -c1-16)
+cases=$cache/cases-$(cat "${BASH_SOURCE[0]}" "$lock" "$backend"/{case_files,edge_tables,make_onnx_cases,make_edge_cases}.py | sha256sum | cut -c1-16)
 
 take_lock
 if [ ! -e "$cases" ]; then
