@@ -79,6 +79,8 @@ class Roles {
   public:
     Roles(const ir::Model& model, const TransformerView& view) : view_(view) {
         for (const Site& site : view.sites) {
+            // A look-up of scales is a site too.
+            if (site.weight != nullptr && scaledWeight(*site.weight) != nullptr) continue;
             mark(site.weight, groupOf(site.role));
             mark(site.bias, groupOf(site.role));
         }
