@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "lib/analysis/cost.h"
@@ -87,6 +88,8 @@ auto withPassName(const Config& config, std::size_t index, Run run, OnBug onBug)
         return run();
     } catch (const Cancelled&) {
         throw;
+    } catch (const std::bad_alloc&) {
+        throw;  // no bug, and no time to write another copy of the model
     } catch (const ConfigError& error) {
         throw ConfigError(named(error));
     } catch (const DataError& error) {

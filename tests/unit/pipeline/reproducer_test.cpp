@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <new>
 
 #include "lib/ir/edit.h"
 #include "lib/ir/load.h"
@@ -24,7 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-enum class Failure { nothing, bug, brokenModel, refusal, unsupported, data };
+enum class Failure { nothing, bug, brokenModel, refusal, unsupported, data, memory };
 
 struct Options {
     Failure failure = Failure::nothing;
@@ -53,6 +54,7 @@ class FailingPass : public Pass {
             case Failure::refusal: throw PassError(text);
             case Failure::unsupported: throw KernelError(text);
             case Failure::data: throw DataError(text);
+            case Failure::memory: throw std::bad_alloc();
         }
         PassReport report;
         report.changed.push_back({"w", "set", -1});
@@ -76,7 +78,8 @@ const std::vector<PassInfo>& registry() {
                      {"broken-model", Failure::brokenModel},
                      {"refusal", Failure::refusal},
                      {"unsupported", Failure::unsupported},
-                     {"data", Failure::data}},
+                     {"data", Failure::data},
+                     {"memory", Failure::memory}},
                     "how it fails")
             .option("weight", &Options::weight, "what w becomes");
         bindOptions<FailingPass>(info, table);
@@ -181,6 +184,12 @@ TEST_CASE("a request that cannot be met leaves one message and no folder") {
     const Place place;
     const std::string failure = GENERATE("refusal", "unsupported", "data");
     CHECK(place.messageOf(failure) == "pass 2 of 2 (failing): w was 2, 0 samples");
+    CHECK(place.files() == std::vector<std::string>{"model.onnx", "x.npy"});
+}
+
+TEST_CASE("memory that runs out is no bug") {
+    const Place place;
+    CHECK_THROWS_AS(place.messageOf("memory"), std::bad_alloc);
     CHECK(place.files() == std::vector<std::string>{"model.onnx", "x.npy"});
 }
 
