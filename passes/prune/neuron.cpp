@@ -4,8 +4,9 @@
 //
 // A neuron's score is the L2 norm of its weights, or, on calibration data, mean |activation| · ‖its row of
 // down‖ (Wanda's score summed over a structure: Sun et al. 2023, "A Simple and Effective Pruning Approach for
-// Large Language Models"). What remains is not adjusted: the result equals the original with those neurons
-// masked. Not handled: hidden axes that are normalised or leave the graph (refused with the reason).
+// Large Language Models"). Without calibration data what remains is not adjusted: the result equals the original
+// with those neurons masked. With them, neurons are chosen by what the output misses once the others' weights in
+// down are fitted again, and those are (support/compensation.h). Not handled: hidden axes that are normalised or leave the graph (refused with the reason).
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -16,7 +17,7 @@
 #include "lib/analysis/shrink.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/support/unit_removal.h"
+#include "passes/support/compensation.h"
 
 namespace tcompress::passes {
 namespace {
@@ -28,7 +29,7 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "prune/neuron";
 
-enum class Importance { automatic, magnitude, activation };
+enum class Importance { automatic, magnitude, activation, reconstruction };
 
 struct Options {
     double sparsity = 0.5;
@@ -36,6 +37,7 @@ struct Options {
     Importance importance = Importance::automatic;
     Scope scope = Scope::layer;
     std::int64_t multiple = 8;
+    std::optional<bool> compensate;
     std::vector<std::string> targets, ignore;
 };
 
@@ -51,40 +53,31 @@ OptionTable<Options> optionTable() {
         .choice("importance", &Options::importance,
                 {{"auto", Importance::automatic},
                  {"magnitude", Importance::magnitude},
-                 {"activation", Importance::activation}},
-                "what makes a neuron worth keeping: the size of its weights, or mean |activation| times the "
-                "norm of its "
-                "output weights on calibration data; auto takes activation when there are calibration data")
+                 {"activation", Importance::activation},
+                 {"reconstruction", Importance::reconstruction}},
+                "what makes a neuron worth keeping: the size of its weights; mean |activation| times the norm of its "
+                "output weights on calibration data; or what the output misses without it once the other neurons' "
+                "weights are fitted again. auto takes reconstruction when there are calibration data, activation "
+                "with compensate false")
         .choice("scope", &Options::scope, {{"layer", Scope::layer}, {"global", Scope::global}},
                 "remove the same share in every layer, or the least important neurons of the whole model")
         .option("multiple", &Options::multiple,
                 "round the neurons that stay up to a multiple of this (scope layer): matrix kernels like "
                 "multiples of 8")
         .range(1, 4096)
+        .option("compensate", &Options::compensate,
+                "fit the down projections again, so that the neurons that stay give what all gave on the "
+                "calibration data; left out: when there are calibration data")
         .option("targets", &Options::targets, "layers to work on, by patterns over their down projection")
         .option("ignore", &Options::ignore, "layers to leave alone, by patterns over their down projection");
     return table;
 }
 
-std::string refusalOf(const FeedForward& layer) {
-    if (!layer.refusals.empty()) return fmt::format("{}", fmt::join(layer.refusals, "; "));
-    return layer.widthLeaves.size() == 1 ? "" : "its hidden axis is split into several axes";
-}
-
-/// One entry a feed-forward layer, in the view's order.
-std::vector<UnitLayer> unitLayers(const TransformerView& view) {
-    std::vector<UnitLayer> layers;
-    for (const FeedForward& ffn : view.feedForward) {
-        UnitLayer layer;
-        layer.name = ffn.down.empty() ? fmt::format("feed-forward {}", layers.size())
-                                      : view.sites[ffn.down.front()].name;
-        layer.refusal = refusalOf(ffn);
-        if (layer.refusal.empty()) layer.leaf = ffn.widthLeaves.front();
-        layer.producers = ffn.up;
-        layer.consumers = ffn.down;
-        layers.push_back(std::move(layer));
-    }
-    return layers;
+void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
+    if (options.importance == Importance::reconstruction && options.compensate == false)
+        diagnostics.add(pointer + "/importance",
+                        "reconstruction counts on weights that are fitted again; take activation with compensate "
+                        "false");
 }
 
 class PruneNeuron : public pipeline::Pass {
@@ -99,23 +92,60 @@ class PruneNeuron : public pipeline::Pass {
                 kPass));
         PassReport report;
         std::vector<UnitLayers> groups =
-            targetLayers(view, unitLayers(view), options_.targets, options_.ignore, report);
-        const analysis::KeepMasks keep = choose(model, context, view, groups, report);
+            targetLayers(view, feedForwardUnits(view), options_.targets, options_.ignore, report);
+        std::vector<UnitTask> tasks;
+        analysis::KeepMasks keep;
+        if (options_.compensate.value_or(context.hasCalibration())) {
+            tasks = compensated(model, context, view, groups, report);
+            keep = keepMasks(tasks, kIdle, report);
+        } else {
+            keep = choose(model, context, view, groups, report);
+        }
         if (keep.empty()) return report;
         for (const UnitLayers& group : groups) {
             const auto mask = keep.find(group.leaf);
             if (mask == keep.end()) continue;
             const auto kept = std::count(mask->second.begin(), mask->second.end(), true);
+            const CompensationText compensation = compensationText(tasks, group.leaf);
             for (const UnitLayer& layer : group.layers)
                 report.changed.push_back(
-                    {layer.name, fmt::format("{} neurons to {}", mask->second.size(), kept)});
+                    {layer.name,
+                     fmt::format("{} neurons to {}{}", mask->second.size(), kept, compensation.text),
+                     compensation.error});
         }
-        const analysis::ShrinkReport shrunk = analysis::shrink(model, *view.axes, keep, kPass);
+        // The same graph with other constants has the same leaves.
+        const analysis::ShrinkReport shrunk =
+            analysis::shrink(model, *context.view(model).axes, keep, kPass);
         report.notes.insert(report.notes.end(), shrunk.notes.begin(), shrunk.notes.end());
         return report;
     }
 
   private:
+    static constexpr const char* kIdle = "nothing to remove at this share, width and multiple";
+
+    /// Neurons chosen in whichever way, the down projections fitted again. Layers where that cannot be done lose
+    /// the neurons that matter least without it.
+    std::vector<UnitTask> compensated(ir::Model& model, const PassContext& context,
+                                      const TransformerView& view, std::vector<UnitLayers>& groups,
+                                      PassReport& report) const {
+        const data::Dataset& calibration =
+            context.calibration(kPass, "compensate fits the down projections again");
+        std::vector<UnitTask> tasks;
+        if (options_.importance == Importance::automatic || options_.importance == Importance::reconstruction) {
+            report.notes.push_back("neurons chosen by what the output misses without them");
+            tasks = plannedTasks(model, view, groups,
+                                 {-1, options_.width ? 0.0 : options_.sparsity, options_.scope, options_.multiple},
+                                 calibration, context.progress());
+            if (options_.width)
+                for (UnitTask& task : tasks) task.keep = std::min(task.keep, *options_.width);
+        } else {
+            tasks = tasksOf(groups, choose(model, context, view, groups, report));
+        }
+        removeCompensated(model, model.clone(), view, tasks, {calibration::MomentOrder::first, activationTimesWeight},
+                          calibration, context.progress(), report);
+        return tasks;
+    }
+
     analysis::KeepMasks choose(const ir::Model& model, const PassContext& context,
                                const TransformerView& view, std::vector<UnitLayers>& groups,
                                PassReport& report) const {
@@ -131,8 +161,7 @@ class PruneNeuron : public pipeline::Pass {
                 : nullptr;
         const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byActivation ? &byData : nullptr,
                                                         calibration, context.progress(), report);
-        return keepMasks(groups, select(units), "nothing to remove at this share, width and multiple",
-                         report);
+        return keepMasks(groups, select(units), kIdle, report);
     }
 
     std::vector<std::vector<bool>> select(const std::vector<UnitGroup>& units) const {
@@ -158,14 +187,14 @@ pipeline::PassInfo pruneNeuron() {
     info.method = "neuron";
     info.summary = "remove FFN neurons; up, gate and down really shrink";
     info.details =
-        "Ranks the hidden neurons of each feed-forward layer by their weights, or by activation times output "
-        "weight on "
-        "calibration data, and removes the least important. Gated layers lose the neuron in gate and up "
-        "alike. The result "
-        "equals the original model with those neurons masked.";
+        "Removes the least important hidden neurons of each feed-forward layer. Gated layers lose the neuron in gate "
+        "and up alike. With calibration data the down projections are fitted again in closed form, layer by layer, "
+        "so that the neurons that stay give what all gave; how hard and to what is chosen on rows that are held "
+        "back, and the report says what it was worth. Without, the result equals the original model with those "
+        "neurons masked.";
     info.paper = "Sun et al. 2023, A Simple and Effective Pruning Approach for Large Language Models";
     info.data = pipeline::DataNeed::optional;
-    bindOptions<PruneNeuron>(info, optionTable());
+    bindOptions<PruneNeuron, Options>(info, optionTable(), checkOptions);
     return info;
 }
 

@@ -6,9 +6,10 @@
 //
 // Sources: Michel, Levy, Neubig 2019, "Are Sixteen Heads Really Better than One?"; the score by output norm
 // is the mean square of what a head adds to the residual stream, E‖x_h W_O,h‖². With grouped queries a
-// key-value head goes together with all queries that use it. What remains is not adjusted: the result equals
-// the original model with those heads masked. Not handled: attention whose heads meet a reduction or leave
-// the graph (refused with the reason).
+// key-value head goes together with all queries that use it. Without calibration data what remains is not
+// adjusted: the result equals the original model with those heads masked. With them, heads are chosen by what the
+// output misses once the others' output weights are fitted again, and those are (support/compensation.h). Not
+// handled: attention whose heads meet a reduction or leave the graph (refused with the reason).
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -22,7 +23,7 @@
 #include "lib/support/error.h"
 #include "passes/passes.h"
 #include "passes/support/index_ranges.h"
-#include "passes/support/unit_removal.h"
+#include "passes/support/compensation.h"
 
 namespace tcompress::passes {
 namespace {
@@ -35,7 +36,7 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "remove-heads";
 
-enum class Importance { automatic, magnitude, outputNorm };
+enum class Importance { automatic, magnitude, outputNorm, reconstruction };
 
 struct Options {
     std::optional<double> ratio;
@@ -43,6 +44,7 @@ struct Options {
     std::vector<std::string> heads;
     Importance importance = Importance::automatic;
     Scope scope = Scope::layer;
+    std::optional<bool> compensate;
     std::vector<std::string> targets, ignore;
 };
 
@@ -60,11 +62,17 @@ OptionTable<Options> optionTable() {
             "importance", &Options::importance,
             {{"auto", Importance::automatic},
              {"magnitude", Importance::magnitude},
-             {"output-norm", Importance::outputNorm}},
-            "what makes a head worth keeping: the size of its weights, or of what it adds to the output on "
-            "calibration data; auto takes output-norm when there are calibration data")
+             {"output-norm", Importance::outputNorm},
+             {"reconstruction", Importance::reconstruction}},
+            "what makes a head worth keeping: the size of its weights; the size of what it adds to the output on "
+            "calibration data; or what the output misses without it once the other heads' weights are fitted "
+            "again. "
+            "auto takes reconstruction when there are calibration data, output-norm with compensate false")
         .choice("scope", &Options::scope, {{"layer", Scope::layer}, {"global", Scope::global}},
                 "remove the same share in every layer, or the least important heads of the whole model")
+        .option("compensate", &Options::compensate,
+                "fit the output projections again, so that the heads that stay give what all gave on the "
+                "calibration data; left out: when there are calibration data")
         .option("targets", &Options::targets, "layers to work on, by patterns over their output projection")
         .option("ignore", &Options::ignore,
                 "layers to leave alone, by patterns over their output projection");
@@ -78,36 +86,10 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
         diagnostics.add(
             pointer,
             fmt::format("remove-heads needs exactly one of ratio, count and heads; {} are given", given));
-}
-
-/// The leaf whose positions can go one by one: key-value groups, or queries where all share one key-value
-/// head.
-AtomId unitLeaf(const analysis::AxisStore& store, const AttentionLayer& layer) {
-    for (const AtomId leaf : {layer.groupLeaf, layer.repeatLeaf})
-        if (leaf >= 0 && store.leafSize(leaf) > 1) return leaf;
-    return -1;
-}
-
-std::string refusalOf(const AttentionLayer& layer, AtomId leaf) {
-    if (!layer.refusals.empty()) return fmt::format("{}", fmt::join(layer.refusals, "; "));
-    return leaf < 0 ? "it has one head, which cannot go alone" : "";
-}
-
-/// One entry an attention layer, in the view's order.
-std::vector<UnitLayer> unitLayers(const TransformerView& view) {
-    std::vector<UnitLayer> layers;
-    for (const AttentionLayer& attention : view.attention) {
-        UnitLayer layer;
-        layer.name = attention.o.empty() ? fmt::format("attention {}", layers.size())
-                                         : view.sites[attention.o.front()].name;
-        layer.leaf = unitLeaf(*view.axes->store, attention);
-        layer.refusal = refusalOf(attention, layer.leaf);
-        layer.consumers = attention.o;
-        for (const auto* sites : {&attention.q, &attention.k, &attention.v})
-            layer.producers.insert(layer.producers.end(), sites->begin(), sites->end());
-        layers.push_back(std::move(layer));
-    }
-    return layers;
+    if (options.importance == Importance::reconstruction && options.compensate == false)
+        diagnostics.add(pointer + "/importance",
+                        "reconstruction counts on weights that are fitted again; take output-norm with "
+                        "compensate false");
 }
 
 class RemoveHeads : public pipeline::Pass {
@@ -120,20 +102,59 @@ class RemoveHeads : public pipeline::Pass {
             throw PassError(fmt::format(
                 "{}: no attention was recognised in this model; 'tcompress inspect' says why", kPass));
         PassReport report;
-        const std::vector<UnitLayer> layers = unitLayers(view);
+        const std::vector<UnitLayer> layers = attentionUnits(view);
         std::vector<UnitLayers> groups =
             targetLayers(view, layers, options_.targets, options_.ignore, report);
-        const analysis::KeepMasks keep = options_.heads.empty()
-                                             ? chooseByScore(model, context, view, groups, report)
-                                             : chooseByNumber(view, layers, groups);
+        std::vector<UnitTask> tasks;
+        analysis::KeepMasks keep;
+        if (options_.compensate.value_or(context.hasCalibration())) {
+            tasks = compensated(model, context, view, layers, groups, report);
+            keep = keepMasks(tasks, kIdle, report);
+        } else if (options_.heads.empty()) {
+            keep = chooseByScore(model, context, view, groups, report);
+        } else {
+            keep = chooseByNumber(view, layers, groups);
+        }
         if (keep.empty()) return report;
-        describeChanges(view, layers, keep, report);
-        const analysis::ShrinkReport shrunk = analysis::shrink(model, *view.axes, keep, kPass);
+        describeChanges(view, layers, keep, tasks, report);
+        // The same graph with other constants has the same leaves.
+        const analysis::ShrinkReport shrunk =
+            analysis::shrink(model, *context.view(model).axes, keep, kPass);
         report.notes.insert(report.notes.end(), shrunk.notes.begin(), shrunk.notes.end());
         return report;
     }
 
   private:
+    static constexpr const char* kIdle = "the share asked for is less than one head";
+
+    Selection selection() const {
+        return {options_.count.value_or(-1), options_.ratio.value_or(0.0), options_.scope, /*multiple=*/1};
+    }
+
+    /// Heads chosen in whichever way, the output projections fitted again. Layers where that cannot be done lose
+    /// the heads that matter least without it.
+    std::vector<UnitTask> compensated(ir::Model& model, const PassContext& context,
+                                      const TransformerView& view, const std::vector<UnitLayer>& layers,
+                                      std::vector<UnitLayers>& groups, PassReport& report) const {
+        const data::Dataset& calibration =
+            context.calibration(kPass, "compensate fits the output projections again");
+        std::vector<UnitTask> tasks;
+        const bool byReconstruction =
+            options_.importance == Importance::automatic || options_.importance == Importance::reconstruction;
+        if (options_.heads.empty() && byReconstruction) {
+            report.notes.push_back("heads chosen by what the output misses without them");
+            tasks = plannedTasks(model, view, groups, selection(), calibration, context.progress());
+        } else {
+            const analysis::KeepMasks masks = options_.heads.empty()
+                                                  ? chooseByScore(model, context, view, groups, report)
+                                                  : chooseByNumber(view, layers, groups);
+            tasks = tasksOf(groups, masks);
+        }
+        removeCompensated(model, model.clone(), view, tasks, {calibration::MomentOrder::second, outputContribution},
+                          calibration, context.progress(), report);
+        return tasks;
+    }
+
     analysis::KeepMasks chooseByScore(const ir::Model& model, const PassContext& context,
                                       const TransformerView& view, std::vector<UnitLayers>& groups,
                                       PassReport& report) const {
@@ -148,9 +169,7 @@ class RemoveHeads : public pipeline::Pass {
                      : nullptr;
         const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byOutput ? &byData : nullptr,
                                                         calibration, context.progress(), report);
-        const auto masks = selectUnits(units, {options_.count.value_or(-1), options_.ratio.value_or(0.0),
-                                               options_.scope, /*multiple=*/1});
-        return keepMasks(groups, masks, "the share asked for is less than one head", report);
+        return keepMasks(groups, selectUnits(units, selection()), kIdle, report);
     }
 
     analysis::KeepMasks chooseByNumber(const TransformerView& view, const std::vector<UnitLayer>& layers,
@@ -211,7 +230,8 @@ class RemoveHeads : public pipeline::Pass {
     }
 
     static void describeChanges(const TransformerView& view, const std::vector<UnitLayer>& layers,
-                                const analysis::KeepMasks& keep, PassReport& report) {
+                                const analysis::KeepMasks& keep, const std::vector<UnitTask>& tasks,
+                                PassReport& report) {
         for (std::size_t layer = 0; layer < layers.size(); ++layer) {
             const auto mask = keep.find(layers[layer].leaf);
             if (mask == keep.end()) continue;
@@ -221,11 +241,13 @@ class RemoveHeads : public pipeline::Pass {
             for (std::int64_t i = 0; i < units; ++i)
                 if (!mask->second[static_cast<std::size_t>(i)]) removed.push_back(i);
             const std::int64_t heads = view.attention[layer].heads;
+            const CompensationText compensation = compensationText(tasks, layers[layer].leaf);
             report.changed.push_back(
                 {layers[layer].name,
-                 fmt::format("{} heads to {} ({}{} {} removed)", heads, heads / units * kept,
+                 fmt::format("{} heads to {} ({}{} {} removed){}", heads, heads / units * kept,
                              units == heads ? "head" : "key-value group", removed.size() == 1 ? "" : "s",
-                             fmt::join(removed, ", "))});
+                             fmt::join(removed, ", "), compensation.text),
+                 compensation.error});
         }
     }
 
@@ -239,11 +261,11 @@ pipeline::PassInfo removeHeads() {
     info.type = "remove-heads";
     info.summary = "remove attention heads; Q, K, V, O and every shape shrink";
     info.details =
-        "Ranks the heads of each attention layer by their weights or by what they add to the output on "
-        "calibration data, "
-        "and removes the least important. With grouped-query attention a key-value head goes with its "
-        "queries. The result "
-        "equals the original model with those heads masked.";
+        "Removes the least important heads of each attention layer. With grouped-query attention a key-value head "
+        "goes with its queries. With calibration data the output projections are fitted again in closed form, "
+        "layer by layer, so that the heads that stay give what all gave; how hard and to what is chosen on rows "
+        "that are held back, and the report says what it was worth. Without, the result equals the original "
+        "model with those heads masked.";
     info.paper = "Michel, Levy, Neubig 2019, Are Sixteen Heads Really Better than One?";
     info.data = pipeline::DataNeed::optional;
     info.defaultMethod = true;

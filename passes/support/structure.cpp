@@ -158,14 +158,17 @@ std::vector<bool> removeLowest(const std::vector<double>& scores, std::int64_t c
 
 }  // namespace
 
+std::int64_t keptUnits(std::int64_t units, const Selection& selection) {
+    const std::int64_t kept = std::max<std::int64_t>(1, units - toRemove(units, selection));
+    return std::min(units, (kept + selection.multiple - 1) / selection.multiple * selection.multiple);
+}
+
 std::vector<std::vector<bool>> selectUnits(const std::vector<UnitGroup>& groups, const Selection& selection) {
     std::vector<std::vector<bool>> keep;
     if (selection.scope == Scope::layer) {
         for (const UnitGroup& group : groups) {
             const std::int64_t units = static_cast<std::int64_t>(group.scores.size());
-            std::int64_t kept = std::max<std::int64_t>(1, units - toRemove(units, selection));
-            kept = std::min(units, (kept + selection.multiple - 1) / selection.multiple * selection.multiple);
-            keep.push_back(removeLowest(group.scores, units - kept));
+            keep.push_back(removeLowest(group.scores, units - keptUnits(units, selection)));
         }
         return keep;
     }

@@ -50,6 +50,9 @@ struct Selection {
     std::int64_t multiple = 1;  ///< what stays is rounded up to a multiple of this (layer scope)
 };
 
+/// How many of `units` stay in layer scope.
+std::int64_t keptUnits(std::int64_t units, const Selection& selection);
+
 /// Which units stay. The lowest scores go, ties by index; each group keeps at least one unit. Across groups
 /// (global scope) scores are compared as shares of their group's sum, so that layers of different magnitude
 /// compete fairly.

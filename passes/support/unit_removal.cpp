@@ -1,5 +1,8 @@
 #include "passes/support/unit_removal.h"
 
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <set>
 
@@ -7,8 +10,67 @@
 
 namespace tcompress::passes {
 
+using analysis::AtomId;
+using analysis::AttentionLayer;
+using analysis::FeedForward;
 using analysis::Site;
 using analysis::TransformerView;
+
+namespace {
+
+/// The leaf whose positions can go one by one: key-value groups, or queries where all share one key-value
+/// head.
+AtomId unitLeaf(const analysis::AxisStore& store, const AttentionLayer& layer) {
+    for (const AtomId leaf : {layer.groupLeaf, layer.repeatLeaf})
+        if (leaf >= 0 && store.leafSize(leaf) > 1) return leaf;
+    return -1;
+}
+
+std::string headRefusal(const AttentionLayer& layer, AtomId leaf) {
+    if (!layer.refusals.empty()) return fmt::format("{}", fmt::join(layer.refusals, "; "));
+    return leaf < 0 ? "it has one head, which cannot go alone" : "";
+}
+
+std::string neuronRefusal(const FeedForward& layer) {
+    if (!layer.refusals.empty()) return fmt::format("{}", fmt::join(layer.refusals, "; "));
+    return layer.widthLeaves.size() == 1 ? "" : "its hidden axis is split into several axes";
+}
+
+}  // namespace
+
+std::vector<UnitLayer> attentionUnits(const TransformerView& view) {
+    std::vector<UnitLayer> layers;
+    for (const AttentionLayer& attention : view.attention) {
+        UnitLayer layer;
+        layer.kind = UnitKind::heads;
+        layer.name = attention.o.empty() ? fmt::format("attention {}", layers.size())
+                                         : view.sites[attention.o.front()].name;
+        layer.leaf = unitLeaf(*view.axes->store, attention);
+        layer.refusal = headRefusal(attention, layer.leaf);
+        layer.consumers = attention.o;
+        layer.residualAdd = attention.residualAdd;
+        for (const auto* sites : {&attention.q, &attention.k, &attention.v})
+            layer.producers.insert(layer.producers.end(), sites->begin(), sites->end());
+        layers.push_back(std::move(layer));
+    }
+    return layers;
+}
+
+std::vector<UnitLayer> feedForwardUnits(const TransformerView& view) {
+    std::vector<UnitLayer> layers;
+    for (const FeedForward& ffn : view.feedForward) {
+        UnitLayer layer;
+        layer.name = ffn.down.empty() ? fmt::format("feed-forward {}", layers.size())
+                                      : view.sites[ffn.down.front()].name;
+        layer.refusal = neuronRefusal(ffn);
+        if (layer.refusal.empty()) layer.leaf = ffn.widthLeaves.front();
+        layer.producers = ffn.up;
+        layer.consumers = ffn.down;
+        layer.residualAdd = ffn.residualAdd;
+        layers.push_back(std::move(layer));
+    }
+    return layers;
+}
 
 std::vector<UnitLayers> targetLayers(const TransformerView& view, const std::vector<UnitLayer>& layers,
                                      const std::vector<std::string>& targets,

@@ -11,14 +11,24 @@
 
 namespace tcompress::passes {
 
+enum class UnitKind { heads, neurons };
+
 /// A layer whose units may go one by one.
 struct UnitLayer {
     std::string name;  ///< what reports call it
+    UnitKind kind = UnitKind::neurons;
     analysis::AtomId leaf = -1;
     std::string refusal;                 ///< why no unit of it can go; empty when some can
     std::vector<std::size_t> producers;  ///< sites that make the units (Q, K, V; up, gate)
     std::vector<std::size_t> consumers;  ///< sites that read them (O; down): what target patterns name
+    ir::Node* residualAdd = nullptr;     ///< adds what the consumers make to the residual stream; may be null
 };
+
+/// One entry an attention layer, in the view's order; units are key-value heads with their queries, or queries
+/// where all share one key-value head.
+std::vector<UnitLayer> attentionUnits(const analysis::TransformerView& view);
+/// One entry a feed-forward layer, in the view's order; units are its hidden neurons.
+std::vector<UnitLayer> feedForwardUnits(const analysis::TransformerView& view);
 
 /// Layers whose units are one leaf, because they share weights, and so go together.
 struct UnitLayers {

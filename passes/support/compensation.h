@@ -1,0 +1,59 @@
+#pragma once
+// Removal of units (heads, neurons) with compensation: layer by layer in the order of the graph, on the model as
+// edited so far, units are chosen by what their removal costs once the weights that read the others adapt (obs.h),
+// and those weights are fitted again to the reference (refit.h). Later layers so see, and repair, what earlier ones
+// lost.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/data/dataset.h"
+#include "lib/pipeline/pass.h"
+#include "passes/support/unit_removal.h"
+
+namespace tcompress::passes {
+
+/// What one group of layers is to lose, and what came of it.
+struct UnitTask {
+    UnitLayers layers;
+    std::int64_t keep = 0;   ///< units that stay, when they are to be chosen
+    std::vector<bool> mask;  ///< which stay; empty = choose
+    /// Why nothing was fitted again; empty when it was.
+    std::string refusal;
+    /// Error of the output projections on held-back rows, relative to their output, of the model with the units
+    /// masked: as it is, and with the weights fitted again.
+    double errorBefore = 0, errorAfter = 0;
+};
+
+/// Tasks whose units are chosen by what their removal costs after compensation.
+/// With scope global the units to keep are shared out so that the layers' errors, relative to their outputs, add up
+/// to the least: one run of the model a layer.
+std::vector<UnitTask> plannedTasks(const ir::Model& model, const analysis::TransformerView& view,
+                                   const std::vector<UnitLayers>& groups, const Selection& selection,
+                                   const data::Dataset& calibration, Progress& progress);
+
+/// Tasks for units that are chosen already: the groups that `masks` names.
+std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analysis::KeepMasks& masks);
+
+/// Does the tasks. The model keeps its shapes: weights that read removed units become zero, so that cutting them
+/// afterwards changes nothing. `view` is of the model and stays valid (only constants change). A task that cannot
+/// be compensated gets a mask by `fallback` instead, and a note; one that cannot be scored either goes, and is a
+/// skipped site.
+void removeCompensated(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
+                       std::vector<UnitTask>& tasks, const DataScore& fallback,
+                       const data::Dataset& calibration, Progress& progress, pipeline::PassReport& report);
+
+/// The masks of tasks that lose a unit; the others become skipped sites with `idleReason`.
+analysis::KeepMasks keepMasks(const std::vector<UnitTask>& tasks, const std::string& idleReason,
+                              pipeline::PassReport& report);
+
+/// "; output error 0.412, 0.230 with the weights fitted again", and the error itself, for the report's row of a
+/// layer with this leaf. Empty and negative when no task compensated it.
+struct CompensationText {
+    std::string text;
+    double error = -1;
+};
+CompensationText compensationText(const std::vector<UnitTask>& tasks, analysis::AtomId leaf);
+
+}  // namespace tcompress::passes
