@@ -46,9 +46,9 @@ constexpr double kHeldBack = 0.25;
 
 class Compensator {
   public:
-    Compensator(ir::Model& model, const ir::Model& reference, const TransformerView& view,
+    Compensator(const ir::Model& edited, const ir::Model& reference, const TransformerView& view,
                 const data::Dataset& calibration, Progress& progress, pipeline::PassReport& report)
-        : model_(model),
+        : edited_(edited),
           reference_(reference),
           view_(view),
           samples_(data::split(calibration, kHeldBack)),
@@ -56,13 +56,14 @@ class Compensator {
           report_(report),
           weights_(targetWeights(view, {}, unusable_)) {}
 
-    void run(UnitTask& task) {
+    /// `model` is the edited one.
+    void run(ir::Model& model, UnitTask& task) {
         std::vector<Reader> readers = readersOf(task);
         if (!task.refusal.empty()) return;
         gather(readers);
         if (task.mask.empty()) task.mask = choose(readers, task);
         if (std::find(task.mask.begin(), task.mask.end(), false) == task.mask.end()) return;
-        ir::Edit edit(model_, "compensation");
+        ir::Edit edit(model, "compensation");
         double before = 0, after = 0, whole = 0;
         for (const Reader& reader : readers) {
             const Fit fit = fitAgain(reader, task.mask);
@@ -139,7 +140,7 @@ class Compensator {
         std::vector<EvidenceQuery> queries;
         for (const Reader& reader : readers)
             queries.insert(queries.end(), reader.queries.begin(), reader.queries.end());
-        std::vector<Evidence> evidence = collectEvidence(reference_, model_, queries, samples_, progress_);
+        std::vector<Evidence> evidence = collectEvidence(reference_, edited_, queries, samples_, progress_);
         std::size_t next = 0;
         for (Reader& reader : readers)
             for (std::size_t i = 0; i < reader.queries.size(); ++i, ++next) {
@@ -185,7 +186,9 @@ class Compensator {
         fit.errorBefore = squaredError(evidence.held, left, 1);
         const RefitChoice choice = chooseRefit(evidence, left, reader.bias);
         fit.errorAfter = choice.heldError * evidence.held.yy;
-        if (fit.errorAfter < fit.errorBefore) {
+        // The sums' products are of float32: below this the errors are rounding.
+        const double noise = 1e-6 * evidence.held.yy;
+        if (fit.errorAfter < fit.errorBefore && fit.errorBefore > noise) {
             left = refit(evidence.all(), left, choice);
             report_.notes.push_back(fmt::format(
                 "'{}' fitted again: ridge {}, {:.0f} % of the residual stream's error taken over, bias {}",
@@ -194,7 +197,7 @@ class Compensator {
         } else {
             fit.errorAfter = fit.errorBefore;
             report_.notes.push_back(fmt::format(
-                "'{}' stays as it was: fitted again it would be worse on held-back rows", reader.weight->name()));
+                "'{}' stays as it was: fitted again it would be no better on held-back rows", reader.weight->name()));
         }
         fit.layer = reader.start;
         fit.layer.bias = left.bias;
@@ -205,7 +208,7 @@ class Compensator {
         return fit;
     }
 
-    ir::Model& model_;
+    const ir::Model& edited_;
     const ir::Model& reference_;
     const TransformerView& view_;
     const data::Split samples_;
@@ -236,12 +239,11 @@ std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView
         units += size;
     }
     if (selection.scope == Scope::layer) return tasks;
-    ir::Model copy = model.clone();
     pipeline::PassReport unused;
     std::vector<std::vector<double>> costs;
     for (UnitTask& task : tasks) {
         UnitTask trial = task;
-        costs.push_back(Compensator(copy, model, view, calibration, progress, unused).costs(trial));
+        costs.push_back(Compensator(model, model, view, calibration, progress, unused).costs(trial));
         task.keep = view.axes->store->leafSize(task.layers.leaf);
     }
     Selection all = selection;
@@ -298,7 +300,7 @@ void removeCompensated(ir::Model& model, const ir::Model& reference, const Trans
     Compensator compensator(model, reference, view, calibration, progress, report);
     for (const std::size_t index : order) {
         UnitTask& task = tasks[index];
-        compensator.run(task);
+        compensator.run(model, task);
         if (task.refusal.empty()) continue;
         report.notes.push_back(
             fmt::format("'{}' is not compensated: {}", task.layers.layers.front().name, task.refusal));

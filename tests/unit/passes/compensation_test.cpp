@@ -1,0 +1,186 @@
+// Removal with compensation: what is redundant goes without a trace, and on real models what is lost is less than
+// without.
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "lib/data/dataset.h"
+#include "lib/ir/edit.h"
+#include "lib/ir/save.h"
+#include "passes/support/structure.h"
+#include "tests/support/judge.h"
+#include "tests/support/make_pass.h"
+#include "tests/unit/passes/weight_models.h"
+
+using namespace tcompress;
+using analysis::TransformerView;
+using test::runPass;
+
+namespace {
+
+std::filesystem::path zooData(const std::string& name) {
+    return std::filesystem::path(TCOMPRESS_TEST_DATA) / "zoo" / (name + ".npz");
+}
+
+/// Samples [begin, end) of a data file.
+data::Dataset samplesOf(const std::string& name, std::int64_t begin, std::int64_t end) {
+    const data::Dataset whole = data::readDataset(zooData(name));
+    return {whole.rows(begin, end), std::nullopt, whole.origin()};
+}
+
+/// Mean square of the difference of the outputs, relative to the original's spread.
+double outputError(const ir::Model& original, const ir::Model& compressed, const data::Dataset& samples) {
+    const auto outputs = [&](const ir::Model& model) {
+        const data::Dataset fitted = data::fitToModel(samples, model);
+        return toFloat32(test::outputsOf(model, fitted.rows(0, fitted.sampleCount())).front());
+    };
+    const std::vector<float> a = outputs(original), b = outputs(compressed);
+    REQUIRE(a.size() == b.size());
+    double error = 0, square = 0, sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        error += std::pow(static_cast<double>(a[i]) - b[i], 2);
+        square += std::pow(static_cast<double>(a[i]), 2);
+        sum += a[i];
+    }
+    return error / (square - sum * sum / static_cast<double>(a.size()));
+}
+
+/// Makes unit `copy` of every consumer's producers equal to unit `of`.
+ir::Model withTwins(const ir::Model& original, bool heads, std::int64_t of, std::int64_t copy) {
+    ir::Model model = original.clone();
+    const TransformerView view = analysis::recognise(model);
+    ir::Edit edit(model, "test");
+    const auto twin = [&](ir::Value* value, analysis::AtomId leaf) {
+        if (value == nullptr || value->constant() == nullptr) return;
+        Tensor tensor = *value->constant();
+        const auto values = tensor.mutableData<float>();
+        const auto& axes = view.axes->axes.at(value);
+        std::int64_t inner = 1;
+        for (std::size_t k = tensor.rank(); k-- > 0; inner *= tensor.shape()[k]) {
+            const auto positions = passes::leafPositions(*view.axes->store, axes[k], leaf);
+            std::vector<std::int64_t> from, to;
+            for (std::size_t i = 0; i < positions.size(); ++i) {
+                if (positions[i] == of) from.push_back(static_cast<std::int64_t>(i));
+                if (positions[i] == copy) to.push_back(static_cast<std::int64_t>(i));
+            }
+            for (std::int64_t element = 0; element < tensor.size(); ++element)
+                for (std::size_t p = 0; p < to.size(); ++p)
+                    if (element / inner % tensor.shape()[k] == to[p])
+                        values[static_cast<std::size_t>(element)] =
+                            values[static_cast<std::size_t>(element + (from[p] - to[p]) * inner)];
+        }
+        edit.setConstant(value, tensor);
+    };
+    if (heads) {
+        for (const auto& layer : view.attention)
+            for (const auto* sites : {&layer.q, &layer.k, &layer.v})
+                for (const std::size_t site : *sites) {
+                    twin(view.sites[site].weight, layer.groupLeaf);
+                    twin(view.sites[site].bias, layer.groupLeaf);
+                }
+    } else {
+        for (const auto& layer : view.feedForward)
+            for (const std::size_t site : layer.up) {
+                twin(view.sites[site].weight, layer.widthLeaves.front());
+                twin(view.sites[site].bias, layer.widthLeaves.front());
+            }
+    }
+    edit.commit();
+    return model;
+}
+
+struct Case {
+    const char* model;
+    const char* samples;
+};
+
+}  // namespace
+
+TEST_CASE("a unit with a twin goes first, and its twin takes over") {
+    const bool heads = GENERATE(true, false);
+    CAPTURE(heads);
+    const ir::Model model = withTwins(test::dataModel("vit_digits"), heads, 1, 2);
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 64);
+    const auto remove = [&](const std::string& options) {
+        return heads ? runPass(model, "remove-heads", "", R"({"count": 1, )" + options + "}", &samples)
+                     : runPass(model, "prune", "neuron", R"({"width": 191, "multiple": 1, )" + options + "}",
+                               &samples);
+    };
+    const auto with = remove(R"("compensate": true)");
+    CHECK(with.report.changed.size() == 4);
+    for (const auto& changed : with.report.changed) CHECK(changed.error < 0.01);
+    CHECK(outputError(model, with.model, samples) <
+          0.1 * outputError(model, remove(R"("compensate": false)").model, samples));
+}
+
+TEST_CASE("with compensation the outputs stay nearer than without") {
+    const Case test = GENERATE(Case{"vit_digits", "digits_calibration"}, Case{"vit_mnist5k", "mnist5k_calibration"},
+                               Case{"gpt2_char", "fortunes_char_calibration"},
+                               Case{"llama_char", "fortunes_char_calibration"},
+                               Case{"t5_char_encoder", "devowel_calibration"});
+    CAPTURE(test.model);
+    const ir::Model model = test::dataModel(test.model);
+    const data::Dataset fit = samplesOf(test.samples, 0, 64), other = samplesOf(test.samples, 64, 96);
+    for (const bool heads : {true, false}) {
+        CAPTURE(heads);
+        const auto remove = [&](const std::string& compensate) {
+            const std::string options = R"({"ratio": 0.5, "compensate": )" + compensate + "}";
+            return heads ? runPass(model, "remove-heads", "", options, &fit)
+                         : runPass(model, "prune", "neuron", options, &fit);
+        };
+        const auto with = remove("true"), without = remove("false");
+        CHECK(with.model.constantBytes() <= without.model.constantBytes() + 16);
+        CHECK(outputError(model, with.model, other) < 0.85 * outputError(model, without.model, other));
+        for (const auto& changed : with.report.changed)
+            CHECK(changed.change.find("with the weights fitted again") != std::string::npos);
+    }
+}
+
+TEST_CASE("a compensated model runs in ONNX Runtime") {
+    if (!test::haveJudge()) return;
+    const ir::Model model = test::dataModel("bert_tiny");
+    const data::Dataset samples = data::syntheticDataset(model, 16, /*seed=*/3, {{"sequence", 12}});
+    const auto heads = runPass(model, "remove-heads", "", R"({"ratio": 0.5})", &samples);
+    const auto both = runPass(heads.model, "prune", "neuron", R"({"sparsity": 0.5})", &samples);
+    CHECK(both.model.constantBytes() < heads.model.constantBytes());
+    const test::Feeds feeds = test::feedsFor(both.model);
+    CHECK(test::largestDifference(test::outputsOf(both.model, feeds), test::runtimeOutputsOf(both.model, feeds)) <
+          1e-4);
+}
+
+TEST_CASE("chosen heads and chosen criteria are compensated too") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 64);
+    const auto named = runPass(model, "remove-heads", "", R"({"heads": ["1:2"]})", &samples);
+    REQUIRE(named.report.changed.size() == 1);
+    CHECK(named.report.changed[0].error > 0);
+    const auto scored =
+        runPass(model, "prune", "neuron", R"({"sparsity": 0.5, "importance": "magnitude"})", &samples);
+    const auto plain = runPass(model, "prune", "neuron",
+                               R"({"sparsity": 0.5, "importance": "magnitude", "compensate": false})", &samples);
+    CHECK(outputError(model, scored.model, samples) < outputError(model, plain.model, samples));
+}
+
+TEST_CASE("global scope gives layers that need more units more of them") {
+    const ir::Model model = test::dataModel("vit_mnist5k");
+    const data::Dataset samples = samplesOf("mnist5k_calibration", 0, 64);
+    const auto global =
+        runPass(model, "prune", "neuron", R"({"sparsity": 0.5, "scope": "global", "multiple": 1})", &samples);
+    std::int64_t least = 256, most = 0, sum = 0;
+    for (const auto& layer : analysis::recognise(global.model).feedForward) {
+        least = std::min(least, layer.width);
+        most = std::max(most, layer.width);
+        sum += layer.width;
+    }
+    CHECK(least < most);
+    CHECK(sum == 6 * 128);
+}
+
+TEST_CASE("compensation needs data, and reconstruction compensation") {
+    const ir::Model model = test::dataModel("vit_digits");
+    CHECK_THROWS_WITH(runPass(model, "remove-heads", "", R"({"ratio": 0.5, "compensate": true})"),
+                      Catch::Contains("--calibration"));
+    CHECK_THROWS_WITH(
+        test::makePass("prune", "neuron", R"({"importance": "reconstruction", "compensate": false})"),
+        Catch::Contains("fitted again"));
+}
