@@ -128,21 +128,21 @@ class PruneNeuron : public pipeline::Pass {
     std::vector<UnitTask> compensated(ir::Model& model, const PassContext& context,
                                       const TransformerView& view, std::vector<UnitLayers>& groups,
                                       PassReport& report) const {
-        const data::Dataset& calibration =
-            context.calibration(kPass, "compensate fits the down projections again");
+        const data::Split samples =
+            context.calibrationSplit(kPass, "compensate fits the down projections again", kHeldBackShare);
         std::vector<UnitTask> tasks;
         if (options_.importance == Importance::automatic || options_.importance == Importance::reconstruction) {
             report.notes.push_back("neurons chosen by what the output misses without them");
             tasks = plannedTasks(model, view, groups,
                                  {-1, options_.width ? 0.0 : options_.sparsity, options_.scope, options_.multiple},
-                                 calibration, context.progress());
+                                 samples, context.progress());
             if (options_.width)
                 for (UnitTask& task : tasks) task.keep = std::min(task.keep, *options_.width);
         } else {
             tasks = tasksOf(groups, choose(model, context, view, groups, report));
         }
         removeCompensated(model, model.clone(), view, tasks, {calibration::MomentOrder::first, activationTimesWeight},
-                          calibration, context.progress(), report);
+                          samples, context.progress(), report);
         return tasks;
     }
 

@@ -136,14 +136,14 @@ class RemoveHeads : public pipeline::Pass {
     std::vector<UnitTask> compensated(ir::Model& model, const PassContext& context,
                                       const TransformerView& view, const std::vector<UnitLayer>& layers,
                                       std::vector<UnitLayers>& groups, PassReport& report) const {
-        const data::Dataset& calibration =
-            context.calibration(kPass, "compensate fits the output projections again");
+        const data::Split samples =
+            context.calibrationSplit(kPass, "compensate fits the output projections again", kHeldBackShare);
         std::vector<UnitTask> tasks;
         const bool byReconstruction =
             options_.importance == Importance::automatic || options_.importance == Importance::reconstruction;
         if (options_.heads.empty() && byReconstruction) {
             report.notes.push_back("heads chosen by what the output misses without them");
-            tasks = plannedTasks(model, view, groups, selection(), calibration, context.progress());
+            tasks = plannedTasks(model, view, groups, selection(), samples, context.progress());
         } else {
             const analysis::KeepMasks masks = options_.heads.empty()
                                                   ? chooseByScore(model, context, view, groups, report)
@@ -151,7 +151,7 @@ class RemoveHeads : public pipeline::Pass {
             tasks = tasksOf(groups, masks);
         }
         removeCompensated(model, model.clone(), view, tasks, {calibration::MomentOrder::second, outputContribution},
-                          calibration, context.progress(), report);
+                          samples, context.progress(), report);
         return tasks;
     }
 

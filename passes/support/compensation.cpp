@@ -41,17 +41,14 @@ struct Reader {
     }
 };
 
-/// Share of the samples that choices are judged on.
-constexpr double kHeldBack = 0.25;
-
 class Compensator {
   public:
     Compensator(const ir::Model& edited, const ir::Model& reference, const TransformerView& view,
-                const data::Dataset& calibration, Progress& progress, pipeline::PassReport& report)
+                const data::Split& samples, Progress& progress, pipeline::PassReport& report)
         : edited_(edited),
           reference_(reference),
           view_(view),
-          samples_(data::split(calibration, kHeldBack)),
+          samples_(samples),
           progress_(progress),
           report_(report),
           weights_(targetWeights(view, {}, unusable_)) {}
@@ -211,7 +208,7 @@ class Compensator {
     const ir::Model& edited_;
     const ir::Model& reference_;
     const TransformerView& view_;
-    const data::Split samples_;
+    const data::Split& samples_;
     Progress& progress_;
     pipeline::PassReport& report_;
     pipeline::PassReport unusable_;
@@ -230,7 +227,7 @@ std::size_t position(const TransformerView& view, const UnitTask& task) {
 
 std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView& view,
                                    const std::vector<UnitLayers>& groups, const Selection& selection,
-                                   const data::Dataset& calibration, Progress& progress) {
+                                   const data::Split& samples, Progress& progress) {
     std::vector<UnitTask> tasks;
     std::int64_t units = 0;
     for (const UnitLayers& group : groups) {
@@ -243,7 +240,7 @@ std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView
     std::vector<std::vector<double>> costs;
     for (UnitTask& task : tasks) {
         UnitTask trial = task;
-        costs.push_back(Compensator(model, model, view, calibration, progress, unused).costs(trial));
+        costs.push_back(Compensator(model, model, view, samples, progress, unused).costs(trial));
         task.keep = view.axes->store->leafSize(task.layers.leaf);
     }
     Selection all = selection;
@@ -278,10 +275,10 @@ namespace {
 
 /// The units that matter least without compensation; an empty mask when they cannot be scored.
 std::vector<bool> scoredMask(const ir::Model& model, const TransformerView& view, const UnitTask& task,
-                             const DataScore& byData, const data::Dataset& calibration, Progress& progress,
+                             const DataScore& byData, const data::Split& samples, Progress& progress,
                              pipeline::PassReport& report) {
     std::vector<UnitLayers> group = {task.layers};
-    const auto scored = scoreUnits(model, view, group, &byData, &calibration, progress, report);
+    const auto scored = scoreUnits(model, view, group, &byData, &samples.fit, progress, report);
     if (scored.empty()) return {};
     const auto units = static_cast<std::int64_t>(scored.front().scores.size());
     return selectUnits(scored, {units - task.keep, 0.0, Scope::layer, /*multiple=*/1}).front();
@@ -291,13 +288,13 @@ std::vector<bool> scoredMask(const ir::Model& model, const TransformerView& view
 
 void removeCompensated(ir::Model& model, const ir::Model& reference, const TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback,
-                       const data::Dataset& calibration, Progress& progress, pipeline::PassReport& report) {
+                       const data::Split& samples, Progress& progress, pipeline::PassReport& report) {
     std::vector<std::size_t> order(tasks.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
         return position(view, tasks[a]) < position(view, tasks[b]);
     });
-    Compensator compensator(model, reference, view, calibration, progress, report);
+    Compensator compensator(model, reference, view, samples, progress, report);
     for (const std::size_t index : order) {
         UnitTask& task = tasks[index];
         compensator.run(model, task);
@@ -305,7 +302,7 @@ void removeCompensated(ir::Model& model, const ir::Model& reference, const Trans
         report.notes.push_back(
             fmt::format("'{}' is not compensated: {}", task.layers.layers.front().name, task.refusal));
         if (task.mask.empty())
-            task.mask = scoredMask(model, view, task, fallback, calibration, progress, report);
+            task.mask = scoredMask(model, view, task, fallback, samples, progress, report);
     }
     std::erase_if(tasks, [](const UnitTask& task) { return task.mask.empty(); });
 }

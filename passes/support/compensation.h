@@ -8,11 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "lib/data/dataset.h"
+#include "lib/data/split.h"
 #include "lib/pipeline/pass.h"
 #include "passes/support/unit_removal.h"
 
 namespace tcompress::passes {
+
+/// Share of the samples that choices are judged on.
+inline constexpr double kHeldBackShare = 0.25;
 
 /// What one group of layers is to lose, and what came of it.
 struct UnitTask {
@@ -31,7 +34,7 @@ struct UnitTask {
 /// to the least: one run of the model a layer.
 std::vector<UnitTask> plannedTasks(const ir::Model& model, const analysis::TransformerView& view,
                                    const std::vector<UnitLayers>& groups, const Selection& selection,
-                                   const data::Dataset& calibration, Progress& progress);
+                                   const data::Split& samples, Progress& progress);
 
 /// Tasks for units that are chosen already: the groups that `masks` names.
 std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analysis::KeepMasks& masks);
@@ -42,7 +45,7 @@ std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analy
 /// skipped site.
 void removeCompensated(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback,
-                       const data::Dataset& calibration, Progress& progress, pipeline::PassReport& report);
+                       const data::Split& samples, Progress& progress, pipeline::PassReport& report);
 
 /// The masks of tasks that lose a unit; the others become skipped sites with `idleReason`.
 analysis::KeepMasks keepMasks(const std::vector<UnitTask>& tasks, const std::string& idleReason,
