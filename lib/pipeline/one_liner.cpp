@@ -25,6 +25,11 @@ std::vector<std::string> splitAtCommas(std::string_view text) {
     return parts;
 }
 
+/// Others, without a value behind them, are values that a comma separated from their option.
+bool isOptionName(const std::string& text) {
+    return text.front() >= 'a' && text.front() <= 'z' && text.find_first_of(":/*.") == std::string::npos;
+}
+
 }  // namespace
 
 nlohmann::json parseOneLiner(std::string_view text) {
@@ -43,6 +48,8 @@ nlohmann::json parseOneLiner(std::string_view text) {
         const std::size_t equals = part.find('=');
         const std::string key = part.substr(0, equals);
         if (key.empty()) fail(part.empty() ? "has an empty option" : fmt::format("'{}' has no name", part));
+        if (equals == std::string::npos && !isOptionName(key))
+            fail(fmt::format("'{}' is no option; the values of a list are joined by '+', as in layers=0+1", key));
         if (object.contains(key)) fail(fmt::format("'{}' is given twice", key));
         object[key] = equals == std::string::npos ? "true" : part.substr(equals + 1);
     }
