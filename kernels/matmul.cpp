@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "kernels/native/matmul_native.h"
 #include "kernels/native/transpose_matrix.h"
@@ -32,6 +33,11 @@ constexpr std::array kBatchedKernels{
 
 void packPanel(const float* b, std::int64_t k, std::int64_t columns, std::int64_t rowStride,
                std::int64_t columnStride, float* target) {
+    if (columns == kPanelColumns && columnStride == 1) {
+        for (std::int64_t row = 0; row < k; ++row)
+            std::memcpy(target + row * kPanelColumns, b + row * rowStride, kPanelColumns * sizeof(float));
+        return;
+    }
     if (columns < kPanelColumns) std::fill(target, target + k * kPanelColumns, 0.0F);
     if (columnStride == 1) {
         for (std::int64_t row = 0; row < k; ++row)

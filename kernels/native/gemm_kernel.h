@@ -1,7 +1,7 @@
 #pragma once
 // The inner loop of the float32 matrix product: a block of rows of A times one panel of B, held in registers.
 // A panel is kPanelColumns columns of B stored row after row ([K][kPanelColumns]), so the loop over k reads
-// it in order; A is read in place, one broadcast element a row. Loop structure after Goto and van de Geijn,
+// it in order; A is read in place, one broadcast element a row, and may be transposed. Loop structure after Goto and van de Geijn,
 // "Anatomy of High-Performance Matrix Multiplication", 2008.
 
 #include <cstdint>
@@ -18,7 +18,8 @@ constexpr std::int64_t kPanelColumns = 32;
 /// of K.
 struct PanelTask {
     const float* a = nullptr;
-    std::int64_t aStride = 0;
+    std::int64_t aStride = 0;  // between rows of A
+    std::int64_t aStep = 1;    // between elements of a row of A
     std::int64_t rows = 0;
     const float* panel = nullptr;
     std::int64_t panelStride = kPanelColumns;  // more when B is read where it is
@@ -46,6 +47,26 @@ void multiplyPanelBaseline(const PanelTask& task);
 
 namespace detail {
 
+/// The end of a product of which fewer columns than a whole number of vectors exist: the same arithmetic,
+/// element by element.
+[[gnu::noinline]] inline void finishPartial(const PanelTask& task, std::int64_t row, std::int64_t first,
+                                            std::int64_t rows, const float* sums, std::int64_t sumStride) {
+    const bool last = task.part == PanelTask::Part::only || task.part == PanelTask::Part::last;
+    const bool adds = task.part == PanelTask::Part::middle || task.part == PanelTask::Part::last;
+    for (std::int64_t r = 0; r < rows; ++r) {
+        float* c = task.c + (row + r) * task.cStride;
+        for (std::int64_t column = first; column < task.columns; ++column) {
+            float value = sums[r * sumStride + column - first];
+            if (adds) value += c[column];
+            if (last) {
+                value = value * task.alpha + (task.bias ? task.bias[column] : 0.0F);
+                if (task.residual) value += task.residual[(row + r) * task.residualStride + column];
+            }
+            c[column] = value;
+        }
+    }
+}
+
 /// kRows rows × kVectors vectors of V, starting at column `first` of the panel.
 template <class V, int kRows, int kVectors>
 TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std::int64_t first) {
@@ -53,32 +74,15 @@ TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std
     constexpr int kColumns = kWidth * kVectors;
     using Part = PanelTask::Part;
     V sums[kRows][kVectors];
-    const float* a = task.a + row * task.aStride;
-    float* c = task.c + row * task.cStride + first;
-    const std::int64_t columns = task.columns - first;
-    const bool whole = columns >= kColumns;
-    const auto load = [&](V & value, const float* source, int vector) __attribute__((always_inline)) {
-        if (whole) {
-            std::memcpy(&value, source + vector * kWidth, sizeof value);
-        } else {
-            value = V{};
-            const std::int64_t left = columns - vector * kWidth;
-            for (int lane = 0; lane < kWidth; ++lane)
-                if (lane < left) value[lane] = source[vector * kWidth + lane];
-        }
-    };
-    if (task.part == Part::only || task.part == Part::first) {
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) sums[r][v] = V{};
-    } else {
-        for (int r = 0; r < kRows; ++r)
-            for (int v = 0; v < kVectors; ++v) load(sums[r][v], c + r * task.cStride, v);
-    }
+        for (int v = 0; v < kVectors; ++v) sums[r][v] = V{};
 
+    const float* a = task.a + row * task.aStride;
     const float* b = task.panel + first;
     const std::int64_t aStride = task.aStride;
+    const std::int64_t aStep = task.aStep;
     const std::int64_t panelStride = task.panelStride;
     const std::int64_t ahead = task.next ? task.next - task.panel : 0;
     constexpr int kVectorsOfLine = static_cast<int>(64 / sizeof(V));
@@ -90,45 +94,74 @@ TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std
         for (int v = 0; v < kVectors; v += kVectorsOfLine) __builtin_prefetch(b + ahead + v * kWidth, 0, 2);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
-            const V element = a[r * aStride + k] - V{};  // x − 0 is x, so this is a plain broadcast
+            const V element = a[r * aStride + k * aStep] - V{};  // x − 0 is x, so this is a plain broadcast
 #pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) sums[r][v] += element * bRow[v];
         }
         b += panelStride;
     }
 
-    const bool last = task.part == Part::only || task.part == Part::last;
-    for (int v = 0; v < kVectors; ++v) {
-        V bias{};
-        if (last && task.bias) load(bias, task.bias + first, v);
+    if (task.columns - first < kColumns) {
+        // A copy, so that the sums themselves never need an address and stay in registers.
+        V copy[kRows][kVectors];
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-            V value = sums[r][v];
-            if (last) {
-                value = value * task.alpha + bias;
-                if (task.residual) {
-                    V residual;
-                    load(residual, task.residual + (row + r) * task.residualStride + first, v);
-                    value += residual;
-                }
+        for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) copy[r][v] = sums[r][v];
+        finishPartial(task, row, first, kRows, reinterpret_cast<const float*>(copy), kColumns);
+        return;
+    }
+    float* c = task.c + row * task.cStride + first;
+    const auto store = [&](auto finished) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) {
+                const V value = finished(sums[r][v], r, v);
+                std::memcpy(c + r * task.cStride + v * kWidth, &value, sizeof value);
             }
-            float* target = c + r * task.cStride + v * kWidth;
-            if (whole) {
-                std::memcpy(target, &value, sizeof value);
-            } else {
-                const std::int64_t left = columns - v * kWidth;
-                for (int lane = 0; lane < kWidth; ++lane)
-                    if (lane < left) target[lane] = value[lane];
-            }
+    };
+    const auto load = [](const float* source) __attribute__((always_inline)) {
+        V value;
+        std::memcpy(&value, source, sizeof value);
+        return value;
+    };
+    if (task.part == Part::first) {
+        store([](V sum, int, int) __attribute__((always_inline)) { return sum; });
+        return;
+    }
+    if (task.part != Part::only) {
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+            for (int v = 0; v < kVectors; ++v) sums[r][v] += load(c + r * task.cStride + v * kWidth);
+        if (task.part == Part::middle) {
+            store([](V sum, int, int) __attribute__((always_inline)) { return sum; });
+            return;
         }
+    }
+    V bias[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) bias[v] = task.bias ? load(task.bias + first + v * kWidth) : V{};
+    const float alpha = task.alpha;
+    if (task.residual) {
+        const float* residual = task.residual + row * task.residualStride + first;
+        store([&](V sum, int r, int v) __attribute__((always_inline)) {
+            return sum * alpha + bias[v] + load(residual + r * task.residualStride + v * kWidth);
+        });
+    } else {
+        store([&](V sum, int, int v) __attribute__((always_inline)) { return sum * alpha + bias[v]; });
     }
 }
 
 template <class V, int kRows, int kVectors>
 TCOMPRESS_INLINE void multiplyRows(const PanelTask& task, std::int64_t row) {
-    constexpr int kColumns = static_cast<int>(sizeof(V) / sizeof(float)) * kVectors;
-    for (std::int64_t first = 0; first < task.columns; first += kColumns)
+    constexpr int kWidth = static_cast<int>(sizeof(V) / sizeof(float));
+    constexpr int kColumns = kWidth * kVectors;
+    std::int64_t first = 0;
+    for (; first + kColumns - kWidth < task.columns; first += kColumns)
         multiplyBlock<V, kRows, kVectors>(task, row, first);
+    if (first < task.columns) multiplyBlock<V, kRows, 1>(task, row, first);
 }
 
 }  // namespace detail

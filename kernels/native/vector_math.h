@@ -125,6 +125,27 @@ TCOMPRESS_INLINE FloatVector expNonPositive(FloatVector x) {
     return x < -87.0F ? FloatVector{} : value;
 }
 
+/// 2^x for −126 ≤ x ≤ 0 (or NaN); ≤ 2 ulp. x = n + r with n the nearest integer, 2^r = 1 + r·Q(r), and 2^n is one
+/// addition to the exponent.
+TCOMPRESS_INLINE FloatVector exp2OfModerate(FloatVector x) {
+    constexpr float kRound = 12582912.0F;  // 1.5·2^23: adding it rounds to an integer in the low bits
+    const FloatVector shifted = x + kRound;
+    const FloatVector r = x - (shifted - kRound);
+    FloatVector q = r * 0.001326472731307149F + 0.009671512991189957F;
+    q = q * r + 0.05550733581185341F;
+    q = q * r + 0.24022242426872253F;
+    q = q * r + 0.6931470036506653F;
+    // The shift leaves nothing of kRound's own bits.
+    return std::bit_cast<FloatVector>(std::bit_cast<IntVector>(q * r + 1.0F) +
+                                      (std::bit_cast<IntVector>(shifted) << 23));
+}
+
+/// 2^x for x ≤ 0 (or NaN); 0 where it would be below the normal numbers.
+TCOMPRESS_INLINE FloatVector exp2NonPositive(FloatVector x) {
+    const FloatVector value = exp2OfModerate(maxVector(x, -126.0F));
+    return x < -126.0F ? FloatVector{} : value;
+}
+
 /// tanh x: x + x³·Q(x²) below 0.625, (1 − e^−2|x|)/(1 + e^−2|x|) above; ≤ 3 ulp.
 TCOMPRESS_INLINE FloatVector tanhVector(FloatVector x) {
     const FloatVector magnitude = absVector(x);
