@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "lib/exec/shape_analysis.h"
 #include "lib/ir/subgraphs.h"
@@ -45,6 +46,7 @@ Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_
     }
     std::vector<std::string> refusals;
     steps_.reserve(graph_.nodes.size());
+    countReaders();
     // By index: a sub-program that is made meanwhile does not change this list, but constants may be added to values.
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) makeStep(graph_.nodes[i], refusals, profile);
     if (!refusals.empty()) throw KernelError(fmt::format("{}", fmt::join(refusals, "\n")));
@@ -102,9 +104,28 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
         throw ModelError(fmt::format("{}: {}", step.where, error.what()));
     }
     for (std::size_t i = 0; i < packed.size(); ++i) {
-        if (packed[i]) step.inputs[i] = kNoValue;
+        if (packed[i]) forgetPacked(std::exchange(step.inputs[i], kNoValue));
     }
     steps_.push_back(std::move(step));
+}
+
+void Program::countReaders() {
+    readers_.assign(graph_.values.size(), 0);
+    for (const PlanNode& node : graph_.nodes) {
+        for (ValueId id : node.inputs) {
+            if (id != kNoValue) ++readers_[static_cast<std::size_t>(id)];
+        }
+    }
+    for (ValueId id : graph_.outputs) ++readers_[static_cast<std::size_t>(id)];
+}
+
+/// At once, so that weights are not in memory twice, packed and not, longer than one step.
+void Program::forgetPacked(ValueId id) {
+    const auto at = static_cast<std::size_t>(id);
+    PlanValue& value = graph_.values[at];
+    value.constant.releasePages();
+    // A constant that was converted for this step alone is not in the counts.
+    if (at >= readers_.size() || --readers_[at] == 0) value.constant = Tensor();
 }
 
 void Program::dropUnreadConstants() {

@@ -52,6 +52,8 @@ class Program {
         Profile::Entry* profile = nullptr;
     };
     void makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile);
+    void countReaders();
+    void forgetPacked(ValueId id);
     void findLifetimes();
     void findShapeOnlySteps();
     void dropUnreadConstants();
@@ -63,6 +65,7 @@ class Program {
     std::vector<Step> steps_;
     Observer* observer_ = nullptr;
     std::vector<std::uint8_t> observed_;  // by value
+    std::vector<std::int32_t> readers_;   // by value: inputs of nodes that are still to be made, and outputs
 
     /// Values that depend on the shapes of the inputs alone, by those shapes.
     using ShapeKey = std::vector<Shape>;

@@ -78,6 +78,7 @@ Tensor joinColumns(const std::vector<const Tensor*>& parts) {
             target += bytes;
         }
     }
+    for (const Tensor* part : parts) part->releasePages();
     return joined;
 }
 
