@@ -163,8 +163,9 @@ void matmulNative(const PackedMatmul& params) {
     const PackedWeights& weights = *params.weights;
     const Tiles tiles = planTiles(params.m, weights.n(), weights.k(), kStripRows, kPanelColumns);
     parallelFor(tiles.count(), [&](std::int64_t index) {
-        const std::int64_t row = index / tiles.columnTiles * tiles.rows;
-        const std::int64_t column = index % tiles.columnTiles * tiles.columns;
+        // All rows of some columns before the next columns: B is read from memory once.
+        const std::int64_t row = index % tiles.rowTiles * tiles.rows;
+        const std::int64_t column = index / tiles.rowTiles * tiles.columns;
         TileTask tile;
         tile.a = params.a + row * params.aStride;
         tile.aStride = params.aStride;

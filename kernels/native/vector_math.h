@@ -125,7 +125,7 @@ TCOMPRESS_INLINE FloatVector expNonPositive(FloatVector x) {
     return x < -87.0F ? FloatVector{} : value;
 }
 
-/// 2^x for −126 ≤ x ≤ 0 (or NaN); ≤ 2 ulp. x = n + r with n the nearest integer, 2^r = 1 + r·Q(r), and 2^n is one
+/// 2^x for −126 ≤ x ≤ 126 (or NaN); ≤ 2 ulp. x = n + r with n the nearest integer, 2^r = 1 + r·Q(r), and 2^n is one
 /// addition to the exponent.
 TCOMPRESS_INLINE FloatVector exp2OfModerate(FloatVector x) {
     constexpr float kRound = 12582912.0F;  // 1.5·2^23: adding it rounds to an integer in the low bits
@@ -182,18 +182,23 @@ TCOMPRESS_INLINE FloatVector erfVector(FloatVector x) {
     return magnitude < 0.92F ? small : withSign(large, x);
 }
 
-/// x·Φ(x) = max(x, 0) − ½·t·erfc(t/√2) with t = |x|, and erfc(t/√2) = exp(−t·Q(t)); error ≤ 2^-24 · max(|x|,
-/// 1). Beyond 10 the second term is nothing, and its polynomial no longer fits.
+/// x·Φ(x) = max(x, 0) − ½·t·erfc(t/√2) with t = |x|, and ½·erfc(t/√2) = 2^−(1 + t·Q(t)); error ≤ 2^-23 · max(|x|, 1).
+/// Beyond 7 the second term is nothing, and its polynomial no longer fits.
 TCOMPRESS_INLINE FloatVector geluErfVector(FloatVector x) {
-    const FloatVector t = minVector(absVector(x), 10.0F);
-    FloatVector q = t * 1.3184105682739755e-06F + -1.9447576050879434e-05F;
-    q = q * t + 9.113022679230198e-05F;
-    q = q * t + 0.00018858873227145523F;
-    q = q * t + -0.005022143479436636F;
-    q = q * t + 0.0364786796271801F;
-    q = q * t + 0.31826695799827576F;
-    q = q * t + 0.7978893518447876F;
-    return maxVector(x, 0.0F) - (t * 0.5F) * expOfModerate(-(q * t));
+    const FloatVector t = minVector(absVector(x), 7.0F);
+    FloatVector q = t * -6.255834705370944e-06F + 3.2120740797836334e-05F;
+    q = q * t + 0.0005034221103414893F;
+    q = q * t + -0.0075395130552351475F;
+    q = q * t + 0.05282888934016228F;
+    q = q * t + 0.4590947926044464F;
+    q = q * t + 1.151119351387024F;
+    return maxVector(x, 0.0F) - t * exp2OfModerate(-(q * t) - 1.0F);
+}
+
+/// x · sigmoid(2u) = x / (1 + 2^(−2u·log2 e)), u = √(2/π)·(x + 0.044715·x³); error ≤ 2^-22 · max(|x|, 1).
+TCOMPRESS_INLINE FloatVector geluTanhVector(FloatVector x) {
+    const FloatVector u = (x * x * -0.10294324F - 2.3022082F) * x;
+    return x / (1.0F + exp2OfModerate(maxVector(minVector(u, 126.0F), -126.0F)));
 }
 
 /// ln x: x = 2^e·(1 + f) with 1 + f in [√½, √2), ln(1 + f) = f − f²/2 + f³·Q(f); ≤ 2 ulp. ln 0 = −∞, NaN
@@ -233,9 +238,7 @@ TCOMPRESS_INLINE FloatVector activateVector(FloatVector x) {
     } else if constexpr (kActivation == Activation::geluErf) {
         return geluErfVector(x);
     } else if constexpr (kActivation == Activation::geluTanh) {
-        const FloatVector half = x * 0.5F;
-        const FloatVector inner = (x * x * 0.044715F + 1.0F) * x * 0.79788456080286536F;
-        return half * tanhVector(inner) + half;
+        return geluTanhVector(x);
     } else if constexpr (kActivation == Activation::silu) {
         return x * sigmoidVector(x);
     } else if constexpr (kActivation == Activation::quickGelu) {
