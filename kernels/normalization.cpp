@@ -38,7 +38,11 @@ TCOMPRESS_INLINE float sumOf(const float* x, std::int64_t count) {
         first += loadVector(x + i);
         second += loadVector(x + i + kLanes);
     }
-    for (; i < count; i += kLanes) first += loadPart(x + i, std::min<std::int64_t>(kLanes, count - i));
+    if (i + kLanes <= count) {
+        second += loadVector(x + i);
+        i += kLanes;
+    }
+    if (i < count) first += loadPart(x + i, count - i);
     return sumLanes(first + second);
 }
 
@@ -52,8 +56,13 @@ TCOMPRESS_INLINE float squareSumOf(const float* x, std::int64_t count, float shi
         first += a * a;
         second += b * b;
     }
-    for (; i < count; i += kLanes) {
-        const FloatVector a = loadPart(x + i, std::min<std::int64_t>(kLanes, count - i), shift) - shift;
+    if (i + kLanes <= count) {
+        const FloatVector a = loadVector(x + i) - shift;
+        second += a * a;
+        i += kLanes;
+    }
+    if (i < count) {
+        const FloatVector a = loadPart(x + i, count - i, shift) - shift;
         first += a * a;
     }
     return sumLanes(first + second);

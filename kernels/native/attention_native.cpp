@@ -1,4 +1,4 @@
-// A task is one block of queries of one head.
+// A task is some blocks of queries, each of one head.
 
 #include "kernels/native/attention_native.h"
 
@@ -15,6 +15,9 @@ namespace {
 constexpr std::int64_t kQueryBlock = 4 * kPanelColumns;
 /// With fewer queries than this, a panel of them is mostly empty: dot products with the keys are cheaper.
 constexpr std::int64_t kFewQueries = 4;
+
+/// In multiply-adds: a score's way through the softmax.
+constexpr double kExponentialCost = 20.0;
 
 struct Values;
 
@@ -38,11 +41,16 @@ PanelSequence valuePanels(const AttentionSlice& slice) {
 void attentionNative(const Attention& params) {
     const std::int64_t blocks = ceilDivide(params.queryLength, kQueryBlock);
     const auto attend = params.queryLength < kFewQueries ? attendRows : attendPanels;
-    parallelFor(params.batch * params.queryHeads * blocks, [&](std::int64_t task) {
-        const std::int64_t head = task / blocks;
-        const std::int64_t query = task % blocks * kQueryBlock;
-        attend(AttentionSlice(params, head / params.queryHeads, head % params.queryHeads, query,
-                              std::min(kQueryBlock, params.queryLength - query)));
+    const double scores = static_cast<double>(std::min(kQueryBlock, params.queryLength) * params.keyLength);
+    const double work = scores * (kExponentialCost + static_cast<double>(params.headSize + params.valueHeadSize));
+    const auto grain = static_cast<std::int64_t>(kMultiplyAddsWorthATask / std::max(work, 1.0)) + 1;
+    parallelRanges(params.batch * params.queryHeads * blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t block = begin; block < end; ++block) {
+            const std::int64_t head = block / blocks;
+            const std::int64_t query = block % blocks * kQueryBlock;
+            attend(AttentionSlice(params, head / params.queryHeads, head % params.queryHeads, query,
+                                  std::min(kQueryBlock, params.queryLength - query)));
+        }
     });
 }
 

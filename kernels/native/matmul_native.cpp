@@ -163,9 +163,7 @@ void matmulNative(const PackedMatmul& params) {
     const PackedWeights& weights = *params.weights;
     const Tiles tiles = planTiles(params.m, weights.n(), weights.k(), kStripRows, kPanelColumns);
     parallelFor(tiles.count(), [&](std::int64_t index) {
-        // All rows of some columns before the next columns: B is read from memory once.
-        const std::int64_t row = index % tiles.rowTiles * tiles.rows;
-        const std::int64_t column = index / tiles.rowTiles * tiles.columns;
+        const auto [row, column] = tiles.corner(index);
         TileTask tile;
         tile.a = params.a + row * params.aStride;
         tile.aStride = params.aStride;
@@ -192,8 +190,7 @@ void matmulNative(const BatchedMatmul& params) {
     parallelRanges(batches * tiles.count(), grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t index = begin; index < end; ++index) {
             const std::int64_t batch = index / tiles.count();
-            const std::int64_t row = index % tiles.count() / tiles.columnTiles * tiles.rows;
-            const std::int64_t column = index % tiles.columnTiles * tiles.columns;
+            const auto [row, column] = tiles.corner(index % tiles.count());
             TileTask tile;
             tile.rows = std::min(tiles.rows, params.m - row);
             tile.columns = std::min(tiles.columns, params.n - column);
