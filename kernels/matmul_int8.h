@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "kernels/matmul.h"
@@ -41,21 +42,33 @@ struct Int8Matmul {
 void matmulInt8(const Int8Matmul& params);
 std::span<const KernelRow<Int8Matmul>> int8MatmulKernels();
 
+/// A tensor's affine 8-bit code: value = (stored − zeroPoint) · scale.
+struct Int8Code {
+    DType type = DType::uint8;  // or int8
+    float scale = 1.0F;
+    std::int32_t zeroPoint = 0;
+};
+
 /// The same product, then C = residual + activation(float(sum) · (aScale · bScales[n]) + bias[n]), float32:
 /// what MatMulInteger → Cast → Mul(aScale · bScale) → Add … computes
-/// (but for the one rounding that a fused multiply-add saves).
+/// (but for the one rounding that a fused multiply-add saves), and what DequantizeLinear → MatMul → Add …
+/// → QuantizeLinear means.
 struct ScaledInt8Matmul {
     const void* a = nullptr;
-    DType aType = DType::uint8;
     std::int64_t aStride = 0;
     std::int64_t m = 0;
-    std::int32_t aZeroPoint = 0;
-    float aScale = 1.0F;
+    Int8Code aCode;
     const PackedInt8Weights* weights = nullptr;
     std::span<const float> bScales;  // one, or one a column
-    float* c = nullptr;
-    std::int64_t cStride = 0;
+    /// The scaled sum is rounded to this code before the bias is added: a QuantizeLinear → DequantizeLinear
+    /// pair there. Rounding multiplies by 1 / scale, so what lies within float rounding of a tie may go
+    /// either way.
+    std::optional<Int8Code> beforeBias;
     Epilogue epilogue;  // alpha is applied to the scale
+    /// C holds codes, not float32: saturate(roundHalfEven(value / scale) + zeroPoint), rounded as above.
+    std::optional<Int8Code> result;
+    void* c = nullptr;
+    std::int64_t cStride = 0;  // in elements
 };
 
 void matmulInt8(const ScaledInt8Matmul& params);

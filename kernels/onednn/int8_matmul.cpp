@@ -80,6 +80,13 @@ std::optional<std::string> refuseInt8() {
 #endif
 }
 
+bool hasMatrixUnits() {
+    // The values are bit sets: one instruction set's bits are part of those that include it.
+    constexpr auto kAmx = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
+    static const bool has = (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kAmx) == kAmx;
+    return has;
+}
+
 Int8Block::Int8Block(const std::int8_t* b, std::int64_t k, std::int64_t n) : impl_(std::make_unique<Impl>()) {
     ThreadContext& context = threadContext();
     impl_->k = k;

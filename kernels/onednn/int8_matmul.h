@@ -14,6 +14,8 @@ namespace tcompress::kernels::onednn {
 
 /// Why this processor cannot do it: without VNNI the sums of products saturate at 16 bits.
 std::optional<std::string> refuseInt8();
+/// Whether oneDNN would use matrix units (AMX), which multiply several times faster than VNNI.
+bool hasMatrixUnits();
 
 /// Rows of a tile are a multiple of this: few different row counts, so few primitives to build (about 1 ms
 /// each).

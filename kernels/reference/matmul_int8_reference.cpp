@@ -1,6 +1,7 @@
 #include "kernels/reference/matmul_int8_reference.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "kernels/packed_int8_weights.h"
@@ -39,29 +40,39 @@ void matmulInt8Reference(const Int8Matmul& params) {
     });
 }
 
+namespace {
+
+/// roundHalfEven(value / scale) + zeroPoint, saturated.
+std::int32_t codeOf(double value, const Int8Code& code) {
+    const std::int32_t low = code.type == DType::uint8 ? 0 : -128;
+    const double rounded = std::nearbyint(value / code.scale) + code.zeroPoint;
+    return static_cast<std::int32_t>(std::clamp<double>(rounded, low, low + 255));
+}
+
+}  // namespace
+
 void matmulInt8Reference(const ScaledInt8Matmul& params) {
     const std::int64_t n = params.weights->n;
     std::vector<std::int32_t> sums(static_cast<std::size_t>(params.m * n));
-    Int8Matmul product{params.a,
-                       params.aType,
-                       params.aStride,
-                       params.m,
-                       {&params.aZeroPoint, 1},
-                       params.weights,
-                       sums.data(),
-                       n};
-    matmulInt8Reference(product);
+    matmulInt8Reference(Int8Matmul{params.a, params.aCode.type, params.aStride, params.m, {&params.aCode.zeroPoint, 1},
+                                   params.weights, sums.data(), n});
     const Epilogue& epilogue = params.epilogue;
     for (std::int64_t row = 0; row < params.m; ++row) {
         for (std::int64_t column = 0; column < n; ++column) {
-            const float bScale =
-                params.bScales[params.bScales.size() > 1 ? static_cast<std::size_t>(column) : 0];
-            double value = static_cast<double>(sums[static_cast<std::size_t>(row * n + column)]) *
-                           params.aScale * bScale * epilogue.alpha;
+            const float bScale = params.bScales[params.bScales.size() > 1 ? static_cast<std::size_t>(column) : 0];
+            double value = static_cast<double>(sums[static_cast<std::size_t>(row * n + column)]) * params.aCode.scale *
+                           bScale * epilogue.alpha;
+            if (params.beforeBias)
+                value = static_cast<double>(codeOf(value, *params.beforeBias) - params.beforeBias->zeroPoint) *
+                        params.beforeBias->scale;
             if (epilogue.bias) value += epilogue.bias[column];
             value = activateReference(epilogue.activation, value);
             if (epilogue.residual) value += epilogue.residual[row * epilogue.residualStride + column];
-            params.c[row * params.cStride + column] = static_cast<float>(value);
+            const std::int64_t index = row * params.cStride + column;
+            if (params.result)
+                static_cast<std::uint8_t*>(params.c)[index] = static_cast<std::uint8_t>(codeOf(value, *params.result));
+            else
+                static_cast<float*>(params.c)[index] = static_cast<float>(value);
         }
     }
 }
