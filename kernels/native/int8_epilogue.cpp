@@ -25,27 +25,29 @@ TCOMPRESS_MULTIVERSION void correctRow(const std::int32_t* sums, std::int64_t co
     }
 }
 
-/// A code as the vector loop needs it. Division by the scale is multiplication by its inverse here, so a
-/// value within rounding of a tie may fall to the other side.
+/// A code as the vector loop needs it, spread over the lanes once. Division by the scale is multiplication by its
+/// inverse here, so a value within rounding of a tie may fall to the other side.
 struct VectorCode {
-    float inverse = 1, scale = 1;
-    float low = 0, high = 0;  // of code − zero point
-    std::int32_t zeroPoint = 0;
+    FloatVector inverse, scale;
+    FloatVector low, high;  // of code − zero point
+    IntVector zeroPoint;
 };
 VectorCode vectorCode(const Int8Code& code) {
     const IntegerRange range = integerRange(code.type);
-    return {1.0F / code.scale, code.scale, static_cast<float>(range.low - code.zeroPoint),
-            static_cast<float>(range.high - code.zeroPoint), code.zeroPoint};
+    return {broadcastVector(1.0F / code.scale), broadcastVector(code.scale),
+            broadcastVector(static_cast<float>(range.low - code.zeroPoint)),
+            broadcastVector(static_cast<float>(range.high - code.zeroPoint)), IntVector{} + code.zeroPoint};
 }
 
 /// Largest float that rounds to nearest-even by adding and taking away 1.5·2^23.
 constexpr float kRoundingShift = 12582912.0F;
 
-/// roundHalfEven(x / scale) within the code's range, + kRoundingShift; NaN gives the zero point.
+/// roundHalfEven(x / scale) within the code's range, + kRoundingShift; NaN gives the lowest code.
 TCOMPRESS_INLINE FloatVector shiftedCode(FloatVector x, const VectorCode& code) {
     FloatVector value = x * code.inverse;
-    value = value == value ? value : FloatVector{};
-    return minVector(maxVector(value, code.low), code.high) + kRoundingShift;
+    value = value > code.low ? value : code.low;
+    value = value < code.high ? value : code.high;
+    return value + kRoundingShift;
 }
 
 struct Row {

@@ -27,14 +27,23 @@ Runner makeLinear(const NodeInfo& info) {
     };
 }
 
-/// Inputs x, W (constant int8 or uint8), scales (constant), [zero points (constant)], [bias], [residual].
+/// Inputs x, W (constant int8 or uint8), scales (constant), [zero points (constant)], [bias], [residual]. x is float32 and
+/// quantized dynamically, or holds codes (attributes x_…); the result is float32 or codes (y_…).
 Runner makeInt8Linear(const NodeInfo& info) {
     const kernels::Activation activation = activationOf(info);
-    auto packed = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(3)), Transposed::no);
+    const Transposed transposed = info.attributes.integer("transB", 0) ? Transposed::yes : Transposed::no;
+    auto packed = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(3)), transposed);
     const std::vector<float> scales = toFloat32(*info.constant(2));
     info.markPacked(1);
+    const auto xCode = codeAttribute(info.attributes, "x");
+    const auto beforeBias = codeAttribute(info.attributes, "before_bias");
+    const auto yCode = codeAttribute(info.attributes, "y");
     return [=](OpContext& context) {
-        runDynamicInt8Linear(context, {&context.input(0), packed.get(), scales, context.optionalInput(4), context.optionalInput(5), activation});
+        const Int8LinearCall call{&context.input(0), packed.get(), scales, context.optionalInput(4), context.optionalInput(5), activation};
+        if (xCode)
+            runStaticInt8Linear(context, call, {*xCode, beforeBias, yCode});
+        else
+            runDynamicInt8Linear(context, call);
     };
 }
 
@@ -136,10 +145,11 @@ Runner makeGatherDequantize(const NodeInfo&) {
 }
 
 constexpr TypeSet kSingle{DType::float32};
+constexpr TypeSet kSingleOrBytes = kSingle | kByteTypes;
 
 const OperatorRow kRows[] = {
     {kFusedDomain, "Linear", 1, makeLinear, kSingle, FloatSupport::float32},
-    {kFusedDomain, "Int8Linear", 1, makeInt8Linear, kSingle, FloatSupport::float32},
+    {kFusedDomain, "Int8Linear", 1, makeInt8Linear, kSingleOrBytes, FloatSupport::float32},
     {kFusedDomain, "Activation", 1, makeActivation, kSingle, FloatSupport::float32},
     {kFusedDomain, "Attention", 1, makeFusedAttention, kSingle, FloatSupport::float32},
     {kFusedDomain, "PackedAttention", 1, makePackedAttention, kSingle, FloatSupport::float32},

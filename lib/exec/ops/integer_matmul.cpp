@@ -14,6 +14,12 @@ std::vector<std::int32_t> zeroPointValues(const Tensor* zeroPoint) {
     return {values.begin(), values.end()};
 }
 
+std::optional<kernels::Int8Code> codeAttribute(const Attributes& attributes, const std::string& prefix) {
+    if (!attributes.has(prefix + "_type")) return std::nullopt;
+    return kernels::Int8Code{static_cast<DType>(attributes.integer(prefix + "_type", 0)), attributes.real(prefix + "_scale", 1),
+                             static_cast<std::int32_t>(attributes.integer(prefix + "_zero_point", 0))};
+}
+
 kernels::PackedInt8WeightsPtr packInt8Matrix(const Tensor& weights, const std::vector<std::int32_t>& zeroPoints,
                                              Transposed transposed) {
     const std::int64_t rows = weights.shape()[0];
@@ -125,6 +131,34 @@ void runDynamicInt8Linear(OpContext& context, const Int8LinearCall& call) {
     kernels::DynamicInt8Matmul params;
     params.bScales = call.scales;
     runLinearKernel(context, call, params, [](const kernels::DynamicInt8Matmul& p) { kernels::matmulInt8(p); });
+}
+
+void runStaticInt8Linear(OpContext& context, const Int8LinearCall& call, const Int8LinearCodes& codes) {
+    if (call.x->dtype() != codes.x.type) refuseType(call.x->dtype());
+    const std::int64_t k = kernels::rows(*call.weights);
+    const std::int64_t n = kernels::columns(*call.weights);
+    const LinearShape shape = linearShape(*call.x, k, n, call.bias);
+    const bool inPlace = fitsInPlace(call.residual, shape.result);
+    TCOMPRESS_CHECK(!codes.y || !call.residual || inPlace, "codes are not made of a broadcast residual");
+    kernels::ScaledInt8Matmul params;
+    params.a = call.x->bytes().data();
+    params.aStride = k;
+    params.m = shape.rows;
+    params.aCode = codes.x;
+    params.weights = call.weights;
+    params.bScales = call.scales;
+    params.beforeBias = codes.beforeBias;
+    params.epilogue.activation = call.activation;
+    if (call.bias) params.epilogue.bias = call.bias->data<float>().data();
+    if (inPlace) {
+        params.epilogue.residual = call.residual->data<float>().data();
+        params.epilogue.residualStride = n;
+    }
+    params.result = codes.y;
+    params.c = context.outputBytes(0, codes.y ? codes.y->type : DType::float32, shape.result);
+    params.cStride = n;
+    kernels::matmulInt8(params);
+    if (call.residual && !inPlace) addResidual(context, *call.residual);
 }
 
 namespace {

@@ -25,6 +25,14 @@ bool isOnlyGathered(const Rewriter& rewriter, const PlanNode& node) {
     });
 }
 
+/// A dequantized matrix on the right of products.
+bool isOnlyMultiplied(const Rewriter& rewriter, const PlanNode& node) {
+    const auto& users = rewriter.users(node.output());
+    return node.opType() == "DequantizeLinear" && !users.empty() && std::all_of(users.begin(), users.end(), [&](const PlanNode* user) {
+        return (user->is("MatMul") || user->is("Gemm")) && user->input(1) == node.output() && user->input(0) != node.output();
+    });
+}
+
 std::size_t constantInputBytes(const Rewriter& rewriter, const PlanNode& node) {
     std::size_t bytes = 0;
     for (ValueId id : node.inputs) {
@@ -60,7 +68,7 @@ std::vector<Tensor> evaluate(const PlanNode& node, const PlanGraph& graph) {
 
 }  // namespace
 
-void foldConstants(PlanGraph& graph) {
+void foldConstants(PlanGraph& graph, StoredMatrices matrices) {
     Rewriter rewriter(graph);
     rewriter.forEach([&](PlanNode& node) {
         if (node.inputs.empty() || node.capturedFrom != node.inputs.size() || !isDeterministic(node)) return;
@@ -69,6 +77,7 @@ void foldConstants(PlanGraph& graph) {
         });
         if (!constant || !findOperator(node.domain, node.opType(), node.version)) return;
         if (isWeightDecoding(node) && isOnlyGathered(rewriter, node) && constantInputBytes(rewriter, node) > kAlwaysFoldBytes) return;
+        if (matrices == StoredMatrices::keep && isOnlyMultiplied(rewriter, node)) return;
         std::vector<Tensor> results;
         try {
             results = evaluate(node, graph);

@@ -48,13 +48,6 @@ void toLinear(Rewriter& rewriter, PlanNode& node) {
     rewriter.replace(node, std::move(linear));
 }
 
-/// The same linear layer with other inputs and outputs, its attributes copied.
-PlanNode copyOf(const Rewriter& rewriter, const PlanNode& linear, std::vector<ValueId> inputs, const PlanNode& last) {
-    PlanNode copy = rewriter.make(linear.domain, linear.opType(), std::move(inputs), last.outputs, linear.label(), linear.version);
-    for (const onnx::AttributeProto& attribute : linear.proto->attribute()) *protoOf(copy).add_attribute() = attribute;
-    return copy;
-}
-
 std::int64_t columnsOf(const Rewriter& rewriter, const PlanNode& linear) {
     const Tensor* weights = rewriter.constant(linear.input(1));
     return weights->shape()[Attributes(*linear.proto).integer("transB", 0) ? 0 : 1];
@@ -73,7 +66,7 @@ void absorbBias(Rewriter& rewriter, PlanNode& add) {
         if (vector->dtype() != DType::float32 || vector->size() != columns || vector->rank() != 1) continue;
         std::vector<ValueId> inputs = linear->inputs;
         inputs[*at] = bias;
-        rewriter.replace(add, copyOf(rewriter, *linear, std::move(inputs), add));
+        rewriter.replace(add, rewriter.copyOf(*linear, std::move(inputs), add.outputs));
         return;
     }
 }
@@ -95,7 +88,7 @@ void absorbActivation(Rewriter& rewriter, PlanNode& node, std::int64_t activatio
     PlanNode* linear = rewriter.producer(node.input(0));
     const auto at = linear ? biasInput(*linear) : std::nullopt;
     if (!at || !rewriter.vanishes(node.input(0)) || linear->input(*at + 1) != kNoValue || activationOf(*linear) != 0) return;
-    PlanNode fused = copyOf(rewriter, *linear, linear->inputs, node);
+    PlanNode fused = rewriter.copyOf(*linear, linear->inputs, node.outputs);
     setAttribute(protoOf(fused), "activation", activation);
     rewriter.replace(node, std::move(fused));
 }
@@ -112,7 +105,7 @@ void absorbBiasGelu(Rewriter& rewriter, PlanNode& node) {
     }
     std::vector<ValueId> inputs = linear->inputs;
     if (bias != kNoValue) inputs[*at] = bias;
-    PlanNode fused = copyOf(rewriter, *linear, std::move(inputs), node);
+    PlanNode fused = rewriter.copyOf(*linear, std::move(inputs), node.outputs);
     const auto form = node.opType() == "FastGelu" ? kernels::Activation::geluTanh : kernels::Activation::geluErf;
     setAttribute(protoOf(fused), "activation", static_cast<std::int64_t>(form));
     rewriter.replace(node, std::move(fused));
@@ -128,7 +121,7 @@ void absorbResidual(Rewriter& rewriter, PlanNode& add) {
         if (rewriter.constant(residual)) continue;
         std::vector<ValueId> inputs = linear->inputs;
         inputs[*at + 1] = residual;
-        rewriter.replace(add, copyOf(rewriter, *linear, std::move(inputs), add));
+        rewriter.replace(add, rewriter.copyOf(*linear, std::move(inputs), add.outputs));
         return;
     }
 }

@@ -10,10 +10,13 @@ PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, 
     cutGraph(graph, options, observer);
     if (options.fusion == Fusion::none) return graph;
     widenFloats(graph);
-    foldConstants(graph);
+    foldConstants(graph, StoredMatrices::keep);
     removeIdentities(graph);
     foldKnownShapes(graph);
-    foldConstants(graph);
+    foldConstants(graph, StoredMatrices::keep);
+    moveQuantizationUp(graph);
+    fuseQuantizedLinears(graph);
+    foldConstants(graph, StoredMatrices::fold);
     gatherBeforeDecoding(graph);
     fuseActivations(graph);
     fuseNormalizations(graph);
@@ -23,6 +26,7 @@ PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, 
     fuseAttention(graph);
     mergeProjections(graph);
     fuseEpilogues(graph);
+    absorbQuantization(graph);
     return graph;
 }
 

@@ -7,8 +7,10 @@ namespace tcompress::exec {
 
 /// float16 and bfloat16 values become float32 ones.
 void widenFloats(PlanGraph& graph);
-/// Nodes with constant inputs become constants, except what would make a small table large.
-void foldConstants(PlanGraph& graph);
+/// Nodes with constant inputs become constants, except what would make a small table large. Dequantized matrices that
+/// only products read can stay as they are stored, for the rewrites that multiply them so.
+enum class StoredMatrices { keep, fold };
+void foldConstants(PlanGraph& graph, StoredMatrices matrices);
 /// Dimensions that no input changes become constants.
 void foldKnownShapes(PlanGraph& graph);
 /// Identity, Dropout at inference, Cast to the same type, Concat of one part.
@@ -21,6 +23,12 @@ void fuseActivations(PlanGraph& graph);
 void fuseNormalizations(PlanGraph& graph);
 /// DynamicQuantizeLinear → MatMulInteger → Cast → Mul becomes an 8-bit linear layer.
 void fuseInt8Linears(PlanGraph& graph);
+/// QuantizeLinear after an operator that only moves elements goes before it; pairs that undo each other vanish.
+void moveQuantizationUp(PlanGraph& graph);
+/// DequantizeLinear → MatMul or Gemm with 8-bit weights becomes an 8-bit linear layer that reads the codes.
+void fuseQuantizedLinears(PlanGraph& graph);
+/// QuantizeLinear after an 8-bit linear layer becomes part of it. After the epilogues.
+void absorbQuantization(PlanGraph& graph);
 /// Gather(Shape(y), axis) asks an earlier value that has the axis.
 void forwardShapes(PlanGraph& graph);
 /// MatMul(scale, mask, Softmax, MatMul) with the transposes around it becomes attention.

@@ -103,7 +103,7 @@ Tensor joinVectors(const std::vector<const Tensor*>& parts, const std::vector<st
 bool isPlain(const PlanNode& linear, std::size_t residual) {
     const Attributes attributes(*linear.proto);
     return linear.input(residual) == kNoValue && attributes.integer("activation", 0) == 0 && attributes.integer("transB", 0) == 0 &&
-           attributes.real("alpha", 1) == 1.0F;
+           attributes.real("alpha", 1) == 1.0F && !attributes.has("before_bias_type") && !attributes.has("y_type");
 }
 
 /// The merged layer's value, or kNoValue when the three do not go together.
@@ -140,7 +140,10 @@ ValueId mergedLinear(Rewriter& rewriter, PlanNode& attention, const std::array<P
         }
         inputs = {first.input(0), matrix, graph.addConstant("scales", joinVectors<float>(scales, columns)), zeroPoint, bias, kNoValue};
     }
-    return rewriter.insertBefore(attention, kFusedDomain, first.opType(), std::move(inputs), DType::float32);
+    const ValueId merged = rewriter.insertBefore(attention, kFusedDomain, first.opType(), std::move(inputs), DType::float32);
+    PlanNode& node = *rewriter.producer(merged);
+    for (const onnx::AttributeProto& attribute : first.proto->attribute()) *protoOf(node).add_attribute() = attribute;
+    return merged;
 }
 
 /// The three parts of one Split in order.

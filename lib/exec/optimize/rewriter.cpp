@@ -76,6 +76,12 @@ PlanNode Rewriter::make(std::string_view domain, std::string_view opType, std::v
     return node;
 }
 
+PlanNode Rewriter::copyOf(const PlanNode& node, std::vector<ValueId> inputs, std::vector<ValueId> outputs) const {
+    PlanNode copy = make(node.domain, node.opType(), std::move(inputs), std::move(outputs), node.label(), node.version);
+    for (const onnx::AttributeProto& attribute : node.proto->attribute()) *protoOf(copy).add_attribute() = attribute;
+    return copy;
+}
+
 onnx::NodeProto& protoOf(PlanNode& node) { return const_cast<onnx::NodeProto&>(*node.proto); }
 
 PlanNode* Rewriter::replace(PlanNode& old, PlanNode replacement) {

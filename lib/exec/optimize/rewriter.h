@@ -49,6 +49,8 @@ class Rewriter {
     /// A node whose NodeProto carries the attributes that `fill` sets.
     PlanNode make(std::string_view domain, std::string_view opType, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
                   const std::string& name, std::int64_t version = 1) const;
+    /// The same operator with the same attributes for other values.
+    PlanNode copyOf(const PlanNode& node, std::vector<ValueId> inputs, std::vector<ValueId> outputs) const;
     /// Replaces `old` by `replacement`, which computes the same outputs.
     PlanNode* replace(PlanNode& old, PlanNode replacement);
     /// Adds a node just before `place`; its output is a new value, which is returned.
