@@ -1,15 +1,13 @@
 #include "kernels/native/int8_epilogue.h"
 
-#include "kernels/native/vector_math.h"
+#include "kernels/native/vector_code.h"
 #include "kernels/packed_int8_weights.h"
-#include "kernels/quantize.h"
 
 namespace tcompress::kernels {
 
 namespace {
 
 using Words = std::uint32_t __attribute__((vector_size(64)));
-using Bytes = std::uint8_t __attribute__((vector_size(16)));
 
 /// sum − bZero·rowSum − aZero·columnSum, wrapping around.
 TCOMPRESS_MULTIVERSION void correctRow(const std::int32_t* sums, std::int64_t count, const std::int32_t* bZeros,
@@ -23,31 +21,6 @@ TCOMPRESS_MULTIVERSION void correctRow(const std::int32_t* sums, std::int64_t co
         for (std::int64_t i = 0; i < count; ++i)
             c[i] = static_cast<std::int32_t>(word(sums[i]) - aZero * word(columnSums[i]));
     }
-}
-
-/// A code as the vector loop needs it, spread over the lanes once. Division by the scale is multiplication by its
-/// inverse here, so a value within rounding of a tie may fall to the other side.
-struct VectorCode {
-    FloatVector inverse, scale;
-    FloatVector low, high;  // of code − zero point
-    IntVector zeroPoint;
-};
-VectorCode vectorCode(const Int8Code& code) {
-    const IntegerRange range = integerRange(code.type);
-    return {broadcastVector(1.0F / code.scale), broadcastVector(code.scale),
-            broadcastVector(static_cast<float>(range.low - code.zeroPoint)),
-            broadcastVector(static_cast<float>(range.high - code.zeroPoint)), IntVector{} + code.zeroPoint};
-}
-
-/// Largest float that rounds to nearest-even by adding and taking away 1.5·2^23.
-constexpr float kRoundingShift = 12582912.0F;
-
-/// roundHalfEven(x / scale) within the code's range, + kRoundingShift; NaN gives the lowest code.
-TCOMPRESS_INLINE FloatVector shiftedCode(FloatVector x, const VectorCode& code) {
-    FloatVector value = x * code.inverse;
-    value = value > code.low ? value : code.low;
-    value = value < code.high ? value : code.high;
-    return value + kRoundingShift;
 }
 
 struct Row {
@@ -82,16 +55,13 @@ TCOMPRESS_INLINE void finishVector(const Row& row, std::int64_t i, std::int64_t 
     FloatVector value = __builtin_convertvector(std::bit_cast<IntVector>(sum), FloatVector) *
                         loadSome<FloatVector>(row.scales + i, count);
     if constexpr (kStages == Stages::codes)
-        if (beforeBias) value = (shiftedCode(value, *beforeBias) - kRoundingShift) * beforeBias->scale;
+        if (beforeBias) value = roundToCode(value, *beforeBias);
     if (row.bias) value += loadSome<FloatVector>(row.bias + i, count);
     value = activateVector<kActivation>(value);
     if (row.residual) value += loadSome<FloatVector>(row.residual + i, count);
     if constexpr (kStages == Stages::codes) {
         if (result) {
-            const IntVector codes = std::bit_cast<IntVector>(shiftedCode(value, *result)) -
-                                    std::bit_cast<std::int32_t>(kRoundingShift) + result->zeroPoint;
-            const Bytes bytes = __builtin_convertvector(codes, Bytes);
-            std::memcpy(static_cast<std::uint8_t*>(row.c) + i, &bytes, static_cast<std::size_t>(count));
+            storeCodes(static_cast<std::uint8_t*>(row.c) + i, value, *result, count);
             return;
         }
     }

@@ -56,9 +56,12 @@ void moveUp(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& cod
 /// Q(DQ(q)) of one code is q.
 void removePair(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& code) {
     const PlanNode* dequantize = rewriter.producer(quantize.input(0));
-    if (!dequantize || !isDequantize(*dequantize) || rewriter.graph().value(quantize.output()).kept) return;
-    const auto other = tensorCode(rewriter, dequantize);
-    if (other && sameCode(code, *other)) rewriter.redirect(quantize.output(), dequantize->input(0));
+    const auto other = dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
+    if (!other || !sameCode(code, *other)) return;
+    if (rewriter.graph().value(quantize.output()).kept)
+        rewriter.replace(quantize, rewriter.make("", "Identity", {dequantize->input(0)}, quantize.outputs, quantize.label(), 1));
+    else
+        rewriter.redirect(quantize.output(), dequantize->input(0));
 }
 
 }  // namespace
