@@ -3,22 +3,12 @@
 
 #include "lib/exec/attributes.h"
 #include "lib/exec/operator.h"
+#include "lib/exec/optimize/head_operands.h"
 #include "lib/exec/optimize/patterns.h"
 
 namespace tcompress::exec {
 
 namespace {
-
-// Orders of the axes of a 4-d tensor of heads, as the fused node's attributes say them.
-constexpr std::int64_t kHeadsFirst = 0;  // [batch, heads, rows, size]
-constexpr std::int64_t kRowsFirst = 1;   // [batch, rows, heads, size]
-
-using Permutation = std::vector<std::int64_t>;
-
-struct Operand {
-    ValueId value = kNoValue;
-    Permutation permutation{0, 1, 2, 3};  // of `value`, giving [batch, heads, rows, size]
-};
 
 struct Match {
     Operand q, k, v;
@@ -29,43 +19,6 @@ struct Match {
     };
     std::vector<Choice> choices;  // Where(condition, scores, fill)
 };
-
-std::optional<Permutation> permutationOf(const PlanNode& node) {
-    auto permutation = Attributes(*node.proto).integers("perm");
-    return permutation && permutation->size() == 4 ? permutation : std::nullopt;
-}
-
-/// Walks up through Transposes and products with a scalar (which go into `scale`).
-Operand source(const Rewriter& rewriter, ValueId value, float* scale) {
-    Operand operand{value};
-    for (PlanNode* node = rewriter.producer(value); node; node = rewriter.producer(operand.value)) {
-        if (node->is("Transpose")) {
-            const auto permutation = permutationOf(*node);
-            if (!permutation) break;
-            for (std::int64_t& axis : operand.permutation) axis = (*permutation)[static_cast<std::size_t>(axis)];
-            operand.value = node->input(0);
-            continue;
-        }
-        const auto scalar = node->is("Mul") || node->is("Div") ? rewriter.scalarOperand(*node) : std::nullopt;
-        if (!scale || !scalar || (node->is("Div") && node->input(0) != scalar->other)) break;
-        *scale = node->is("Mul") ? *scale * scalar->scalar : *scale / scalar->scalar;
-        operand.value = scalar->other;
-    }
-    return operand;
-}
-
-std::optional<std::int64_t> layoutOf(const Permutation& permutation) {
-    if (permutation == Permutation{0, 1, 2, 3}) return kHeadsFirst;
-    if (permutation == Permutation{0, 2, 1, 3}) return kRowsFirst;
-    return std::nullopt;
-}
-
-bool hasFourAxes(const PlanGraph& graph, const Operand& operand) {
-    if (operand.permutation != Permutation{0, 1, 2, 3}) return true;
-    const ir::Value* known = graph.value(operand.value).source;
-    const auto shape = known ? known->shape() : std::nullopt;
-    return shape && shape->size() == 4;
-}
 
 /// Whether the scores are reached from here: the operand of an Add that is no mask.
 bool leadsToProduct(const Rewriter& rewriter, ValueId value) {
@@ -95,8 +48,8 @@ std::optional<Match> matchScores(const Rewriter& rewriter, ValueId scores) {
         if (!node) return std::nullopt;
         if (node->is("MatMul")) {
             float scale = match.scale;
-            match.q = source(rewriter, node->input(0), &scale);
-            match.k = source(rewriter, node->input(1), &scale);
+            match.q = headOperand(rewriter, node->input(0), &scale);
+            match.k = headOperand(rewriter, node->input(1), &scale);
             match.scale = scale;
             return match;
         }
@@ -143,7 +96,7 @@ void fuse(Rewriter& rewriter, PlanGraph& graph, PlanNode& softmax) {
     if (!product || !product->is("MatMul") || product->input(0) != softmax.output()) return;
     std::optional<Match> match = matchScores(rewriter, softmax.input(0));
     if (!match) return;
-    match->v = source(rewriter, product->input(1), nullptr);
+    match->v = headOperand(rewriter, product->input(1), nullptr);
     // The second operand of the first product is Kᵀ: its last two axes change places.
     std::swap(match->k.permutation[2], match->k.permutation[3]);
     const auto q = layoutOf(match->q.permutation);

@@ -16,6 +16,7 @@ PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, 
     foldConstants(graph, StoredMatrices::keep);
     moveQuantizationUp(graph);
     fuseQuantizedLinears(graph);
+    fuseQuantizedAttention(graph);
     foldConstants(graph, StoredMatrices::fold);
     gatherBeforeDecoding(graph);
     fuseActivations(graph);

@@ -27,6 +27,8 @@ void fuseInt8Linears(PlanGraph& graph);
 void moveQuantizationUp(PlanGraph& graph);
 /// DequantizeLinear → MatMul or Gemm with 8-bit weights becomes an 8-bit linear layer that reads the codes.
 void fuseQuantizedLinears(PlanGraph& graph);
+/// Attention between QuantizeLinear and DequantizeLinear pairs becomes one node on codes.
+void fuseQuantizedAttention(PlanGraph& graph);
 /// QuantizeLinear after an 8-bit linear layer becomes part of it. After the epilogues.
 void absorbQuantization(PlanGraph& graph);
 /// Gather(Shape(y), axis) asks an earlier value that has the axis.
