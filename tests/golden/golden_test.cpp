@@ -8,6 +8,7 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <sstream>
 
 #include "lib/ir/validate.h"
@@ -26,6 +27,7 @@ struct GoldenCase {
     std::string pass;
     std::string method;
     std::string options = "{}";
+    std::string calibration;  ///< number of random samples; empty = no data
     std::string before;
     std::string after;
     std::string report;  ///< what the pass says it changed and skipped; empty when no pass ran
@@ -34,6 +36,7 @@ struct GoldenCase {
         std::string result = comment + "pass: " + pass + "\n";
         if (!method.empty()) result += "method: " + method + "\n";
         if (options != "{}") result += "options: " + options + "\n";
+        if (!calibration.empty()) result += "calibration: " + calibration + "\n";
         result += "=== before\n" + before + "=== after\n" + after;
         return report.empty() ? result : result + "=== report\n" + report;
     }
@@ -61,6 +64,7 @@ GoldenCase parse(const std::string& text) {
             setting("pass: ", parsed.pass);
             setting("method: ", parsed.method);
             setting("options: ", parsed.options);
+            setting("calibration: ", parsed.calibration);
         }
     }
     return parsed;
@@ -91,7 +95,11 @@ GoldenCase played(GoldenCase golden) {
         if (golden.pass == "none") {
             golden.after = printed(model);
         } else {
-            const PassResult result = runPass(model, golden.pass, golden.method, golden.options);
+            std::optional<data::Dataset> data;
+            if (!golden.calibration.empty())
+                data = data::syntheticDataset(model, std::stoll(golden.calibration), /*seed=*/7);
+            const PassResult result =
+                runPass(model, golden.pass, golden.method, golden.options, data ? &*data : nullptr);
             golden.after = printed(result.model);
             golden.report = reportText(result.report);
         }
