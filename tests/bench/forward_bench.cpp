@@ -2,11 +2,13 @@
 // process of its own (threads of one that wait actively would disturb the other).
 //
 //   forward_bench MODEL [--threads N] [--fusion none]      then, on standard input, one command a line:
+//   open MODEL      another model from now on                 → "ok"
 //   setup           load, plan, pack anew                     → milliseconds
 //   feeds FILE.npz  inputs of the following runs; one run     → "ok"
 //   run N           N runs                                    → milliseconds of each
 //   decode N        N steps, past key/values fed back         → milliseconds of each
-//   memory          most that was held since the start        → MiB above what the process itself holds
+//   baseline        what is held now is the process's own     → "ok"
+//   memory          most that was held since the baseline     → MiB above it
 //   outputs FILE    of one run, as .npz                       → "ok"
 //   profile         by operator, of the runs since set-up     → a line each, then an empty one
 
@@ -50,12 +52,16 @@ double milliseconds(Body body) {
 class Bench {
   public:
     Bench(std::string path, exec::Fusion fusion)
-        : path_(std::move(path)), fusion_(fusion), ownMegabytes_(statusMegabytes("VmRSS")) {}
+        : path_(std::move(path)), fusion_(fusion) {
+        setBaseline();
+    }
 
     std::string answer(const std::string& line) {
         std::istringstream words(line);
         std::string command, file;
         words >> command >> file;
+        if (command == "open") return open(file);
+        if (command == "baseline") return setBaseline();
         if (command == "setup") return setUp();
         if (command == "feeds") return readFeeds(file);
         if (command == "run") return repeated(std::stoi(file), [&] { executor_->run(feeds_); });
@@ -67,9 +73,25 @@ class Bench {
     }
 
   private:
-    std::string setUp() {
+    void close() {
         executor_.reset();
         model_.reset();
+    }
+
+    std::string open(const std::string& path) {
+        close();
+        path_ = path;
+        return "ok";
+    }
+
+    std::string setBaseline() {
+        std::ofstream("/proc/self/clear_refs") << 5;  // the peak starts again from what is held now
+        ownMegabytes_ = statusMegabytes("VmRSS");
+        return "ok";
+    }
+
+    std::string setUp() {
+        close();
         return fmt::format("{:.3f}", milliseconds([&] {
                                model_.emplace(ir::load(path_));
                                executor_.emplace(*model_, exec::ExecutorOptions{fusion_});
@@ -127,9 +149,9 @@ class Bench {
         return rows + fmt::format("peak of values: {} bytes\n", executor_->peakArenaBytes());
     }
 
-    const std::string path_;
+    std::string path_;
     const exec::Fusion fusion_;
-    const double ownMegabytes_;
+    double ownMegabytes_ = 0;
     std::optional<ir::Model> model_;
     std::optional<exec::Executor> executor_;
     exec::Feeds feeds_;
