@@ -83,6 +83,11 @@ TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std
     const float* b = task.panel + first;
     const std::int64_t aStride = task.aStride;
     const std::int64_t aStep = task.aStep;
+    constexpr int kBases = (kRows + 3) / 4;
+    const float* bases[kBases];
+#pragma GCC unroll 4
+    for (int i = 0; i < kBases; ++i) bases[i] = a + 4 * i * aStride;
+    const std::int64_t threeRows = 3 * aStride;
     const std::int64_t panelStride = task.panelStride;
     const std::int64_t ahead = task.next ? task.next - task.panel : 0;
     constexpr int kVectorsOfLine = static_cast<int>(64 / sizeof(V));
@@ -94,11 +99,17 @@ TCOMPRESS_INLINE void multiplyBlock(const PanelTask& task, std::int64_t row, std
         for (int v = 0; v < kVectors; v += kVectorsOfLine) __builtin_prefetch(b + ahead + v * kWidth, 0, 2);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
-            const V element = a[r * aStride + k * aStep] - V{};  // x − 0 is x, so this is a plain broadcast
+            const std::int64_t offset = r % 4 == 3 ? threeRows : r % 4 * aStride;
+            const V element = bases[r / 4][offset] - V{};  // x − 0 is x, so this is a plain broadcast
 #pragma GCC unroll 8
             for (int v = 0; v < kVectors; ++v) sums[r][v] += element * bRow[v];
         }
         b += panelStride;
+#pragma GCC unroll 4
+        for (int i = 0; i < kBases; ++i) {
+            bases[i] += aStep;
+            asm("" : "+r"(bases[i]));
+        }
     }
 
     if (task.columns - first < kColumns) {
