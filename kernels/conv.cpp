@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 
+#include "kernels/native/convolution_patches.h"
 #include "kernels/onednn/convolution.h"
 #include "kernels/reference/convolution_reference.h"
 #include "lib/support/check.h"
@@ -14,6 +15,7 @@ namespace tcompress::kernels {
 namespace {
 
 constexpr std::array kConvolutions{
+    KernelRow<Convolution>{"patches", refusePatches, convolutionPatches},
     KernelRow<Convolution>{"onednn", onednn::refuseConvolution, onednn::convolution},
     KernelRow<Convolution>{"reference", onednn::refuseConvolution, convolutionReference},
 };

@@ -35,7 +35,7 @@ struct Convolution {
     float* y = nullptr;
     /// Keeps packed weights between calls: starts as null, is filled by the first call and remade when the
     /// shapes change. One per constant w; not to be used by two calls at once. Null packs each time.
-    std::shared_ptr<ConvolutionCache>* cache = nullptr;
+    std::shared_ptr<const ConvolutionCache>* cache = nullptr;
 };
 void convolution(const Convolution& params);
 std::span<const KernelRow<Convolution>> convolutionKernels();

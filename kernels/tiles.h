@@ -8,6 +8,9 @@ namespace tcompress::kernels {
 
 constexpr std::int64_t ceilDivide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+/// Rows of a tile when each tile has to pack its part of B first.
+constexpr std::int64_t kRowsWorthPackingAgain = 512;
+
 /// About 10 µs of work: less is not worth handing to another thread.
 constexpr double kMultiplyAddsWorthATask = 5e5;
 
@@ -37,14 +40,14 @@ struct Tiles {
 };
 
 /// For C[m, n] with inner size k in blocks of rowBlock × columnBlock, one of `batches` such products.
-/// - Many rows: about 256 rows and 256 columns a tile, whose B part stays in the second-level cache; an even number of
-/// tiles of rows.
+/// - Many rows: about `tileRows` rows and 256 columns a tile, whose B part stays in the second-level cache; an even
+/// number of tiles of rows.
 /// - A small B: rows only, at least four tiles where each is still worth waking a thread.
 /// - Few rows: columns only, as many.
 /// - Tiny work: one tile.
 inline Tiles planTiles(std::int64_t m, std::int64_t n, std::int64_t k, std::int64_t rowBlock,
-                       std::int64_t columnBlock, std::int64_t batches = 1) {
-    constexpr std::int64_t kTileRows = 256, kTileColumns = 256;
+                       std::int64_t columnBlock, std::int64_t batches = 1, std::int64_t tileRows = 256) {
+    constexpr std::int64_t kTileColumns = 256;
     constexpr std::int64_t kWantedTasks = 4;
     constexpr std::int64_t kSmallElements = 65536;
     // Reading an element of B from memory costs as much as about this many multiply-adds on it.
@@ -56,7 +59,7 @@ inline Tiles planTiles(std::int64_t m, std::int64_t n, std::int64_t k, std::int6
                (static_cast<double>(std::min(m, rows)) + kReadCost);
     };
 
-    std::int64_t rowTiles = ceilDivide(m, kTileRows);
+    std::int64_t rowTiles = ceilDivide(m, tileRows);
     if (k * n <= kSmallElements) rowTiles = std::max(rowTiles, ceilDivide(kWantedTasks, batches));
     if (rowTiles > 1) rowTiles += rowTiles % 2;
     std::int64_t stripsPerTile = ceilDivide(strips, rowTiles);

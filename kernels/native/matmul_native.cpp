@@ -182,7 +182,8 @@ void matmulNative(const PackedMatmul& params) {
 void matmulNative(const BatchedMatmul& params) {
     std::int64_t batches = 1;
     for (const std::int64_t size : params.batch) batches *= size;
-    const Tiles tiles = planTiles(params.m, params.n, params.k, kStripRows, kPanelColumns, batches);
+    const Tiles tiles = planTiles(params.m, params.n, params.k, kStripRows, kPanelColumns, batches,
+                                  kRowsWorthPackingAgain);
     // Small products share a task: about as much work as one tile of a large one.
     const auto work = static_cast<double>(std::max<std::int64_t>(1, params.m * params.n * params.k));
     const std::int64_t grain =

@@ -45,13 +45,21 @@ TCOMPRESS_INLINE void transposeSquare(const float* x, std::int64_t xStride, floa
 TCOMPRESS_MULTIVERSION void transposeMatrix(const float* x, std::int64_t xStride, std::int64_t rows,
                                             std::int64_t columns, float* y, std::int64_t yStride) {
     const std::int64_t wholeColumns = columns / kSide * kSide;
-    std::int64_t i = 0;
-    for (; i + kSide <= rows; i += kSide) {
+    // Two squares above each other fill whole cache lines of y, whose rows are often a power of two apart and push each
+    // other out of the cache.
+    const auto transposeStrip = [&](std::int64_t first, std::int64_t squares) __attribute__((always_inline)) {
         for (std::int64_t j = 0; j < wholeColumns; j += kSide)
-            transposeSquare(x + i * xStride + j, xStride, y + j * yStride + i, yStride);
+            for (std::int64_t square = 0; square < squares; ++square) {
+                const std::int64_t row = first + square * kSide;
+                transposeSquare(x + row * xStride + j, xStride, y + j * yStride + row, yStride);
+            }
         for (std::int64_t j = wholeColumns; j < columns; ++j)
-            for (std::int64_t ii = i; ii < i + kSide; ++ii) y[j * yStride + ii] = x[ii * xStride + j];
-    }
+            for (std::int64_t row = first; row < first + squares * kSide; ++row)
+                y[j * yStride + row] = x[row * xStride + j];
+    };
+    std::int64_t i = 0;
+    for (; i + 2 * kSide <= rows; i += 2 * kSide) transposeStrip(i, 2);
+    for (; i + kSide <= rows; i += kSide) transposeStrip(i, 1);
     for (; i < rows; ++i)
         for (std::int64_t j = 0; j < columns; ++j) y[j * yStride + i] = x[i * xStride + j];
 }

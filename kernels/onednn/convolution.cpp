@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "kernels/convolution_cache.h"
 #include "kernels/onednn/context.h"
 #include "kernels/tiles.h"
 #include "lib/support/parallel.h"
@@ -112,20 +113,16 @@ std::int64_t pieceCount(const Convolution& params) {
     return pieces;
 }
 
-}  // namespace
-
-class ConvolutionCache {
+class PackedPieces : public ConvolutionCache {
   public:
     PieceShape shape;
     std::shared_ptr<const Primitive> primitive;
     std::vector<AlignedBuffer<std::byte>> weights;  // one a piece
 };
 
-namespace {
-
-std::shared_ptr<ConvolutionCache> pack(const Convolution& params, const PieceShape& shape,
+std::shared_ptr<const PackedPieces> pack(const Convolution& params, const PieceShape& shape,
                                        std::int64_t pieces) {
-    auto cache = std::make_shared<ConvolutionCache>();
+    auto cache = std::make_shared<PackedPieces>();
     cache->shape = shape;
     cache->primitive = primitiveOf(shape);
     onednn::ThreadContext& context = onednn::threadContext();
@@ -163,7 +160,7 @@ void convolution(const Convolution& params) {
     shape.output = params.output;
     shape.window = params.window;
     shape.bias = params.bias != nullptr;
-    std::shared_ptr<ConvolutionCache> cache = params.cache ? *params.cache : nullptr;
+    auto cache = params.cache ? std::dynamic_pointer_cast<const PackedPieces>(*params.cache) : nullptr;
     if (!cache || cache->shape.key() != shape.key() ||
         static_cast<std::int64_t>(cache->weights.size()) != pieces) {
         cache = pack(params, shape, pieces);
@@ -188,10 +185,10 @@ void convolution(const Convolution& params) {
         }
         dnnl::memory output =
             primitive.leave ? scratchMemory<LeavingImage>(primitive.output, context.engine) : plainOutput;
-        auto& weights = cache->weights[static_cast<std::size_t>(piece)];
+        const auto& weights = cache->weights[static_cast<std::size_t>(piece)];
         std::unordered_map<int, dnnl::memory> arguments = {
             {DNNL_ARG_SRC, input},
-            {DNNL_ARG_WEIGHTS, dnnl::memory(primitive.weights, context.engine, weights.data())},
+            {DNNL_ARG_WEIGHTS, dnnl::memory(primitive.weights, context.engine, const_cast<std::byte*>(weights.data()))},
             {DNNL_ARG_DST, output},
             {DNNL_ARG_SCRATCHPAD, context.scratchpadOf(primitive.scratchpad)}};
         if (params.bias)

@@ -51,7 +51,7 @@ void addChannelBias(const float* bias, std::int64_t planes, std::int64_t channel
 Runner makeConv(const NodeInfo& info) {
     const WindowAttributes attributes(info.attributes);
     const std::int64_t groups = info.attributes.integer("group", 1);
-    auto cache = info.constant(1) ? std::make_shared<std::shared_ptr<kernels::ConvolutionCache>>() : nullptr;
+    auto cache = info.constant(1) ? std::make_shared<std::shared_ptr<const kernels::ConvolutionCache>>() : nullptr;
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const Tensor& w = context.input(1);

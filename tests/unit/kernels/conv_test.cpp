@@ -46,7 +46,7 @@ void check(Convolution params) {
         setKernelChoice(KernelChoice::reference);
         convolution(params);
         setKernelChoice(KernelChoice::fastest);
-        std::shared_ptr<ConvolutionCache> cache;
+        std::shared_ptr<const ConvolutionCache> cache;
         params.cache = &cache;
         for (const int threads : {1, 2, 3}) {
             setThreadCount(threads);
@@ -70,6 +70,11 @@ TEST_CASE("convolution equals its definition") {
         Window patch;
         patch.kernel = patch.stride = {4, 4};
         check(problem(3, 3, 20, 1, {16, 12}, patch));
+        check(problem(1, 3, 40, 1, {17, 49}, patch));  // a remainder belongs to no patch
+        patch.kernel = patch.stride = {3, 5};
+        check(problem(2, 2, 600, 1, {24, 65}, patch));
+        patch.kernel = patch.stride = {1, 1};
+        check(problem(2, 9, 13, 1, {5, 7}, patch));
     }
     SECTION("strides, dilations, uneven padding") {
         Window uneven;
