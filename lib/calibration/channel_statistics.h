@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <vector>
 
+#include "lib/calibration/archive.h"
 #include "lib/calibration/statistic.h"
 #include "lib/data/dataset.h"
 #include "lib/support/progress.h"
@@ -31,6 +33,9 @@ class ChannelSums : public Statistic {
 
     std::vector<Source> sources() const override { return {source_}; }
     void add(std::span<const Rows> sources) override;
+
+    std::string kind() const override { return "sums of channels"; }
+    void transfer(Archive& archive) override { archive(rows_), archive(plain_), archive(absolute_), archive(maximum_); }
 
   private:
     Source source_;

@@ -11,10 +11,13 @@
 // values of both.
 
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "lib/calibration/resources.h"
 #include "lib/calibration/statistic.h"
+#include "lib/calibration/stream.h"
 #include "lib/data/dataset.h"
 #include "lib/support/progress.h"
 
@@ -22,9 +25,12 @@ namespace tcompress::calibration {
 
 class Collector {
   public:
-    /// The models must outlive the collector and must not be edited until run() is done.
-    explicit Collector(const ir::Model& model);
-    Collector(const ir::Model& original, const ir::Model& edited);
+    /// The models must outlive the collector.
+    explicit Collector(const ir::Model& model) : edited_(&model) {}
+    Collector(const ir::Model& original, const ir::Model& edited) : original_(&original), edited_(&edited) {}
+    /// Of the models of a stream.
+    explicit Collector(const Stream& stream)
+        : original_(stream.model(Side::original)), edited_(stream.model(Side::edited)) {}
 
     /// Makes a statistic from its constructor's arguments. It lives as long as the collector.
     template <class S, class... Arguments>
@@ -36,14 +42,22 @@ class Collector {
     }
 
     /// Runs the models on every sample (a model with a fixed batch size: on every full batch), only as far as the
-    /// statistics need it. Further runs add to the same statistics. Throws DataError when the data do not fit a model,
-    /// PassError when a value that is looked at is not finite.
-    void run(const data::Dataset& dataset, Progress& progress);
+    /// statistics need it. Further runs add to the same statistics. Statistics that the cache has are taken from there in
+    /// the first run. Throws DataError when the data do not fit a model, PassError when a value that is looked at is not
+    /// finite.
+    void run(const data::Dataset& dataset, Progress& progress, const Resources& resources = {});
+    /// The same from the stream's cut on. The stream must be of the collector's models.
+    void run(const Stream& stream, Progress& progress);
 
   private:
+    using Statistics = std::vector<Statistic*>;
+    void run(const Stream& stream, const Statistics& statistics, Progress& progress) const;
+    std::string request(const Statistic& statistic, const std::string& data) const;
+
     const ir::Model* original_ = nullptr;
     const ir::Model* edited_ = nullptr;
     std::vector<std::unique_ptr<Statistic>> statistics_;
+    bool hasRun_ = false;
 };
 
 }  // namespace tcompress::calibration

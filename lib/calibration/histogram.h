@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
+#include "lib/calibration/archive.h"
 #include "lib/calibration/statistic.h"
 
 namespace tcompress::calibration {
@@ -36,6 +38,9 @@ class Histogram {
     std::vector<std::uint64_t> absoluteCounts(double& w) const;
 
     bool operator==(const Histogram&) const = default;
+    void transfer(Archive& archive) {
+        archive(counts_), archive(total_), archive(exponent_), archive(first_), archive(minimum_), archive(maximum_);
+    }
 
   private:
     /// Makes room for values from `low` to `high` beside those that are there.
@@ -58,6 +63,11 @@ class HistogramCounts : public Statistic {
 
     std::vector<Source> sources() const override { return {source_}; }
     void add(std::span<const Rows> sources) override { histogram_.add(sources[0].values); }
+
+    std::string kind() const override {
+        return "histogram in " + std::to_string(histogram_.counts().size()) + " cells";
+    }
+    void transfer(Archive& archive) override { histogram_.transfer(archive); }
 
   private:
     Source source_;

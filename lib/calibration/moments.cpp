@@ -1,9 +1,12 @@
 #include "lib/calibration/moments.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "kernels/gram.h"
 #include "kernels/linalg.h"
+#include "lib/calibration/archive.h"
 #include "lib/calibration/collector.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
@@ -39,6 +42,16 @@ void addColumns(std::span<const float> values, std::int64_t rows, std::int64_t c
                 if (!squares.empty()) squares[static_cast<std::size_t>(c)] += x * x;
             }
     });
+}
+
+template <class Run>
+std::vector<Moments> collected(Collector& collector, const std::vector<MomentsRequest>& requests, Run run) {
+    std::vector<MomentSums*> sums;
+    for (const MomentsRequest& request : requests) sums.push_back(&collector.add<MomentSums>(request));
+    run();
+    std::vector<Moments> result;
+    for (MomentSums* sum : sums) result.push_back(sum->take());
+    return result;
 }
 
 void addTo(std::vector<double>& sums, const std::vector<double>& more) {
@@ -89,6 +102,21 @@ void MomentSums::add(std::span<const Rows> sources) {
     }
 }
 
+std::string MomentSums::kind() const {
+    std::string kind = "moments";
+    for (const Target& target : request_.targets) {
+        kind += " with a target of";
+        for (const Term& term : target) kind += fmt::format(" {}", term.coefficient);
+    }
+    return kind;
+}
+
+void MomentSums::transfer(Archive& archive) {
+    archive(moments_.rows), archive(moments_.inputs), archive(moments_.sum), archive(moments_.gram);
+    for (Moments::Cross& cross : moments_.targets)
+        archive(cross.outputs), archive(cross.sum), archive(cross.squares), archive(cross.product);
+}
+
 std::vector<double> Moments::squaredErrors(std::size_t target, std::span<const double> map,
                                            std::span<const double> bias) const {
     const Cross& y = targets.at(target);
@@ -129,19 +157,21 @@ Moments& Moments::operator+=(const Moments& other) {
     return *this;
 }
 
+std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests, Progress& progress) {
+    Collector collector(stream);
+    return collected(collector, requests, [&] { collector.run(stream, progress); });
+}
+
 std::vector<SplitMoments> collectMoments(const ir::Model& original, const ir::Model& edited,
                                          const std::vector<MomentsRequest>& requests, const data::Split& split,
-                                         Progress& progress) {
-    std::vector<SplitMoments> result(requests.size());
-    const auto collect = [&](const data::Dataset& part, Moments SplitMoments::*into) {
+                                         Progress& progress, const Resources& resources) {
+    const auto momentsOf = [&](const data::Dataset& part) {
         Collector collector(original, edited);
-        std::vector<MomentSums*> sums;
-        for (const MomentsRequest& request : requests) sums.push_back(&collector.add<MomentSums>(request));
-        collector.run(part, progress);
-        for (std::size_t i = 0; i < requests.size(); ++i) result[i].*into = sums[i]->take();
+        return collected(collector, requests, [&] { collector.run(part, progress, resources); });
     };
-    collect(split.fit, &SplitMoments::fit);
-    collect(split.heldBack, &SplitMoments::heldBack);
+    std::vector<Moments> fit = momentsOf(split.fit), heldBack = momentsOf(split.heldBack);
+    std::vector<SplitMoments> result;
+    for (std::size_t i = 0; i < requests.size(); ++i) result.push_back({std::move(fit[i]), std::move(heldBack[i])});
     return result;
 }
 

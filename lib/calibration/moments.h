@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "lib/calibration/statistic.h"
+#include "lib/calibration/stream.h"
 #include "lib/data/split.h"
 #include "lib/support/progress.h"
 
@@ -61,11 +63,16 @@ class MomentSums : public Statistic {
 
     std::vector<Source> sources() const override;
     void add(std::span<const Rows> sources) override;
+    std::string kind() const override;
+    void transfer(Archive& archive) override;
 
   private:
     MomentsRequest request_;
     Moments moments_;
 };
+
+/// The moments of every request on the way from the stream's cut.
+std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests, Progress& progress);
 
 /// Moments of the rows to fit to, and of rows held back to choose by (empty when nothing is held back).
 struct SplitMoments {
@@ -76,6 +83,6 @@ struct SplitMoments {
 /// models run in lock-step; it may be the same model as `edited`.
 std::vector<SplitMoments> collectMoments(const ir::Model& original, const ir::Model& edited,
                                          const std::vector<MomentsRequest>& requests, const data::Split& split,
-                                         Progress& progress);
+                                         Progress& progress, const Resources& resources = {});
 
 }  // namespace tcompress::calibration

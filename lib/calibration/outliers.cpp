@@ -23,7 +23,7 @@ void TopOutliers::add(std::span<const Rows> sources) {
         const std::span<const float> values = x.row(row);
         for (std::size_t c = 0; c < values.size(); ++c) {
             if (!(std::fabs(values[c]) > threshold)) continue;
-            largest_.push_back({values[c], rows_ + row, static_cast<std::int64_t>(c)});
+            largest_.push_back({values[c], static_cast<std::int32_t>(c), rows_ + row});
             if (largest_.size() < room) continue;
             cut();
             threshold = std::fabs(largest_.back().value);

@@ -2,6 +2,9 @@
 // How alike two values of one shape are, row by row: the input and the output of a block, or a value of the original
 // model and the same value of the edited one.
 
+#include <string>
+
+#include "lib/calibration/archive.h"
 #include "lib/calibration/statistic.h"
 #include "lib/data/dataset.h"
 #include "lib/support/progress.h"
@@ -27,6 +30,9 @@ class SimilaritySums : public Statistic {
 
     std::vector<Source> sources() const override { return {first_, second_}; }
     void add(std::span<const Rows> sources) override;
+
+    std::string kind() const override { return "similarity"; }
+    void transfer(Archive& archive) override { archive(similarity_); }
 
   private:
     Source first_, second_;

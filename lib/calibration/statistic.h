@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "lib/ir/model.h"
@@ -35,6 +36,8 @@ struct Rows {
     }
 };
 
+class Archive;
+
 class Statistic {
   public:
     virtual ~Statistic() = default;
@@ -42,6 +45,12 @@ class Statistic {
     virtual std::vector<Source> sources() const = 0;
     /// The sources in one batch, in their order. The rows are valid during the call.
     virtual void add(std::span<const Rows> sources) = 0;
+
+    /// The kind of statistic with its settings, sources left out: "histogram in 4096 cells". Two statistics of one kind and
+    /// the same sources are the same. Empty: it is never kept from run to run.
+    virtual std::string kind() const { return {}; }
+    /// All fields that add() changes, to be kept and restored. A statistic with a kind must have it.
+    virtual void transfer(Archive& archive) { static_cast<void>(archive); }
 };
 
 }  // namespace tcompress::calibration

@@ -2,7 +2,9 @@
 // How often each token id occurs: which rows of an embedding table matter.
 
 #include <map>
+#include <string>
 
+#include "lib/calibration/archive.h"
 #include "lib/calibration/statistic.h"
 
 namespace tcompress::calibration {
@@ -18,6 +20,9 @@ class TokenCounts : public Statistic {
         // Ids are exact in float32 up to 2^24, far above any vocabulary.
         for (const float id : sources[0].values) ++counts_[static_cast<std::int64_t>(id)];
     }
+
+    std::string kind() const override { return "token counts"; }
+    void transfer(Archive& archive) override { archive(counts_); }
 
   private:
     Source source_;

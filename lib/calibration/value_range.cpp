@@ -1,5 +1,7 @@
 #include "lib/calibration/value_range.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -32,6 +34,8 @@ void MovingRange::add(std::span<const Rows> sources) {
     high_ = kept * high_ + (1 - kept) * static_cast<double>(batch.max);
     isEmpty_ = false;
 }
+
+std::string MovingRange::kind() const { return fmt::format("moving range with momentum {}", momentum_); }
 
 void ChannelRanges::add(std::span<const Rows> sources) {
     const Rows& x = sources[0];

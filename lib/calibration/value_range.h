@@ -1,8 +1,10 @@
 #pragma once
 // Smallest and largest values: of a whole value, of each of its channels, and averaged over batches.
 
+#include <string>
 #include <vector>
 
+#include "lib/calibration/archive.h"
 #include "lib/calibration/statistic.h"
 
 namespace tcompress::calibration {
@@ -22,6 +24,9 @@ class MinMaxRange : public Statistic {
     std::vector<Source> sources() const override { return {source_}; }
     void add(std::span<const Rows> sources) override;
 
+    std::string kind() const override { return "range"; }
+    void transfer(Archive& archive) override { archive(isEmpty_), archive(range_); }
+
   private:
     Source source_;
     bool isEmpty_ = true;
@@ -38,6 +43,9 @@ class MovingRange : public Statistic {
 
     std::vector<Source> sources() const override { return {source_}; }
     void add(std::span<const Rows> sources) override;
+
+    std::string kind() const override;
+    void transfer(Archive& archive) override { archive(isEmpty_), archive(low_), archive(high_); }
 
   private:
     Source source_;
@@ -56,6 +64,9 @@ class ChannelRanges : public Statistic {
 
     std::vector<Source> sources() const override { return {source_}; }
     void add(std::span<const Rows> sources) override;
+
+    std::string kind() const override { return "ranges of channels"; }
+    void transfer(Archive& archive) override { archive(ranges_); }
 
   private:
     Source source_;

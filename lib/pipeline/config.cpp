@@ -7,6 +7,7 @@
 #include "lib/pipeline/config_tables.h"
 #include "lib/pipeline/json_text.h"
 #include "lib/pipeline/one_liner.h"
+#include "lib/support/byte_size.h"
 #include "lib/support/error.h"
 
 namespace tcompress::pipeline {
@@ -49,7 +50,7 @@ class Places {
 const std::vector<std::string>& pathPointers() {
     static const std::vector<std::string> pointers = {
         "/model",       "/output",         "/data/calibration/file", "/data/evaluation/file",
-        "/report/json", "/report/markdown"};
+        "/report/json", "/report/markdown", "/cache_dir"};
     return pointers;
 }
 
@@ -148,6 +149,8 @@ Config resolveConfig(const ConfigSources& sources, std::span<const PassInfo> reg
     config.constraints = readSection(constraintsTable(), document, "/constraints", diagnostics);
     config.report = readSection(reportTable(), document, "/report", diagnostics);
     checkCalibration(config.calibration, diagnostics);
+    if (!parseByteSize(config.memoryLimit))
+        diagnostics.add("/memory_limit", fmt::format("must be a size such as 300MB or 2GiB, not '{}'", config.memoryLimit));
 
     const json passes = document.value("passes", json::array());
     if (!passes.is_array()) {

@@ -61,6 +61,8 @@ struct Settings {
     bool allowEmpty = false;     ///< no pass has to change anything
     bool checkNumerics = false;  ///< after each pass run the model and refuse outputs that are not finite
     WeightStorage weights = WeightStorage::automatic;
+    std::string cacheDir;                ///< folder where statistics are kept; empty: nowhere
+    std::string memoryLimit = "256MiB";  ///< for activations kept between blocks (calibration::Resources)
 };
 
 struct Config : Settings {

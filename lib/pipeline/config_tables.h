@@ -25,6 +25,12 @@ inline OptionTable<Settings> settingsTable() {
         "weights", &Settings::weights,
         {{"automatic", WeightStorage::automatic}, {"external", WeightStorage::external}},
         "where weights are written: in the model file unless it passes 1.9 GiB, or always beside it");
+    table.option("cache_dir", &Settings::cacheDir,
+                 "folder where statistics of calibration data are kept and taken from when the same model, data and "
+                 "request come again; empty for none");
+    table.option("memory_limit", &Settings::memoryLimit,
+                 "memory for activations that passes keep from block to block, as in 300MB or 2GiB; more goes to a "
+                 "temporary file");
     return table;
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
+#include "lib/calibration/resources.h"
 #include "lib/data/dataset.h"
 #include "lib/ir/model.h"
 #include "lib/support/option_set.h"
@@ -20,7 +21,9 @@
 
 namespace tcompress::calibration {
 class Collector;
-}
+class Stream;
+struct Cut;
+}  // namespace tcompress::calibration
 namespace tcompress::data {
 class CalibrationData;
 struct Split;
@@ -70,7 +73,7 @@ class PassContext {
                 Progress& progress);
     /// With views shared between passes.
     PassContext(const data::CalibrationData* calibration, std::uint64_t seed, std::string position,
-                Progress& progress, std::shared_ptr<ViewCache> views);
+                Progress& progress, std::shared_ptr<ViewCache> views, calibration::Resources resources = {});
 
     /// Calibration samples fitted to the model, made ones included where they are asked for. When there are none throws PassError: "PASS: WHY; give
     /// calibration data with …" (why = what the pass needs them for, a main clause).
@@ -78,8 +81,16 @@ class PassContext {
     bool hasCalibration() const { return calibration_ != nullptr; }
     /// The same with a share of the samples held back, to choose between solutions by.
     data::Split calibrationSplit(std::string_view pass, std::string_view why, double heldBackShare) const;
-    /// Runs the collector over samples, with the run's progress.
+    /// Runs the collector over samples, with the run's progress and statistics cache.
     void collect(calibration::Collector& collector, const data::Dataset& samples) const;
+    /// For passes that go block by block, each on what the edited blocks before it give: see lib/calibration/stream.h.
+    calibration::Stream stream(const ir::Model& model, const data::Dataset& samples) const;
+    calibration::Stream stream(const ir::Model& original, const ir::Model& edited,
+                               const data::Dataset& samples) const;
+    void collect(calibration::Collector& collector, const calibration::Stream& stream) const;
+    void advance(calibration::Stream& stream, const calibration::Cut& cut) const;
+    /// What calibration may use of the machine.
+    const calibration::Resources& resources() const { return resources_; }
     /// The recognised model; made once per revision.
     const analysis::TransformerView& view(const ir::Model& model) const;
     /// A random stream of its own for each purpose: depends on the seed, the pass's position and the name.
@@ -92,6 +103,7 @@ class PassContext {
     std::string position_;
     Progress& progress_;
     std::shared_ptr<ViewCache> views_;
+    calibration::Resources resources_;
 };
 
 class Pass {

@@ -12,12 +12,14 @@ PassContext::PassContext(const data::CalibrationData* calibration, std::uint64_t
     : PassContext(calibration, seed, std::move(position), progress, std::make_shared<ViewCache>()) {}
 
 PassContext::PassContext(const data::CalibrationData* calibration, std::uint64_t seed, std::string position,
-                         Progress& progress, std::shared_ptr<ViewCache> views)
+                         Progress& progress, std::shared_ptr<ViewCache> views,
+                         calibration::Resources resources)
     : calibration_(calibration),
       seed_(seed),
       position_(std::move(position)),
       progress_(progress),
-      views_(std::move(views)) {}
+      views_(std::move(views)),
+      resources_(std::move(resources)) {}
 
 namespace {
 
@@ -43,7 +45,24 @@ data::Split PassContext::calibrationSplit(std::string_view pass, std::string_vie
 }
 
 void PassContext::collect(calibration::Collector& collector, const data::Dataset& samples) const {
-    collector.run(samples, progress_);
+    collector.run(samples, progress_, resources_);
+}
+
+calibration::Stream PassContext::stream(const ir::Model& model, const data::Dataset& samples) const {
+    return {model, samples, resources_};
+}
+
+calibration::Stream PassContext::stream(const ir::Model& original, const ir::Model& edited,
+                                        const data::Dataset& samples) const {
+    return {original, edited, samples, resources_};
+}
+
+void PassContext::collect(calibration::Collector& collector, const calibration::Stream& stream) const {
+    collector.run(stream, progress_);
+}
+
+void PassContext::advance(calibration::Stream& stream, const calibration::Cut& cut) const {
+    stream.advance(cut, progress_);
 }
 
 const analysis::TransformerView& PassContext::view(const ir::Model& model) const {

@@ -16,6 +16,7 @@
 #include "lib/pipeline/verify_output.h"
 #include "lib/report/text.h"
 #include "lib/support/counted.h"
+#include "lib/support/byte_size.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
 
@@ -116,8 +117,9 @@ PassRunner::PassRunner(const Config& config, const data::CalibrationData* calibr
 PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
     const PassStep& step = config_.passes[index];
     const std::uint64_t revision = model.revision();
+    const calibration::Resources resources{parseByteSize(config_.memoryLimit).value(), config_.cacheDir};
     const PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
-                              progress_, views_);
+                              progress_, views_, resources);
     PassReport done = step.pass->run(model, context);
     progress_.step(0);
     requireChange(done, step, config_);

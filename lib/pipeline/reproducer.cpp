@@ -29,6 +29,7 @@ void write(const fs::path& folder, const ir::Model& before, const Config& config
     single.model = "model.onnx";
     single.output = "out.onnx";
     single.calibration.file = absoluteOrEmpty(config.calibration.file);
+    single.cacheDir = absoluteOrEmpty(config.cacheDir);
     single.evaluation = {};
     single.constraints = {};
     single.report = {};
