@@ -52,7 +52,8 @@ ChannelStatistics ChannelSums::result() const {
 std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(const ir::Model& model,
                                                                        const data::Dataset& calibration,
                                                                        const ValueSet& values,
-                                                                       MomentOrder moments, Progress& progress) {
+                                                                       MomentOrder moments, Progress& progress,
+                                                                       const Resources& resources) {
     Collector collector(model);
     std::map<const ir::Value*, const ChannelSums*> first;
     std::map<const ir::Value*, MomentSums*> second;
@@ -61,7 +62,7 @@ std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(const ir:
         if (moments == MomentOrder::second)
             second[value] = &collector.add<MomentSums>(MomentsRequest{value});
     }
-    collector.run(calibration, progress);
+    collector.run(calibration, progress, resources);
     std::map<const ir::Value*, ChannelStatistics> result;
     for (const auto& [value, sums] : first) {
         ChannelStatistics statistics = sums->result();

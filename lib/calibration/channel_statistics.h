@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lib/calibration/archive.h"
+#include "lib/calibration/resources.h"
 #include "lib/calibration/statistic.h"
 #include "lib/data/dataset.h"
 #include "lib/support/progress.h"
@@ -51,6 +52,7 @@ using ValueSet = std::set<const ir::Value*>;
 std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(const ir::Model& model,
                                                                        const data::Dataset& calibration,
                                                                        const ValueSet& values,
-                                                                       MomentOrder moments, Progress& progress);
+                                                                       MomentOrder moments, Progress& progress,
+                                                                       const Resources& resources = {});
 
 }  // namespace tcompress::calibration

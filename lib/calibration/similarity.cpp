@@ -30,11 +30,12 @@ void SimilaritySums::add(std::span<const Rows> sources) {
 }
 
 std::vector<double> blockInfluence(const ir::Model& model, const data::Dataset& calibration,
-                                   const std::vector<Span>& spans, Progress& progress) {
+                                   const std::vector<Span>& spans, Progress& progress,
+                                   const Resources& resources) {
     Collector collector(model);
     std::vector<const SimilaritySums*> sums;
     for (const Span& span : spans) sums.push_back(&collector.add<SimilaritySums>(span.input, span.output));
-    collector.run(calibration, progress);
+    collector.run(calibration, progress, resources);
     std::vector<double> influence;
     for (const SimilaritySums* sum : sums) influence.push_back(1.0 - sum->result().meanCosine());
     return influence;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lib/calibration/archive.h"
+#include "lib/calibration/resources.h"
 #include "lib/calibration/statistic.h"
 #include "lib/data/dataset.h"
 #include "lib/support/progress.h"
@@ -48,6 +49,7 @@ struct Span {
 /// Block influence (Men et al. 2024, "ShortGPT"): 1 − mean over tokens of the cosine between a span's input
 /// and output. 0 for a span that sees no row.
 std::vector<double> blockInfluence(const ir::Model& model, const data::Dataset& calibration,
-                                   const std::vector<Span>& spans, Progress& progress);
+                                   const std::vector<Span>& spans, Progress& progress,
+                                   const Resources& resources = {});
 
 }  // namespace tcompress::calibration

@@ -199,7 +199,7 @@ class DropLayers : public pipeline::Pass {
         const std::vector<double> influence = calibration::blockInfluence(
             model,
             context.calibration(kPass, "criterion block-influence compares each layer's input and output"),
-            spans, context.progress());
+            spans, context.progress(), context.resources());
         std::map<std::int64_t, double> byLayer;
         std::vector<std::string> ranking;
         for (std::size_t i = 0; i < layers.size(); ++i) {
