@@ -2,6 +2,7 @@
 
 #include <array>
 #include <catch2/catch.hpp>
+#include <set>
 
 #include "kernels/native/gemm_kernel.h"
 #include "kernels/packed_weights.h"
@@ -134,37 +135,62 @@ TEST_CASE("packing takes B by strides") {
             REQUIRE(packed->element(i, j) == transposed[static_cast<std::size_t>(j * k + i)]);
 }
 
+namespace {
+
+/// C = A · B for rows of A that lie as `aStride` and `aStep` say, in two parts of K, with bias and residual.
+void checkPanel(PanelKernel kernel, std::int64_t rows, std::int64_t columns, std::int64_t aStride, std::int64_t aStep) {
+    const std::int64_t k = 50, parts[] = {0, 20, k};
+    const std::vector<float> a = randomFloats(rows * aStride + k * aStep, "a");
+    const std::vector<float> b = randomFloats(k * columns, "b");
+    const std::vector<float> bias = randomFloats(columns, "bias");
+    const std::vector<float> residual = randomFloats(rows * columns, "residual");
+    const PackedWeightsPtr packed = packWeights(b.data(), k, columns);
+    const std::int64_t cStride = columns + 3;
+    std::vector<float> c(static_cast<std::size_t>(rows * cStride), 7.0F);
+    for (int part = 0; part < 2; ++part) {
+        PanelTask task;
+        task.a = a.data() + parts[part] * aStep;
+        task.aStride = aStride;
+        task.aStep = aStep;
+        task.rows = rows;
+        task.panel = packed->panel(0) + parts[part] * kPanelColumns;
+        task.k = parts[part + 1] - parts[part];
+        task.c = c.data();
+        task.cStride = cStride;
+        task.columns = columns;
+        task.bias = bias.data();
+        task.residual = residual.data();
+        task.residualStride = columns;
+        task.alpha = 0.5F;
+        task.part = part == 0 ? PanelTask::Part::first : PanelTask::Part::last;
+        kernel(task);
+    }
+    double worst = 0;
+    for (std::int64_t i = 0; i < rows; ++i) {
+        for (std::int64_t j = 0; j < columns; ++j) {
+            double sum = 0;
+            for (std::int64_t l = 0; l < k; ++l) sum += static_cast<double>(a[i * aStride + l * aStep]) * b[l * columns + j];
+            const double expected = 0.5 * sum + bias[j] + residual[i * columns + j];
+            worst = std::max(worst, std::abs(expected - c[i * cStride + j]));
+        }
+        for (std::int64_t j = columns; j < cStride; ++j) REQUIRE(c[i * cStride + j] == 7.0F);
+    }
+    CHECK(worst <= tolerance(k));
+}
+
+}  // namespace
+
 TEST_CASE("every instruction set gives the same product") {
-    const std::int64_t k = 50;
-    const std::vector<float> a = randomFloats(13 * k, "a");
-    const std::vector<float> b = randomFloats(k * 30, "b");
-    const std::vector<float> bias = randomFloats(30, "bias");
-    const PackedWeightsPtr packed = packWeights(b.data(), k, 30);
     std::vector<PanelKernel> kernels = {multiplyPanelBaseline};
     if (__builtin_cpu_supports("x86-64-v3")) kernels.push_back(multiplyPanelAvx2);
     if (__builtin_cpu_supports("x86-64-v4")) kernels.push_back(multiplyPanelAvx512);
-    for (const PanelKernel kernel : kernels) {
-        std::vector<float> c(13 * 30);
-        PanelTask task;
-        task.a = a.data();
-        task.aStride = k;
-        task.rows = 13;
-        task.panel = packed->panel(0);
-        task.k = k;
-        task.c = c.data();
-        task.cStride = 30;
-        task.columns = 30;
-        task.bias = bias.data();
-        kernel(task);
-        double worst = 0;
-        for (int i = 0; i < 13; ++i)
-            for (int j = 0; j < 30; ++j) {
-                double sum = bias[static_cast<std::size_t>(j)];
-                for (int l = 0; l < k; ++l) sum += static_cast<double>(a[i * k + l]) * b[l * 30 + j];
-                worst = std::max(worst, std::abs(sum - c[i * 30 + j]));
+    for (std::size_t kernel = 0; kernel < kernels.size(); ++kernel)
+        for (std::int64_t rows = 1; rows <= 25; ++rows)
+            for (const std::int64_t columns : {1, 3, 4, 8, 15, 16, 17, 30, 32}) {
+                INFO("kernel " << kernel << ", " << rows << " rows, " << columns << " columns");
+                checkPanel(kernels[kernel], rows, columns, 50, 1);
+                checkPanel(kernels[kernel], rows, columns, 1, 33);  // A transposed
             }
-        CHECK(worst <= tolerance(k));
-    }
 }
 
 TEST_CASE("the same bytes for any number of threads") {
@@ -193,6 +219,13 @@ TEST_CASE("tiles cover the product and follow its size") {
                 REQUIRE(tiles.columns * (tiles.columnTiles - 1) < n);
                 REQUIRE(tiles.rows % 12 == 0);
                 REQUIRE(tiles.columns % 32 == 0);
+                std::set<std::pair<std::int64_t, std::int64_t>> corners;
+                for (std::int64_t index = 0; index < tiles.count(); ++index) {
+                    const auto [row, column] = tiles.corner(index);
+                    REQUIRE((row < m && row % tiles.rows == 0 && column < n && column % tiles.columns == 0));
+                    corners.emplace(row, column);
+                }
+                REQUIRE(static_cast<std::int64_t>(corners.size()) == tiles.count());
             }
         }
     }
