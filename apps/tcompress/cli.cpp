@@ -134,9 +134,7 @@ void configure(const CommonOptions& options) {
 class CommandLine {
   public:
     explicit CommandLine(Session& session)
-        : session_(session),
-          commands_(allCommands()),
-          app_("", "tcompress") {
+        : session_(session), commands_(allCommands()), app_("", "tcompress") {
         app_.set_help_flag("-h,--help", "show this help");
         app_.add_flag("--version", version_, "print the version");
         app_.allow_extras();

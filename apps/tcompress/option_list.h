@@ -48,8 +48,8 @@ class OptionList {
                              std::string help);
     OptionDeclaration& value(const std::string& names, std::string placeholder,
                              std::function<void(const std::string&)> take, std::string help);
-    /// Refuses (ConfigError) what is no integer of the range. What `target` holds is the default; the help says
-    /// so.
+    /// Refuses (ConfigError) what is no integer of the range. What `target` holds is the default; the help
+    /// says so.
     OptionDeclaration& integer(const std::string& names, std::string placeholder, std::int64_t& target,
                                IntegerRange range, const std::string& help);
     OptionDeclaration& values(const std::string& names, std::string placeholder,

@@ -101,10 +101,12 @@ void PipelineOptions::addSettings(OptionList& options) {
             "run the model after each pass and refuse outputs that are not finite");
     addText(options, "--cache-dir", "FOLDER", "/cache_dir",
             "keep statistics of calibration data here for the next run");
-    addText(options, "--memory-limit", "SIZE", "/memory_limit",
-            fmt::format("memory for activations kept from block to block, as in 300MB or 2GiB, more goes to a temporary "
-                        "file; default {}",
-                        pipeline::Settings{}.memoryLimit));
+    addText(
+        options, "--memory-limit", "SIZE", "/memory_limit",
+        fmt::format(
+            "memory for activations kept from block to block, as in 300MB or 2GiB, more goes to a temporary "
+            "file; default {}",
+            pipeline::Settings{}.memoryLimit));
     addFlag(options, "--external-weights", "/weights", "\"external\"",
             "write weights to a file beside the model");
 }

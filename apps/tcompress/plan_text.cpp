@@ -43,9 +43,9 @@ std::string planText(const report::Report& plan) {
     if (!plan.passes.empty()) text += passTable(plan) + "\n";
     const std::uint64_t before = plan.original->file.fileBytes;
     const std::uint64_t after = plan.compressed->file.fileBytes;
-    text += fmt::format("file      {} -> {} ({:.1f} %)\n", report::bytesText(before),
-                        report::bytesText(after),
-                        100.0 * static_cast<double>(after) / static_cast<double>(before));
+    text +=
+        fmt::format("file      {} -> {} ({:.1f} %)\n", report::bytesText(before), report::bytesText(after),
+                    100.0 * static_cast<double>(after) / static_cast<double>(before));
     if (plan.original->cost && plan.compressed->cost)
         text += fmt::format("MACs      {} -> {} at {} tokens\n", shortCount(plan.original->cost->macs),
                             shortCount(plan.compressed->cost->macs), plan.original->cost->sequenceLength);

@@ -55,8 +55,8 @@ const ir::Value* follow(const ir::Value& scale, int steps) {
         if (use.kind != ir::UseKind::input) continue;
         const ir::Node& node = *use.node;
         if (const ir::Value* operand = quantizedOperand(node, use.index)) return integerWeightBehind(operand);
-        const bool moves = use.index == 0 && isOneOf(node, "Cast", "Gather", "Reshape", "Transpose",
-                                                     "Unsqueeze", "Identity");
+        const bool moves = use.index == 0 &&
+                           isOneOf(node, "Cast", "Gather", "Reshape", "Transpose", "Unsqueeze", "Identity");
         const ir::Value* other = isOneOf(node, "Mul") ? node.input(1 - use.index) : nullptr;
         if (other != nullptr && !isActivationScale(*other)) {
             if (const ir::Value* weight = integerWeightBehind(other)) return weight;

@@ -49,7 +49,8 @@ nlohmann::json parseOneLiner(std::string_view text) {
         const std::string key = part.substr(0, equals);
         if (key.empty()) fail(part.empty() ? "has an empty option" : fmt::format("'{}' has no name", part));
         if (equals == std::string::npos && !isOptionName(key))
-            fail(fmt::format("'{}' is no option; the values of a list are joined by '+', as in layers=0+1", key));
+            fail(fmt::format("'{}' is no option; the values of a list are joined by '+', as in layers=0+1",
+                             key));
         if (object.contains(key)) fail(fmt::format("'{}' is given twice", key));
         object[key] = equals == std::string::npos ? "true" : part.substr(equals + 1);
     }

@@ -15,8 +15,8 @@
 #include "lib/pipeline/reproducer.h"
 #include "lib/pipeline/verify_output.h"
 #include "lib/report/text.h"
-#include "lib/support/counted.h"
 #include "lib/support/byte_size.h"
+#include "lib/support/counted.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
 
@@ -37,9 +37,9 @@ const SkippedSite& typicalSkip(const std::vector<SkippedSite>& skipped) {
         return std::count_if(skipped.begin(), skipped.end(),
                              [&](const SkippedSite& other) { return kind(other) == kind(site); });
     };
-    return *std::max_element(
-        skipped.begin(), skipped.end(),
-        [&](const SkippedSite& a, const SkippedSite& b) { return frequency(a) < frequency(b); });
+    return *std::max_element(skipped.begin(), skipped.end(), [&](const SkippedSite& a, const SkippedSite& b) {
+        return frequency(a) < frequency(b);
+    });
 }
 
 void requireChange(const PassReport& done, const PassStep& step, const Config& config) {
@@ -110,8 +110,8 @@ auto withPassName(const Config& config, std::size_t index, Run run, OnBug onBug)
 
 }  // namespace
 
-PassRunner::PassRunner(const Config& config, const data::CalibrationData* calibration, PassRunnerOptions options,
-                       Progress& progress)
+PassRunner::PassRunner(const Config& config, const data::CalibrationData* calibration,
+                       PassRunnerOptions options, Progress& progress)
     : config_(config), calibration_(calibration), options_(std::move(options)), progress_(progress) {}
 
 PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {

@@ -133,8 +133,9 @@ std::string refusalLines(const TransformerView& view) {
 
 std::string inspectionText(const Inspection& found, bool sites) {
     const TransformerView& view = found.view;
-    std::string text = fmt::format("{}: {}, opset {}, {} nodes\n", found.file, report::bytesText(found.fileBytes),
-                                   found.model.opset(), found.model.graph().nodes().size());
+    std::string text =
+        fmt::format("{}: {}, opset {}, {} nodes\n", found.file, report::bytesText(found.fileBytes),
+                    found.model.opset(), found.model.graph().nodes().size());
     if (!view.isTransformer()) {
         text += "no Transformer: no attention was recognised\n";
     } else {

@@ -113,10 +113,11 @@ TEST_CASE("problems of a one-liner name the one-liner") {
     CHECK(problems("", {"prune:structure=neuron,sparsity=1"}) ==
           std::vector<std::string>{
               "-p prune:structure=neuron,sparsity=1: sparsity: must be from 0 to 0.99, not 1"});
-    CHECK(problems("", {"quantize:targets=op:MatMul,op:Gemm"}) ==
-          std::vector<std::string>{
-              "-p quantize:targets=op:MatMul,op:Gemm: 'op:Gemm' is no option; the values of a list are joined "
-              "by '+', as in layers=0+1; write NAME[/METHOD][:KEY=VALUE,KEY=VALUE]"});
+    CHECK(
+        problems("", {"quantize:targets=op:MatMul,op:Gemm"}) ==
+        std::vector<std::string>{
+            "-p quantize:targets=op:MatMul,op:Gemm: 'op:Gemm' is no option; the values of a list are joined "
+            "by '+', as in layers=0+1; write NAME[/METHOD][:KEY=VALUE,KEY=VALUE]"});
     for (const std::string bad :
          {"", ":a=1", "prune:0.5", "prune:", "prune:=1", "prune:sparsity=1,,bits=2", "prune:a=1,a=2"})
         CHECK(problems("", {bad}).size() == 1);

@@ -1,6 +1,6 @@
 // A model whose weights do not fit into one protobuf message goes through a whole run and comes out as a
-// small model file with its data beside it. Its 17 tables of 128 MiB overlap in one file of their common size,
-// each a page further on: 2.28 GB to write, and little to read.
+// small model file with its data beside it. Its 17 tables of 128 MiB overlap in one file of their common
+// size, each a page further on: 2.28 GB to write, and little to read.
 
 #include <fmt/core.h>
 
@@ -71,10 +71,9 @@ void writeModel(const fs::path& file) {
         table.set_dims(0, rows);
         table.set_dims(1, columns);
         table.set_data_location(onnx::TensorProto::EXTERNAL);
-        const std::pair<const char*, std::string> entries[] = {
-            {"location", "tables.bin"},
-            {"offset", std::to_string(t * rowBytes)},
-            {"length", std::to_string(rows * rowBytes)}};
+        const std::pair<const char*, std::string> entries[] = {{"location", "tables.bin"},
+                                                               {"offset", std::to_string(t * rowBytes)},
+                                                               {"length", std::to_string(rows * rowBytes)}};
         for (const auto& [key, value] : entries) {
             onnx::StringStringEntryProto& entry = *table.add_external_data();
             entry.set_key(key);

@@ -48,13 +48,20 @@ class FailingPass : public Pass {
             "w was {}, {} samples", before,
             context.hasCalibration() ? context.calibration("failing", "it counts them").sampleCount() : 0);
         switch (options_.failure) {
-            case Failure::nothing: break;
-            case Failure::bug: throw std::out_of_range(text);
-            case Failure::brokenModel: throw ModelError(text);
-            case Failure::refusal: throw PassError(text);
-            case Failure::unsupported: throw KernelError(text);
-            case Failure::data: throw DataError(text);
-            case Failure::memory: throw std::bad_alloc();
+            case Failure::nothing:
+                break;
+            case Failure::bug:
+                throw std::out_of_range(text);
+            case Failure::brokenModel:
+                throw ModelError(text);
+            case Failure::refusal:
+                throw PassError(text);
+            case Failure::unsupported:
+                throw KernelError(text);
+            case Failure::data:
+                throw DataError(text);
+            case Failure::memory:
+                throw std::bad_alloc();
         }
         PassReport report;
         report.changed.push_back({"w", "set", -1});
