@@ -53,6 +53,7 @@ std::vector<std::span<const OperatorRow>> operatorTables() {
         einsumOperators(),   resizeOperators(),       poolingOperators(),     lossOperators(),
         recurrentOperators(), spectralOperators(),    gridSampleOperators(), detectionOperators(),
         patchOperators(),    determinantOperators(),  batchNormalizationOperators(),
+        contribAttentionOperators(), gatherBlocksOperators(),
     };
 }
 

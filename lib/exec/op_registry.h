@@ -34,6 +34,8 @@ std::span<const OperatorRow> quantizeOperators();
 std::span<const OperatorRow> integerMatmulOperators();
 std::span<const OperatorRow> contribOperators();
 std::span<const OperatorRow> attentionOperators();
+std::span<const OperatorRow> contribAttentionOperators();
+std::span<const OperatorRow> gatherBlocksOperators();
 std::span<const OperatorRow> sortOperators();
 std::span<const OperatorRow> controlFlowOperators();
 std::span<const OperatorRow> sequenceOperators();

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "lib/exec/attributes.h"
+#include "lib/exec/contrib_functions.h"
 #include "lib/exec/functions.h"
 #include "lib/exec/operator.h"
 #include "lib/ir/subgraphs.h"
@@ -74,6 +75,11 @@ class Builder {
         }
         if (!hasKernel(*proto, domain, version)) {
             if (const auto function = standardFunction(*proto, domain, version, inputTypes(*proto))) {
+                expand(*function, *proto, domain, describe);
+                return;
+            }
+            const auto function = domain == kContribDomain ? contribFunction(*proto) : std::nullopt;
+            if (function) {
                 expand(*function, *proto, domain, describe);
                 return;
             }

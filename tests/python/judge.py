@@ -20,13 +20,14 @@ class JudgeError(Exception):
     pass
 
 
-def load(path, threads=1, optimization="all"):
+def load(model, threads=1, optimization="all"):
+    """`model` is a path, or the bytes of a model."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = OPTIMIZATION[optimization]
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
 
 
 def feed_for(session, arrays):

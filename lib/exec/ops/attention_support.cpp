@@ -63,6 +63,10 @@ Mask maskOfBatchElement(const Mask& mask, std::int64_t index) {
     return {Tensor::share(mask.tensor.dtype(), {rest}, bytes), mask.strides, mask.columnStride};
 }
 
+float scaleOf(const AttentionCall& call) {
+    return call.scale != 0 ? call.scale : 1.0F / std::sqrt(static_cast<float>(call.q.size));
+}
+
 void runAttention(const AttentionCall& call) {
     kernels::Attention params;
     if (call.k.size != call.q.size || call.k.rows != call.v.rows || call.k.heads != call.v.heads ||
@@ -87,7 +91,7 @@ void runAttention(const AttentionCall& call) {
     if (call.k.batch == 1) params.kStrides.batch = params.vStrides.batch = 0;
     params.out = call.out;
     params.outStrides = call.outStrides;
-    params.scale = call.scale != 0 ? call.scale : 1.0F / std::sqrt(static_cast<float>(call.q.size));
+    params.scale = scaleOf(call);
     params.softcap = call.softcap;
     params.causality = call.causality;
     params.pastLength = call.pastLength;

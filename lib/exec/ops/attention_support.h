@@ -45,6 +45,8 @@ struct AttentionCall {
     const Mask* mask = nullptr;
     const std::int64_t* keyLengths = nullptr;
 };
+/// What raw scores are multiplied by.
+float scaleOf(const AttentionCall& call);
 void runAttention(const AttentionCall& call);
 
 /// Strides of a dense [batch, rows, heads · size] result.

@@ -1,7 +1,8 @@
 // com.microsoft operators that ONNX Runtime's fusions and weight-only quantization emit.
 
+#include <algorithm>
+
 #include "kernels/activation.h"
-#include "kernels/quantize.h"
 #include "lib/exec/ops/matmul_support.h"
 
 namespace tcompress::exec {
@@ -29,7 +30,8 @@ Runner makeBiasGelu(const NodeInfo&) { return biasActivation(kernels::Activation
 Runner makeFastGelu(const NodeInfo&) { return biasActivation(kernels::Activation::geluTanh); }
 
 /// Weights of MatMulNBits as a dense float matrix [N, K]. B is uint8 [N, blocks, blockSize · bits / 8] (low bits first), scales
-/// [N · blocks], zero points packed the same way along the blocks of a row, or float, or left out (the middle).
+/// [N · blocks], zero points packed the same way along the blocks of a row, or float, or left out (the middle). With a group
+/// index the column i belongs to block groups[i], wherever it lies.
 Tensor nBitsMatrix(const NodeInfo& info, std::int64_t n, std::int64_t k, std::int64_t bits, std::int64_t block) {
     const Tensor& b = *info.constant(1);
     const std::vector<float> scales = toFloat32(*info.constant(2));
@@ -55,13 +57,19 @@ Tensor nBitsMatrix(const NodeInfo& info, std::int64_t n, std::int64_t k, std::in
             zeroPoints = toFloat32(*given);
         }
     }
+    std::vector<std::int64_t> groups;
+    if (const Tensor* given = info.constant(4)) groups = integers(*given);
+    if (!groups.empty() && (static_cast<std::int64_t>(groups.size()) < k ||
+                            std::any_of(groups.begin(), groups.end(), [&](std::int64_t g) { return g < 0 || g >= blocks; }))) {
+        throw ModelError(fmt::format("{} group indices do not fit {} columns in {} blocks", groups.size(), k, blocks));
+    }
     Tensor dense(DType::float32, {n, k});
     const auto target = dense.mutableData<float>();
     const std::uint8_t* packed = b.data<std::uint8_t>().data();
     parallelFor(n, [&](std::int64_t row) {
         for (std::int64_t i = 0; i < k; ++i) {
-            const std::int64_t group = row * blocks + i / block;
-            const float q = field(packed + group * blockBytes, i % block);
+            const std::int64_t group = row * blocks + (groups.empty() ? i / block : groups[static_cast<std::size_t>(i)]);
+            const float q = field(packed + (row * blocks + i / block) * blockBytes, i % block);
             target[static_cast<std::size_t>(row * k + i)] =
                 (q - zeroPoints[static_cast<std::size_t>(group)]) * scales[static_cast<std::size_t>(group)];
         }
@@ -76,61 +84,15 @@ Runner makeMatMulNBits(const NodeInfo& info) {
     const std::int64_t block = info.attributes.integer("block_size", 32);
     if (bits != 2 && bits != 4 && bits != 8) throw KernelError(fmt::format("{} bits are not supported (2, 4 and 8 are)", bits));
     if (!info.constant(1) || !info.constant(2)) throw KernelError("weights and scales must be constant");
-    if (info.hasInput(4)) throw KernelError("reordered groups (g_idx) are not supported");
+    if ((info.hasInput(3) && !info.constant(3)) || (info.hasInput(4) && !info.constant(4))) {
+        throw KernelError("zero points and group indices must be constant");
+    }
     auto packed = packMatrix(nBitsMatrix(info, n, k, bits, block), Transposed::yes);
-    for (std::size_t i : {1U, 2U, 3U}) {
+    for (std::size_t i : {1U, 2U, 3U, 4U}) {
         if (info.constant(i)) info.markPacked(i);
     }
     return [packed](OpContext& context) {
         runLinear(context, {&context.input(0), packed.get(), context.optionalInput(5), nullptr, 1.0F, kernels::Activation::none});
-    };
-}
-
-/// Rows of a table quantized in blocks along its last axis. Inputs: data (int4, uint4, or uint8 holding two 4-bit values),
-/// indices, scales, [zero points].
-Runner makeGatherBlockQuantized(const NodeInfo& info) {
-    const std::int64_t gatherAxis = info.attributes.integer("gather_axis", 0);
-    const std::int64_t quantizeAxis = info.attributes.integer("quantize_axis", 1);
-    const std::int64_t block = info.attributes.integer("block_size", 128);
-    const std::int64_t bits = info.attributes.integer("bits", 4);
-    return [=](OpContext& context) {
-        const Tensor& data = context.input(0);
-        const bool inBytes = data.dtype() == DType::uint8;
-        if (data.rank() != 2 || normalizeAxis(gatherAxis, 2) != 0 || normalizeAxis(quantizeAxis, 2) != 1) {
-            throw KernelError("only rows of a matrix, quantized along them, are supported");
-        }
-        const DType type = inBytes ? (bits == 4 ? DType::uint4 : DType::uint8) : data.dtype();
-        const std::int64_t columns = inBytes && bits == 4 ? data.shape()[1] * 2 : data.shape()[1];
-        const std::vector<float> scales = toFloat32(context.input(2));
-        const std::int64_t blocks = (columns + block - 1) / block;
-        std::vector<float> zeroPoints(scales.size(), inBytes ? static_cast<float>(1 << (bits - 1)) : 0.0F);
-        if (context.has(3)) {
-            const Tensor& given = context.input(3);
-            zeroPoints = toFloat32(inBytes && bits == 4
-                                       ? Tensor::share(DType::uint4, {given.shape()[0], given.shape()[1] * 2}, given.storage())
-                                       : given);
-        }
-        const std::int64_t zeroColumns = static_cast<std::int64_t>(zeroPoints.size()) / data.shape()[0];
-        const std::vector<std::int64_t> positions = integers(context.input(1));
-        Shape shape = context.input(1).shape();
-        shape.push_back(columns);
-        const auto y = context.output<float>(0, shape);
-        const std::size_t rowBytes = packedSizeBytes(type, columns);
-        for (std::size_t i = 0; i < positions.size(); ++i) {
-            const std::int64_t row = normalizeIndex(positions[i], data.shape()[0]);
-            const std::byte* bytes = data.bytes().data() + static_cast<std::size_t>(row) * rowBytes;
-            const std::vector<float> values =
-                toFloat32(Tensor::share(type, {columns}, std::shared_ptr<const std::byte>(data.storage(), bytes)));
-            for (std::int64_t c = 0; c < columns; ++c) {
-                const float zero = zeroPoints[static_cast<std::size_t>(row * zeroColumns + c / block)];
-                const float scale = scales[static_cast<std::size_t>(row * blocks + c / block)];
-                y[i * static_cast<std::size_t>(columns) + static_cast<std::size_t>(c)] =
-                    (values[static_cast<std::size_t>(c)] - zero) * scale;
-            }
-        }
-        if (context.input(2).dtype() != DType::float32) {
-            context.setOutput(0, convert(context.outputTensor(0), context.input(2).dtype()));
-        }
     };
 }
 
@@ -140,8 +102,6 @@ const OperatorRow kRows[] = {
     {kContribDomain, "BiasGelu", 1, makeBiasGelu, kFloatTypes, kSingle},
     {kContribDomain, "FastGelu", 1, makeFastGelu, kFloatTypes, kSingle},
     {kContribDomain, "MatMulNBits", 1, makeMatMulNBits, kFloatTypes, kSingle},
-    {kContribDomain, "GatherBlockQuantized", 1, makeGatherBlockQuantized,
-     TypeSet{DType::int4, DType::uint4, DType::uint8, DType::int8}, FloatSupport::all},
 };
 
 }  // namespace

@@ -36,10 +36,17 @@ bool isByteMatrix(const Tensor* tensor) {
     return tensor && tensor->rank() == 2 && kByteTypes.contains(tensor->dtype());
 }
 
+/// `values` (scales, zero points, a bias) must be none, one, or one for each of `count` rows or columns.
+void requireOneOrEach(std::size_t values, std::int64_t count, std::string_view what) {
+    if (values > 1 && static_cast<std::int64_t>(values) != count) throw ModelError(fmt::format("{} {} do not fit {}", values, what, count));
+}
+
 /// A·B with zero points subtracted, int32. `packed` is null when B is computed.
 void integerProduct(const Tensor& a, const Tensor& b, const std::vector<std::int32_t>& aZero,
                     const std::vector<std::int32_t>& bZero, const kernels::PackedInt8Weights* packed,
                     const MatmulGeometry& g, std::int32_t* c) {
+    requireOneOrEach(aZero.size(), g.m, "zero points of the rows");
+    requireOneOrEach(bZero.size(), g.n, "zero points of the columns");
     if (packed) {
         kernels::Int8Matmul params;
         params.a = a.bytes().data();
@@ -106,6 +113,8 @@ Runner makeQLinearMatMul(const NodeInfo& info) {
         const auto sums = context.scratch<std::int32_t>(count);
         integerProduct(a, b, zeroPointValues(&context.input(2)), zeroPointValues(&context.input(5)), packed.get(), g,
                        sums.get());
+        requireOneOrEach(aScale.size(), g.m, "scales of the rows");
+        requireOneOrEach(bScale.size(), g.n, "scales of the columns");
         const auto real = context.scratch<float>(count);
         for (std::int64_t i = 0; i < count; ++i) {
             const auto row = static_cast<std::size_t>(i / g.n % g.m);
@@ -165,13 +174,19 @@ namespace {
 
 /// Float A, quantized B: inputs A, B, bScale, [bZero], [bias].
 Runner makeDynamicQuantizeMatMul(const NodeInfo& info) {
-    const Tensor* b = info.constant(1);
-    if (!isByteMatrix(b) || !info.constant(2) || (info.hasInput(3) && !info.constant(3))) {
-        throw KernelError("weights, scales and zero points must be constant");
+    kernels::PackedInt8WeightsPtr constant;
+    if (isByteMatrix(info.constant(1)) && (!info.hasInput(3) || info.constant(3))) {
+        constant = packInt8Matrix(*info.constant(1), zeroPointValues(info.constant(3)), Transposed::no);
+        info.markPacked(1);
     }
-    auto packed = packInt8Matrix(*b, zeroPointValues(info.constant(3)), Transposed::no);
-    const std::vector<float> scales = toFloat32(*info.constant(2));
-    return [packed, scales](OpContext& context) {
+    return [constant](OpContext& context) {
+        kernels::PackedInt8WeightsPtr packed = constant;
+        if (!packed) {
+            if (!isByteMatrix(&context.input(1))) throw KernelError("weights that are no 8-bit matrix are not supported");
+            packed = packInt8Matrix(context.input(1), zeroPointValues(context.optionalInput(3)), Transposed::no);
+        }
+        const std::vector<float> scales = toFloat32(context.input(2));
+        requireOneOrEach(scales.size(), kernels::columns(*packed), "scales of the columns");
         runDynamicInt8Linear(context, {&context.input(0), packed.get(), scales, context.optionalInput(4), nullptr,
                                        kernels::Activation::none});
     };
@@ -193,6 +208,10 @@ Runner makeMatMulIntegerToFloat(const NodeInfo& info) {
         const auto sums = context.scratch<std::int32_t>(count);
         integerProduct(a, b, zeroPointValues(context.optionalInput(4)), zeroPointValues(context.optionalInput(5)),
                        packed.get(), g, sums.get());
+        requireOneOrEach(bScale.size(), g.n, "scales of the columns");
+        if (context.has(6) && context.input(6).size() != g.n) {
+            throw ModelError(fmt::format("a bias of shape {} does not fit {} columns", toString(context.input(6).shape()), g.n));
+        }
         const float* bias = context.has(6) ? context.data<float>(6).data() : nullptr;
         float* y = context.output<float>(0, g.result).data();
         for (std::int64_t i = 0; i < count; ++i) {

@@ -16,6 +16,13 @@ Transposed flag(const NodeInfo& info, std::string_view name) {
     return info.attributes.integer(name, 0) ? Transposed::yes : Transposed::no;
 }
 
+void multiply(OpContext& context, const Tensor& a, const Tensor& b, MatmulOptions options) {
+    const MatmulGeometry geometry = matmulGeometry(a.shape(), b.shape(), options.a, options.b);
+    kernels::Epilogue epilogue;
+    epilogue.alpha = options.alpha;
+    multiplyInto(geometry, a, b, context.outputBytes(0, a.dtype(), geometry.result), epilogue);
+}
+
 Runner matmulRunner(const NodeInfo& info, MatmulOptions options) {
     const Tensor* constant = info.constant(1);
     if (constant && constant->rank() == 2 && constant->dtype() == DType::float32 && options.a == Transposed::no) {
@@ -29,23 +36,30 @@ Runner matmulRunner(const NodeInfo& info, MatmulOptions options) {
             runLinear(context, call);
         };
     }
-    return [options](OpContext& context) {
-        const Tensor& a = context.input(0);
-        const Tensor& b = context.input(1);
-        const MatmulGeometry geometry = matmulGeometry(a.shape(), b.shape(), options.a, options.b);
-        kernels::Epilogue epilogue;
-        epilogue.alpha = options.alpha;
-        multiplyInto(geometry, a, b, context.outputBytes(0, a.dtype(), geometry.result), epilogue);
-    };
+    return [options](OpContext& context) { multiply(context, context.input(0), context.input(1), options); };
 }
 
 Runner makeMatMul(const NodeInfo& info) { return matmulRunner(info, {}); }
 
+/// The first axis of an operand [rows, batch…, columns] moved to where a matrix product wants it.
+Tensor rowsAfterBatch(const Tensor& x) {
+    std::vector<std::int64_t> order;
+    for (std::int64_t axis = 1; axis + 1 < x.rank(); ++axis) order.push_back(axis);
+    order.push_back(0);
+    order.push_back(x.rank() - 1);
+    return x.rank() > 2 ? transpose(x, order) : x;
+}
+
 Runner makeFusedMatMul(const NodeInfo& info) {
-    if (info.attributes.integer("transBatchA", 0) || info.attributes.integer("transBatchB", 0)) {
-        throw KernelError("transposed batch axes are not supported");
-    }
-    return matmulRunner(info, {info.attributes.real("alpha", 1), flag(info, "transA"), flag(info, "transB")});
+    const MatmulOptions options{info.attributes.real("alpha", 1), flag(info, "transA"), flag(info, "transB")};
+    const bool rowsFirstA = flag(info, "transBatchA") == Transposed::yes;
+    const bool rowsFirstB = flag(info, "transBatchB") == Transposed::yes;
+    if (!rowsFirstA && !rowsFirstB) return matmulRunner(info, options);
+    return [=](OpContext& context) {
+        const Tensor a = rowsFirstA ? rowsAfterBatch(context.input(0)) : context.input(0);
+        const Tensor b = rowsFirstB ? rowsAfterBatch(context.input(1)) : context.input(1);
+        multiply(context, a, b, options);
+    };
 }
 
 /// C[M, N] from anything that broadcasts to it, times beta.

@@ -40,6 +40,15 @@ bool isGatheredTable(const Rewriter& rewriter, ValueId id) {
     return !users.empty() && std::all_of(users.begin(), users.end(), [&](const PlanNode* user) { return user->is("Gather") && user->input(0) == id; });
 }
 
+/// Where an unknown type matters: at a value that must keep its type, and at one that a node makes narrow.
+bool hasUnknownTypes(const PlanGraph& graph) {
+    return std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const PlanNode& node) {
+        return std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) {
+            return id != kNoValue && graph.value(id).dtype == DType::undefined && (graph.value(id).kept || makesNarrow(node));
+        });
+    });
+}
+
 PlanNode castTo(const Rewriter& rewriter, ValueId from, ValueId to, DType type) {
     PlanNode cast = rewriter.make("", "Cast", {from}, {to}, rewriter.graph().value(from).name + "/widened", 13);
     setAttribute(protoOf(cast), "to", static_cast<std::int64_t>(type));
@@ -78,7 +87,7 @@ void widenOutput(Rewriter& rewriter, PlanNode& node, std::size_t index, bool mak
 
 void widenFloats(PlanGraph& graph) {
     const bool narrow = std::any_of(graph.values.begin(), graph.values.end(), [](const PlanValue& v) { return isNarrow(v.dtype); });
-    if (!narrow || hasSubgraphs(graph)) return;
+    if (!narrow || hasSubgraphs(graph) || hasUnknownTypes(graph)) return;
     Rewriter rewriter(graph);
     for (std::size_t i = 0; i < graph.values.size(); ++i) {
         PlanValue& value = graph.values[i];
