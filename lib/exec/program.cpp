@@ -80,6 +80,7 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
         const Tensor* constant = graph_.constant(id);
         if (constant && needsConversion(row->floats, constant->dtype())) {
             // Converted once here instead of at every run.
+            if (step.resultType == DType::undefined) step.resultType = constant->dtype();
             id = graph_.addConstant(graph_.value(id).name, convert(*constant, DType::float32));
             constant = graph_.constant(id);
         }
@@ -262,14 +263,15 @@ void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>
     std::vector<const Datum*> inputs(step.inputs.size(), nullptr);
     std::vector<Datum> converted;
     converted.reserve(step.inputs.size());
-    DType narrow = DType::undefined;
+    DType resultType = step.resultType;
     for (std::size_t i = 0; i < step.inputs.size(); ++i) {
         const ValueId id = step.inputs[i];
         if (id == kNoValue) continue;
         const auto at = static_cast<std::size_t>(id);
         inputs[i] = constants_[at].isTensor() ? &constants_[at] : &slots[at];
-        if (needsConversion(step.floats, inputs[i]->tensor.dtype())) {
-            if (narrow == DType::undefined) narrow = inputs[i]->tensor.dtype();
+        const DType type = inputs[i]->tensor.dtype();
+        if (needsConversion(step.floats, type)) {
+            if (resultType == DType::undefined) resultType = type;
             converted.emplace_back(convert(inputs[i]->tensor, DType::float32));
             inputs[i] = &converted.back();
         }
@@ -289,7 +291,7 @@ void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>
         const ValueId id = step.outputs[i];
         if (id == kNoValue) continue;
         Tensor& output = outputs[i].tensor;
-        if (narrow != DType::undefined && output.dtype() == DType::float32) output = convert(output, narrow);
+        if (resultType != DType::undefined && output.dtype() == DType::float32) output = convert(output, resultType);
         observe(id, output);
         slots[static_cast<std::size_t>(id)] = std::move(outputs[i]);
     }

@@ -47,6 +47,7 @@ class Program {
         std::vector<std::uint8_t> dying;   // by input
         std::vector<ValueId> releases;     // values without a later reader
         FloatSupport floats = FloatSupport::wide;
+        DType resultType = DType::undefined;  // what float32 results become: the type of a constant converted to float32
         std::string where;  // for messages
         bool shapeOnly = false;  // needs no run for shapes seen before
         Profile::Entry* profile = nullptr;

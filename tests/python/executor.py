@@ -95,8 +95,8 @@ class Case:
         return onnx_runtime(self.model(), self.feeds())
 
 
-def difference(expected, actual, tolerance):
-    """What is wrong with `actual`; empty when nothing is."""
+def difference(expected, actual, tolerance, least=1e-3):
+    """What is wrong with `actual`; empty when nothing is. `least`: the range that smaller values are measured against."""
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return f"{actual.dtype}{list(actual.shape)}, expected {expected.dtype}{list(expected.shape)}"
     if expected.size == 0 or np.array_equal(expected, actual, equal_nan=True):
@@ -111,5 +111,5 @@ def difference(expected, actual, tolerance):
         return "infinities or NaN at other places"
     a, b = a[np.isfinite(a)], b[np.isfinite(a)]
     apart = np.abs(a - b).max(initial=0)
-    allowed = tolerance * max(np.abs(a).max(initial=0), 1e-3)
+    allowed = tolerance * max(np.abs(a).max(initial=0), least)
     return "" if apart <= allowed else f"{apart:.3g} apart, {allowed:.3g} allowed"

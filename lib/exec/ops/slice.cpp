@@ -18,6 +18,7 @@ struct Range {
 
 Range sliceRange(std::int64_t size, std::int64_t start, std::int64_t end, std::int64_t step) {
     if (step == 0) throw ModelError("a step must not be 0");
+    step = std::clamp<std::int64_t>(step, -size - 1, size + 1);  // a larger step takes as little, and its products fit
     if (start < 0) start += size;
     if (end < 0) end = end < -size ? -1 : end + size;
     if (step > 0) {

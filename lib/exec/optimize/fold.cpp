@@ -68,6 +68,12 @@ std::vector<Tensor> evaluate(const PlanNode& node, const PlanGraph& graph) {
 
 }  // namespace
 
+void eraseConstantNodes(PlanGraph& graph) {
+    std::erase_if(graph.nodes, [&](const PlanNode& node) {
+        return std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) { return id == kNoValue || graph.constant(id); });
+    });
+}
+
 void foldConstants(PlanGraph& graph, StoredMatrices matrices) {
     Rewriter rewriter(graph);
     rewriter.forEach([&](PlanNode& node) {
@@ -104,9 +110,7 @@ void foldConstants(PlanGraph& graph, StoredMatrices matrices) {
     });
     // Nodes whose outputs became constants have users that no longer need them.
     rewriter.finish();
-    std::erase_if(graph.nodes, [&](const PlanNode& node) {
-        return std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId id) { return id == kNoValue || graph.constant(id); });
-    });
+    eraseConstantNodes(graph);
 }
 
 void removeIdentities(PlanGraph& graph) {

@@ -130,7 +130,7 @@ void foldKnownShapes(PlanGraph& graph) {
             isScalar ? Tensor::scalar(elements.front()) : Tensor::of<std::int64_t>({static_cast<std::int64_t>(elements.size())}, elements);
     });
     rewriter.finish();
-    std::erase_if(graph.nodes, [&](const PlanNode& node) { return graph.constant(node.output()) != nullptr; });
+    eraseConstantNodes(graph);
 }
 
 }  // namespace tcompress::exec

@@ -11,6 +11,8 @@ void widenFloats(PlanGraph& graph);
 /// only products read can stay as they are stored, for the rewrites that multiply them so.
 enum class StoredMatrices { keep, fold };
 void foldConstants(PlanGraph& graph, StoredMatrices matrices);
+/// Drops the nodes whose outputs are all constants now.
+void eraseConstantNodes(PlanGraph& graph);
 /// Dimensions that no input changes become constants.
 void foldKnownShapes(PlanGraph& graph);
 /// Identity, Dropout at inference, Cast to the same type, Concat of one part.
