@@ -4,6 +4,7 @@
 
 #include "kernels/native/attention_native.h"
 #include "kernels/reference/attention_reference.h"
+#include "kernels/run_kernel.h"
 #include "lib/support/check.h"
 
 namespace tcompress::kernels {
@@ -26,7 +27,7 @@ void attention(const Attention& params) {
                     "attention: query heads must divide evenly among key/value heads");
     TCOMPRESS_CHECK(!params.mask || !params.allowed, "attention: an additive and a boolean mask at once");
     if (params.batch * params.queryHeads * params.queryLength == 0) return;
-    selectKernel(attentionKernels(), params).run(params);
+    runKernel(attentionKernels(), params);
 }
 
 }  // namespace tcompress::kernels

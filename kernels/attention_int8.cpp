@@ -4,6 +4,7 @@
 
 #include "kernels/native/attention_int8_native.h"
 #include "kernels/reference/attention_int8_reference.h"
+#include "kernels/run_kernel.h"
 #include "lib/support/check.h"
 
 namespace tcompress::kernels {
@@ -25,7 +26,7 @@ void attention(const Int8Attention& params) {
     TCOMPRESS_CHECK(params.keyValueHeads > 0 && params.queryHeads % params.keyValueHeads == 0,
                     "attention: query heads must divide evenly among key/value heads");
     if (params.batch * params.queryHeads * params.queryLength == 0) return;
-    selectKernel(int8AttentionKernels(), params).run(params);
+    runKernel(int8AttentionKernels(), params);
 }
 
 }  // namespace tcompress::kernels

@@ -7,6 +7,7 @@
 #include "kernels/native/convolution_patches.h"
 #include "kernels/onednn/convolution.h"
 #include "kernels/reference/convolution_reference.h"
+#include "kernels/run_kernel.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
@@ -82,7 +83,7 @@ void convolution(const Convolution& params) {
         params.groups > 0 && params.channels % params.groups == 0 && params.outputs % params.groups == 0,
         "convolution: channels and outputs must divide into groups");
     if (params.batch * params.outputs * params.output[0] * params.output[1] == 0) return;
-    selectKernel(convolutionKernels(), params).run(params);
+    runKernel(convolutionKernels(), params);
 }
 
 void pooling(const Pooling& params) {

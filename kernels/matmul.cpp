@@ -8,6 +8,7 @@
 #include "kernels/native/transpose_matrix.h"
 #include "kernels/packed_weights.h"
 #include "kernels/reference/matmul_reference.h"
+#include "kernels/run_kernel.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
@@ -80,7 +81,7 @@ std::span<const KernelRow<BatchedMatmul>> batchedMatmulKernels() { return kBatch
 void matmul(const PackedMatmul& params) {
     TCOMPRESS_CHECK(params.weights != nullptr, "matmul: no weights");
     if (params.m == 0 || params.weights->n() == 0) return;
-    selectKernel(packedMatmulKernels(), params).run(params);
+    runKernel(packedMatmulKernels(), params);
 }
 
 void matmul(const BatchedMatmul& params) {
@@ -90,7 +91,7 @@ void matmul(const BatchedMatmul& params) {
                     "matmul: each operand needs one stride a batch dimension");
     if (params.m == 0 || params.n == 0) return;
     if (std::find(params.batch.begin(), params.batch.end(), 0) != params.batch.end()) return;
-    selectKernel(batchedMatmulKernels(), params).run(params);
+    runKernel(batchedMatmulKernels(), params);
 }
 
 template <class T>

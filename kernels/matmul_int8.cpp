@@ -11,6 +11,7 @@
 #include "kernels/packed_int8_weights.h"
 #include "kernels/quantize.h"
 #include "kernels/reference/matmul_int8_reference.h"
+#include "kernels/run_kernel.h"
 #include "lib/support/check.h"
 
 namespace tcompress::kernels {
@@ -84,7 +85,7 @@ void matmulInt8(const Int8Matmul& params) {
     TCOMPRESS_CHECK(params.weights != nullptr, "matmulInt8: no weights");
     TCOMPRESS_CHECK(params.aType == DType::int8 || params.aType == DType::uint8, "matmulInt8: A must be 8 bits wide");
     if (params.m == 0 || params.weights->n == 0) return;
-    selectKernel(int8MatmulKernels(), params).run(params);
+    runKernel(int8MatmulKernels(), params);
 }
 
 void matmulInt8(const ScaledInt8Matmul& params) {
@@ -92,7 +93,7 @@ void matmulInt8(const ScaledInt8Matmul& params) {
     TCOMPRESS_CHECK(params.bScales.size() == 1 || static_cast<std::int64_t>(params.bScales.size()) == params.weights->n,
                     "matmulInt8: one scale, or one a column");
     if (params.m == 0 || params.weights->n == 0) return;
-    selectKernel(scaledInt8MatmulKernels(), params).run(params);
+    runKernel(scaledInt8MatmulKernels(), params);
 }
 
 void matmulInt8(const DynamicInt8Matmul& params) {

@@ -1,5 +1,7 @@
 #include "kernels/table.h"
 
+#include "kernels/run_kernel.h"
+
 #include <atomic>
 #include <cstdlib>
 
@@ -29,5 +31,10 @@ std::atomic<KernelChoice>& choice() {
 KernelChoice kernelChoice() { return choice(); }
 
 void setKernelChoice(KernelChoice value) { choice() = value; }
+
+KernelWatcher*& kernelWatcher() {
+    thread_local KernelWatcher* watcher = nullptr;
+    return watcher;
+}
 
 }  // namespace tcompress::kernels

@@ -34,6 +34,16 @@ Tensor joinRows(const std::string& name, const std::vector<Tensor>& parts) {
     return joined;
 }
 
+/// The last `count` of `all` samples.
+Tensor lastRows(const Tensor& output, std::int64_t all, std::int64_t count) {
+    if (output.rank() == 0 || output.shape()[0] != all)
+        throw DataError(fmt::format("an output of shape {} does not have an entry for each of {} samples",
+                                    toString(output.shape()), all));
+    std::vector<bool> keep(static_cast<std::size_t>(all), false);
+    std::fill(keep.end() - count, keep.end(), true);
+    return compress(output, 0, keep);
+}
+
 }  // namespace
 
 void dumpOutputs(const ir::Model& model, const data::Dataset& dataset, std::int64_t batchSize,
@@ -44,11 +54,18 @@ void dumpOutputs(const ir::Model& model, const data::Dataset& dataset, std::int6
     exec::Executor executor(model);
     std::vector<std::vector<Tensor>> parts(model.graph().outputs().size());
     progress.begin("outputs", fitted.sampleCount());
-    for (std::int64_t begin = 0; begin + (fixed > 0 ? fixed : 1) <= fitted.sampleCount(); begin += step) {
-        const std::int64_t end = std::min(begin + step, fitted.sampleCount());
+    const std::int64_t count = fitted.sampleCount();
+    if (count < fixed)
+        throw DataError(fmt::format("the model takes {} samples at a time and the data have {}", fixed, count));
+    for (std::int64_t done = 0; done < count;) {
+        // The last batch of a model with a fixed size begins with samples that were run before.
+        const std::int64_t begin = fixed > 0 ? std::min(done, count - fixed) : done;
+        const std::int64_t end = std::min(begin + step, count);
         std::vector<Tensor> outputs = executor.run(fitted.rows(begin, end));
-        for (std::size_t i = 0; i < outputs.size(); ++i) parts[i].push_back(std::move(outputs[i]));
-        progress.step(end - begin);
+        for (std::size_t i = 0; i < outputs.size(); ++i)
+            parts[i].push_back(done == begin ? std::move(outputs[i]) : lastRows(outputs[i], end - begin, end - done));
+        progress.step(end - done);
+        done = end;
     }
     progress.end();
     std::vector<std::pair<std::string, Tensor>> arrays;

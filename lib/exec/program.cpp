@@ -7,6 +7,7 @@
 #include <chrono>
 #include <utility>
 
+#include "kernels/run_kernel.h"
 #include "lib/exec/shape_analysis.h"
 #include "lib/ir/subgraphs.h"
 #include "lib/support/error.h"
@@ -28,6 +29,37 @@ bool needsConversion(FloatSupport support, DType type) {
     }
     return false;
 }
+
+/// Times one call of an operator, and listens to its kernels when the entry wants that.
+class Timing final : public kernels::KernelWatcher {
+  public:
+    explicit Timing(Profile::Entry& entry) : entry_(entry), outer_(kernels::kernelWatcher()) {
+        kernels::kernelWatcher() = entry.watchesKernels ? this : nullptr;
+    }
+    ~Timing() override { kernels::kernelWatcher() = outer_; }
+    Timing(const Timing&) = delete;
+
+    void selected(std::string_view kernel, std::span<const kernels::Refusal> refusals) override {
+        if (kernels_.find(kernel) == std::string::npos) kernels_.append(kernels_.empty() ? "" : " + ").append(kernel);
+        for (const kernels::Refusal& refusal : refusals) ++entry_.refusals[{std::string(refusal.kernel), refusal.reason}];
+    }
+    void finish() {
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+        add(entry_, seconds);
+        if (entry_.watchesKernels) add(entry_.byKernel[kernels_], seconds);
+    }
+
+  private:
+    static void add(Profile::Time& time, double seconds) {
+        ++time.calls;
+        time.seconds += seconds;
+    }
+
+    Profile::Entry& entry_;
+    kernels::KernelWatcher* outer_;
+    std::string kernels_;
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 }  // namespace
 
@@ -259,7 +291,7 @@ void Program::remember(ShapeKey key, Remembered values) const {
 }
 
 void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>& slots) const {
-    const auto start = std::chrono::steady_clock::now();
+    Timing timing(*step.profile);
     std::vector<const Datum*> inputs(step.inputs.size(), nullptr);
     std::vector<Datum> converted;
     converted.reserve(step.inputs.size());
@@ -296,8 +328,7 @@ void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>
         slots[static_cast<std::size_t>(id)] = std::move(outputs[i]);
     }
     for (ValueId id : step.releases) slots[static_cast<std::size_t>(id)] = Datum();
-    ++step.profile->calls;
-    step.profile->seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    timing.finish();
 }
 
 }  // namespace tcompress::exec

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lib/exec/executor.h"
@@ -16,14 +17,31 @@ namespace tcompress::exec {
 /// Time by operator, shared by a Program and its sub-programs.
 class Profile {
   public:
-    struct Entry {
+    enum class Detail { operators, kernels };
+    struct Time {
         std::int64_t calls = 0;
         double seconds = 0;
     };
-    Entry* entry(const std::string& operatorName) { return &entries_[operatorName]; }
+    struct Entry : Time {
+        bool watchesKernels = false;
+        std::map<std::string, Time> byKernel;                                    ///< names joined by " + "
+        std::map<std::pair<std::string, std::string>, std::int64_t> refusals;  ///< calls, by kernel and reason
+    };
+    explicit Profile(Detail detail = Detail::operators) : detail_(detail) {}
+
+    Entry* entry(const std::string& operatorName) {
+        Entry& entry = entries_[operatorName];
+        entry.watchesKernels = detail_ == Detail::kernels;
+        return &entry;
+    }
     const std::map<std::string, Entry>& entries() const { return entries_; }
+    /// Forgets what was measured; entries stay where they are.
+    void clear() {
+        for (auto& [name, entry] : entries_) entry = Entry{{}, entry.watchesKernels, {}, {}};
+    }
 
   private:
+    Detail detail_;
     std::map<std::string, Entry> entries_;
 };
 

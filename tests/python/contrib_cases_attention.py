@@ -67,6 +67,7 @@ def multi_head_attention():
                       normal(3 * hidden) if with_bias else None, padded(batch, total) if with_mask else None,
                       normal(1, heads, length, total) if with_bias else None, normal(batch, heads, past, size), normal(batch, heads, past, size)]
             yield Case("MultiHeadAttention", inputs, {"num_heads": heads}, (0, 1, 2))
+            yield Case("MultiHeadAttention", inputs, {"num_heads": heads})
             yield Case("MultiHeadAttention", inputs, {"num_heads": heads, "unidirectional": 1, "scale": 0.4}, (0, 1, 2))
     # Keys and values of another sequence, in heads already.
     for with_bias in (0, 1):
@@ -146,7 +147,7 @@ def grouped(batch, rows, buffer, lengths, total, extra, packed, bias=None, sink=
             parts.append(part.reshape(-1))
         return np.concatenate(parts)
 
-    outputs = (0, 1, 2, 3) if extra.get("qk_output") else (0, 1, 2)
+    outputs = (0, 1, 2, 3) if extra.get("qk_output") else (0,) if extra.get("scale") else (0, 1, 2)
     return Case("GroupQueryAttention", inputs, {"num_heads": heads, "kv_num_heads": key_heads, **extra}, outputs, valid=valid, floats=(3,),
                 text=f"key lengths {lengths} of {total}")
 

@@ -8,6 +8,7 @@
 
 #include "apps/tcompress/command.h"
 #include "apps/tcompress/dump_outputs.h"
+#include "apps/tcompress/profile_text.h"
 #include "lib/data/dataset.h"
 #include "lib/ir/load.h"
 #include "lib/measure/evaluate.h"
@@ -26,7 +27,7 @@ struct Options {
     std::string dump;
     std::vector<std::string> reports;
     std::int64_t samples = 0;
-    bool json = false, noLatency = false;
+    bool json = false, noLatency = false, profile = false;
     measure::EvaluateOptions evaluation;
 };
 
@@ -77,6 +78,11 @@ ExitCode execute(Options& options, const Session& session) {
     report.peakMemoryBytes = measure::peakMemoryBytes();
     for (const std::string& file : options.reports) writeReport(report, file);
     std::cout << (options.json ? report::toJson(report) : report::toMarkdown(report));
+    if (options.profile) {
+        std::cout.flush();
+        std::cerr << profileText(model, dataset, options.evaluation.latencyBatch);
+        if (other) std::cerr << '\n' << options.other << ": " << profileText(*other, dataset, options.evaluation.latencyBatch);
+    }
     return ExitCode::done;
 }
 
@@ -93,6 +99,8 @@ void addShared(OptionList& list, Options& options) {
                  "samples of a timed run");
     list.values("--report", "FILE", options.reports, "report to write, .json or .md");
     list.flag("--json", options.json, "print JSON instead of Markdown");
+    list.flag("--profile", options.profile,
+              "print to standard error the time of a timed run by operator and kernel, and which kernels refused");
 }
 
 }  // namespace
@@ -103,7 +111,7 @@ Command evalCommand() {
     command.options.positional("MODEL", options->model, Presence::required, "ONNX file");
     addShared(command.options, *options);
     command.options.value("--dump-outputs", "FILE", options->dump,
-                          "write the model's outputs on the data to this .npz file");
+                          "write the model's outputs to this .npz file: one array an output, all samples in order");
     command.action = [options](Session& session) { return execute(*options, session); };
     return command;
 }

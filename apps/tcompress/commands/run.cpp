@@ -5,11 +5,15 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/tcompress/command.h"
 #include "apps/tcompress/depfile.h"
 #include "apps/tcompress/pipeline_options.h"
 #include "apps/tcompress/plan_text.h"
+#include "apps/tcompress/profile_text.h"
+#include "lib/data/dataset.h"
+#include "lib/ir/load.h"
 #include "lib/pipeline/pipeline.h"
 #include "lib/support/error.h"
 #include "lib/support/parallel.h"
@@ -23,7 +27,7 @@ struct Options {
     PipelineOptions pipeline;
     std::string model, output;
     std::string dumpFolder, depfile;
-    bool force = false, dryRun = false, json = false;
+    bool force = false, dryRun = false, json = false, profile = false;
 };
 
 pipeline::Config resolve(Options& options) {
@@ -33,6 +37,12 @@ pipeline::Config resolve(Options& options) {
     if (!options.output.empty())
         options.pipeline.set("/output", nlohmann::json(options.output).dump(), "--output");
     return pipeline::resolveConfig(options.pipeline.sources(), passes::registry());
+}
+
+void printProfile(const pipeline::Config& config) {
+    std::optional<data::Dataset> dataset;
+    if (!config.evaluation.file.empty()) dataset = data::readDataset(config.evaluation.file);
+    std::cerr << config.output << ": " << profileText(ir::load(config.output), dataset, 1);
 }
 
 ExitCode execute(Options& options, const Session& session) {
@@ -50,7 +60,10 @@ ExitCode execute(Options& options, const Session& session) {
         std::cout << (options.json ? report::toJson(plan) : planText(plan));
         return ExitCode::done;
     }
+    if (options.profile && config.output == "-")
+        throw ConfigError("run: --profile needs a file to profile; give -o FILE");
     const report::Report report = pipeline::run(config, run);
+    if (options.profile) printProfile(config);
     if (!options.depfile.empty()) writeDepfile(options.depfile, config, options.pipeline.configFile());
     if (!pipeline::constraintMissed(report)) return ExitCode::done;
     for (const report::ConstraintRow& row : report.constraints)
@@ -77,6 +90,8 @@ Command runCommand() {
     command.options.flag("--dry-run", options->dryRun,
                          "write nothing; print what each pass would do, the size, the work and the memory");
     command.options.flag("--json", options->json, "print the dry run as JSON");
+    command.options.flag("--profile", options->profile,
+                         "print to standard error the time of the output by operator and kernel, and which kernels refused");
     command.options.value("--dump-after", "FOLDER", options->dumpFolder,
                           "write the model after each pass to this folder");
     command.options.value("--depfile", "FILE", options->depfile,

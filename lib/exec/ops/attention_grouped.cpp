@@ -107,11 +107,12 @@ Heads appendToCache(OpContext& context, std::size_t output, const Tensor* past, 
         throw ModelError(fmt::format("past of shape {} does not fit {} heads of {}", toString(past->shape()),
                                      fresh.heads, fresh.size));
     }
-    const auto cache = context.output<float>(output, {fresh.batch, fresh.heads, rows, fresh.size});
-    std::fill(cache.begin(), cache.end(), 0.0F);
+    Tensor owner;
+    float* cache = cacheMemory(context, output, {fresh.batch, fresh.heads, rows, fresh.size}, &owner);
+    std::fill_n(cache, fresh.batch * fresh.heads * rows * fresh.size, 0.0F);
     parallelFor(fresh.batch * fresh.heads, [&](std::int64_t i) {
         const std::int64_t start = lengths.starts[static_cast<std::size_t>(i / fresh.heads)];
-        float* y = cache.data() + i * rows * fresh.size;
+        float* y = cache + i * rows * fresh.size;
         if (past) std::copy_n(past->data<float>().data() + i * pastRows * fresh.size, start * fresh.size, y);
         const float* x =
             fresh.data + i / fresh.heads * fresh.strides.batch + i % fresh.heads * fresh.strides.head;
@@ -119,8 +120,8 @@ Heads appendToCache(OpContext& context, std::size_t output, const Tensor* past, 
             std::copy_n(x + row * fresh.strides.row, fresh.size, y + (start + row) * fresh.size);
         }
     });
-    return {cache.data(), fresh.batch, fresh.heads,
-            rows,         fresh.size,  {fresh.heads * rows * fresh.size, rows * fresh.size, fresh.size}};
+    const std::int64_t head = rows * fresh.size;
+    return {cache, fresh.batch, fresh.heads, rows, fresh.size, {fresh.heads * head, head, fresh.size}, owner};
 }
 
 /// A dense copy of the heads behind one row of zeros.

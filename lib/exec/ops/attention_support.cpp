@@ -21,13 +21,24 @@ Heads headsInside(const float* data, std::int64_t batch, std::int64_t rows, std:
     return {data + offset, batch, count, rows, size, {rows * width, size, width}};
 }
 
+float* cacheMemory(OpContext& context, std::size_t output, Shape shape, Tensor* owner) {
+    std::byte* elements = nullptr;
+    if (output < context.outputCount()) {
+        elements = context.outputBytes(output, DType::float32, std::move(shape));
+    } else {
+        *owner = context.temporary(DType::float32, std::move(shape), &elements);
+    }
+    return reinterpret_cast<float*>(elements);
+}
+
 Heads joinPast(OpContext& context, std::size_t output, const Tensor* past, const Heads& fresh) {
     const std::int64_t pastRows = past ? past->shape().at(2) : 0;
     if (past && (past->shape()[0] != fresh.batch || past->shape()[1] != fresh.heads || past->shape().at(3) != fresh.size)) {
         throw ModelError(fmt::format("past of shape {} does not fit {} heads of {}", toString(past->shape()), fresh.heads, fresh.size));
     }
     const std::int64_t rows = pastRows + fresh.rows;
-    float* y = context.output<float>(output, {fresh.batch, fresh.heads, rows, fresh.size}).data();
+    Tensor owner;
+    float* y = cacheMemory(context, output, {fresh.batch, fresh.heads, rows, fresh.size}, &owner);
     const std::vector<std::int64_t> target{fresh.heads * rows * fresh.size, rows * fresh.size, fresh.size, 1};
     const auto copy = [&](const float* from, std::int64_t count, const kernels::HeadStrides& s, float* to) {
         const Shape shape{fresh.batch, fresh.heads, count, fresh.size};
@@ -39,7 +50,7 @@ Heads joinPast(OpContext& context, std::size_t output, const Tensor* past, const
              {fresh.heads * pastRows * fresh.size, pastRows * fresh.size, fresh.size}, y);
     }
     copy(fresh.data, fresh.rows, fresh.strides, y + pastRows * fresh.size);
-    return {y, fresh.batch, fresh.heads, rows, fresh.size, {target[0], target[1], target[2]}};
+    return {y, fresh.batch, fresh.heads, rows, fresh.size, {target[0], target[1], target[2]}, owner};
 }
 
 Mask maskOf(const Tensor& tensor, std::int64_t batch, std::int64_t heads, std::int64_t queries, std::int64_t keys) {

@@ -11,6 +11,7 @@ struct Heads {
     const float* data = nullptr;
     std::int64_t batch = 0, heads = 0, rows = 0, size = 0;
     kernels::HeadStrides strides;
+    Tensor owner = {};  ///< of the memory, when it is nobody else's
 };
 
 /// Heads of [batch, rows, heads · size] (3-d, `heads` given) or [batch, heads, rows, size] (4-d).
@@ -18,6 +19,10 @@ Heads headsOf(const Tensor& tensor, std::int64_t heads);
 /// `count` heads inside rows of `width` floats, starting at column `offset`.
 Heads headsInside(const float* data, std::int64_t batch, std::int64_t rows, std::int64_t width, std::int64_t offset,
                   std::int64_t count, std::int64_t size);
+
+/// Memory for a cache that the operator computes whether its node asks for it or not: that of the output, or a temporary
+/// that `owner` keeps.
+float* cacheMemory(OpContext& context, std::size_t output, Shape shape, Tensor* owner);
 
 /// Writes the heads of past and then of `fresh` as a dense [batch, heads, past + rows, size] output.
 /// past may be null. Returns the view of the joined heads.
