@@ -63,8 +63,23 @@ void freezeIfDefaultScale(NodeAxes& n, const FusedAttention& fused) {
     if (n.node().attribute("scale") == nullptr) n.freeze(fused.headDim, "scaled by its size");
 }
 
-// com.microsoft.Attention: weights [hidden, q ‖ k ‖ v], one bias.
-void packedAttention(NodeAxes& n) {
+/// The scores as an output, [B, heads, S, T].
+void scores(NodeAxes& n, std::size_t output, const Axis& heads) {
+    if (!n.hasOutput(output)) return;
+    n.setFresh(output);
+    std::vector<Axis> axes;
+    for (std::int64_t size : n.outputShape(output)) axes.push_back(n.store().axis(size));
+    axes.at(1) = heads;
+    n.set(output, std::move(axes));
+}
+
+/// Where an operator that projects has its inputs: x is 0, the weights [hidden, q ‖ k ‖ v] are 1, their bias 2.
+struct PackedInputs {
+    std::size_t past, scoreBias;
+    std::vector<std::size_t> columns;  ///< vectors with an entry a column of the weights, or one
+};
+
+void packedAttention(NodeAxes& n, const PackedInputs& inputs) {
     const std::vector<Axis> x = n.axes(0);
     const std::int64_t heads = n.node().attributeInt("num_heads", 0);
     const std::int64_t width = n.shape(1).at(1);
@@ -83,10 +98,10 @@ void packedAttention(NodeAxes& n) {
     const Axis packed = n.store().concatenate({query, query, value});
     n.unify(x[2], n.axes(1)[0]);
     n.unify(n.axes(1)[1], packed);
-    n.unifyTrailing(2, {packed});
+    for (std::size_t input : inputs.columns) n.unifyTrailing(input, {packed});
     n.set(0, {x[0], x[1], value});
-    cache(n, 4, 1, fused.group, fused.headDim);
-    scoreBias(n, 5, fused.group);
+    cache(n, inputs.past, 1, fused.group, fused.headDim);
+    scoreBias(n, inputs.scoreBias, fused.group);
     fused.query = fused.key = fused.value = n.node().input(0);
     n.product({0, 1, x[2], x[1], packed, {}});
     freezeIfDefaultScale(n, fused);
@@ -127,6 +142,7 @@ void multiHeadAttention(NodeAxes& n) {
     n.set(0, {query[0], query[1], v});
     cache(n, 6, 1, fused.group, fused.headDim);
     cache(n, 7, 2, fused.group, fused.valueDim);
+    scores(n, 3, fused.group);
     fused.query = n.node().input(0);
     fused.key = n.node().input(1);
     fused.value = n.node().input(2);
@@ -170,6 +186,9 @@ void groupQueryAttention(NodeAxes& n) {
     n.set(0, {query[0], query[1], joined(queryHeads, fused.valueDim)});
     cache(n, 3, 1, fused.group, fused.headDim);
     cache(n, 4, 2, fused.group, fused.valueDim);
+    scoreBias(n, 10, queryHeads);
+    n.unifyTrailing(11, {queryHeads});
+    scores(n, 3, queryHeads);
     fused.query = n.node().input(0);
     fused.key = packed ? fused.query : n.node().input(1);
     fused.value = packed ? fused.query : n.node().input(2);
@@ -200,6 +219,7 @@ void attention(NodeAxes& n) {
     }
     cache(n, 4, 1, fused.group, fused.headDim);
     cache(n, 5, 2, fused.group, fused.valueDim);
+    scores(n, 3, queryHeads);
     fused.query = n.node().input(0);
     fused.key = n.node().input(1);
     fused.value = n.node().input(2);
@@ -225,7 +245,9 @@ void rotary(NodeAxes& n, std::int64_t headsWhenFlat) {
 
 void addFusedAxisRules(AxisRules& rules) {
     rules["com.microsoft.EmbedLayerNormalization"] = embedLayerNorm;
-    rules["com.microsoft.Attention"] = packedAttention;
+    rules["com.microsoft.Attention"] = [](NodeAxes& n) { packedAttention(n, {4, 5, {2}}); };
+    // It has no attention bias: that input number is beyond its last.
+    rules["com.microsoft.QAttention"] = [](NodeAxes& n) { packedAttention(n, {8, 9, {2, 4, 7}}); };
     rules["com.microsoft.MultiHeadAttention"] = multiHeadAttention;
     rules["com.microsoft.GroupQueryAttention"] = groupQueryAttention;
     rules["Attention"] = attention;

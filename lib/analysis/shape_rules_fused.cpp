@@ -46,6 +46,7 @@ void multiHeadAttention(NodeShapes& s) {
     s.set(0, Shape{query[0], query[1], width});
     s.set(1, Shape{query[0], heads, length, headDim});
     s.set(2, Shape{query[0], heads, length, width / heads});
+    s.set(3, Shape{query[0], heads, query[1], length});
 }
 
 void groupQueryAttention(NodeShapes& s) {
@@ -60,6 +61,7 @@ void groupQueryAttention(NodeShapes& s) {
     const std::int64_t total = past + query[1];
     s.set(1, Shape{query[0], kvHeads, total, headDim});
     s.set(2, Shape{query[0], kvHeads, total, headDim});
+    s.set(3, Shape{query[0], heads, query[1], total});
 }
 
 // ONNX Attention (opset 23): [B, heads, S, d], or [B, S, heads * d] with the numbers of heads as attributes.
@@ -91,8 +93,12 @@ void addFusedShapeRules(ShapeRules& rules) {
     for (const char* name : {"RotaryEmbedding", "com.microsoft.RotaryEmbedding"}) rules[name] = same;
     rules["com.microsoft.QAttention"] = [](NodeShapes& s) {
         const Shape in = s.shape(0);
-        if (in.size() != 3) throw UnknownShape("packed attention");
-        s.set(0, Shape{in[0], in[1], s.shape(1).at(1) / 3});
+        const std::int64_t heads = s.node().attributeInt("num_heads", 0);
+        const std::int64_t width = s.shape(1).at(1) / 3;
+        if (in.size() != 3 || heads <= 0) throw UnknownShape("packed attention");
+        const std::int64_t past = s.has(8) ? s.shape(8).at(3) : 0;
+        s.set(0, Shape{in[0], in[1], width});
+        s.set(1, Shape{2, in[0], heads, past + in[1], width / heads});
     };
     for (const char* name : {"com.microsoft.QLinearAdd", "com.microsoft.QLinearMul"}) {
         rules[name] = [](NodeShapes& s) { s.set(0, broadcast(s.shape(0), s.shape(3))); };

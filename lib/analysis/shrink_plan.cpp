@@ -154,6 +154,7 @@ struct CountAttribute {
 // Attributes that hold numbers of query heads or of key/value heads.
 constexpr CountAttribute kQueryHeads[] = {
     {"Attention", "com.microsoft", "num_heads"},
+    {"QAttention", "com.microsoft", "num_heads"},
     {"MultiHeadAttention", "com.microsoft", "num_heads"},
     {"GroupQueryAttention", "com.microsoft", "num_heads"},
     {"Attention", "", "q_num_heads"},

@@ -35,6 +35,7 @@ class GraphBuilder:
     def __init__(self, seed):
         self.draw = random.Random(seed)
         self.numbers = np.random.default_rng(seed)
+        self.tolerance = None  # where the graph's own roundings are coarse
         self.nodes, self.constants, self.inputs, self.values, self.feeds = [], [], [], [], {}
 
     def fresh(self):

@@ -4,21 +4,12 @@
 #include <fmt/format.h>
 #include <catch2/catch.hpp>
 
-#include "lib/exec/executor.h"
-#include "lib/support/error.h"
 #include "tests/unit/analysis/cut_check.h"
+#include "tests/unit/analysis/style_check.h"
 #include "tests/unit/analysis/tiny_transformer.h"
 
 namespace tcompress::analysis {
 namespace {
-
-std::string heads(GraphText& g, const std::string& x, const std::string& name, const TinyOptions& o,
-                  std::int64_t count) {
-    const std::string rows = g.linear(x, name, o.hidden, count * o.headDim);
-    return g.transpose(g.reshape(rows, {0, 0, count, o.headDim}), "0, 2, 1, 3");
-}
-
-std::string layerName(const char* name, int layer) { return fmt::format("{}{}", name, layer); }
 
 std::string fusedSplit(GraphText& g, const std::string& x, const TinyOptions& o, int layer) {
     const std::string qkv = g.linear(x, layerName("qkv", layer), o.hidden, 3 * o.hidden);
@@ -249,15 +240,6 @@ std::string factoredFeedForward(GraphText& g, const std::string& x, const TinyOp
     return factored(g, g.node(fmt::format("Relu({})", up)), layerName("down", layer), o.width, o.hidden);
 }
 
-struct Style {
-    const char* name;
-    AttentionWriter attention;
-    FeedForwardWriter feedForward;
-    std::int64_t kvHeads;
-    bool gated;
-    ActivationKind activation;
-};
-
 const Style kStyles[] = {
     {"separate projections", plainAttention, plainFeedForward, 4, false, ActivationKind::relu},
     {"fused projection and Split", fusedSplit, plainFeedForward, 4, false, ActivationKind::relu},
@@ -277,44 +259,6 @@ const Style kStyles[] = {
     {"factored projections", factoredAttention, factoredFeedForward, 4, false, ActivationKind::relu},
     {"dequantized weights", plainAttention, dequantized, 4, false, ActivationKind::relu},
 };
-
-void checkStyle(const Style& style, const ir::Model& model, NormPlacement placement) {
-    const TransformerView view = recognise(model);
-    INFO(style.name);
-    for (const Unrecognised& missing : view.notRecognised)
-        UNSCOPED_INFO(missing.place << ": " << missing.reason);
-    REQUIRE(view.blocks.size() == 2);
-    CHECK(view.hiddenSize == 16);
-    for (const AttentionLayer& layer : view.attention) {
-        CHECK(layer.heads == 4);
-        CHECK(layer.kvHeads == style.kvHeads);
-        CHECK(layer.headDim == 4);
-        CHECK(layer.norm == placement);
-        CHECK_FALSE(layer.cross);
-        CHECK(layer.refusals.empty());
-    }
-    REQUIRE(view.feedForward.size() == 2);
-    for (const FeedForward& layer : view.feedForward) {
-        CHECK(layer.width == 24);
-        CHECK(layer.gated == style.gated);
-        CHECK(layer.activation == style.activation);
-        CHECK(layer.norm == placement);
-        CHECK(layer.refusals.empty());
-    }
-    CHECK(view.blocks[0].output == view.blocks[1].input);
-    Random random(11, style.name);
-    const KeepMasks keep = randomHalf(view, random, true, true);
-    REQUIRE_FALSE(keep.empty());
-    if (!exec::unsupportedOperators(model).empty()) {
-        WARN(style.name << ": the executor cannot run it, the cut is only checked by its shapes");
-        ir::Model cut = model.clone();
-        shrink(cut, analyseAxes(cut), keep, "test");
-        return;
-    }
-    const CutResult result = compareCut(model, view, keep);
-    CHECK(result.difference < 1e-5);
-    CHECK(result.effect > 1e-3);
-}
 
 TEST_CASE("styles of attention and feed-forward, pre-norm") {
     for (const Style& style : kStyles) {
