@@ -1,6 +1,6 @@
 #pragma once
-// Runs the kernel that a table selects. Whoever watches the calling thread is told which one it was and why those
-// before it refused.
+// Runs the kernel that a table selects. Whoever watches the calling thread is told which one it was and why
+// those before it refused.
 
 #include <span>
 #include <string_view>

@@ -21,11 +21,14 @@ std::string timesTable(const exec::ModelProfile& profile) {
     double told = 0;
     for (const exec::OperatorTime& row : profile.operators) {
         told += row.seconds;
-        rows.push_back({row.opType, row.kernel.empty() ? "-" : row.kernel, fmt::format("{}", row.calls / profile.runs),
-                        fmt::format("{:.3f}", row.seconds * 1e3 / runs), fmt::format("{:.1f} %", 100 * row.seconds / profile.seconds)});
+        rows.push_back({row.opType, row.kernel.empty() ? "-" : row.kernel,
+                        fmt::format("{}", row.calls / profile.runs),
+                        fmt::format("{:.3f}", row.seconds * 1e3 / runs),
+                        fmt::format("{:.1f} %", 100 * row.seconds / profile.seconds)});
     }
     const double rest = std::max(0.0, profile.seconds - told);
-    rows.push_back({"between operators", "-", "", fmt::format("{:.3f}", rest * 1e3 / runs), fmt::format("{:.1f} %", 100 * rest / profile.seconds)});
+    rows.push_back({"between operators", "-", "", fmt::format("{:.3f}", rest * 1e3 / runs),
+                    fmt::format("{:.1f} %", 100 * rest / profile.seconds)});
     rows.push_back({"all", "", "", fmt::format("{:.3f}", profile.seconds * 1e3 / runs), "100.0 %"});
     return renderTable(rows, {Align::left, Align::left, Align::right, Align::right, Align::right});
 }
@@ -40,15 +43,20 @@ std::string refusalsTable(const exec::ModelProfile& profile) {
 
 }  // namespace
 
-std::string profileText(const ir::Model& model, const std::optional<data::Dataset>& dataset, std::int64_t batch) {
+std::string profileText(const ir::Model& model, const std::optional<data::Dataset>& dataset,
+                        std::int64_t batch) {
     const std::int64_t fixed = data::fixedBatchSize(model);
     const std::int64_t wanted = fixed > 0 ? fixed : batch;
     const bool enough = dataset && (fixed <= 0 || dataset->sampleCount() >= fixed);
-    const data::Dataset samples = enough ? data::fitToModel(*dataset, model) : data::syntheticDataset(model, wanted, 0);
+    const data::Dataset samples =
+        enough ? data::fitToModel(*dataset, model) : data::syntheticDataset(model, wanted, 0);
     const std::int64_t rows = std::min(wanted, samples.sampleCount());
     const exec::ModelProfile profile = exec::profileModel(model, samples.rows(0, rows), kRuns);
-    return fmt::format("time by operator: {} runs on {} {} of batch {}, {} threads; calls and milliseconds are of one run\n\n{}\n{}", kRuns,
-                       enough ? "samples" : "random inputs", enough ? "given" : "made", rows, threadCount(), timesTable(profile), refusalsTable(profile));
+    return fmt::format(
+        "time by operator: {} runs on {}, batch {}, {} threads; calls and milliseconds are of one "
+        "run\n\n{}\n{}",
+        kRuns, enough ? "the first samples" : "random inputs", rows, threadCount(), timesTable(profile),
+        refusalsTable(profile));
 }
 
 }  // namespace tcompress::cli

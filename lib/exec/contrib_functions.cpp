@@ -261,6 +261,24 @@ std::optional<onnx::FunctionProto> quantizedAttention(Body body) {
     return body.function({"y0", "y1"});
 }
 
+/// Tables and vectors of 8 bits. Inputs ids, [segment ids], three tables, gamma, beta, [mask], then the
+/// scales and the zero points of the five.
+std::optional<onnx::FunctionProto> quantizedEmbedding(Body body) {
+    std::vector<std::string> operands;
+    for (int i = 0; i < 5; ++i) {
+        if (!body.has(2 + i)) {
+            operands.emplace_back("\"\"");
+            continue;
+        }
+        operands.push_back(fmt::format("operand{}", i));
+        body.add("{} = DequantizeLinear(x{}, x{}, x{})", operands.back(), 2 + i, 8 + i, 13 + i);
+    }
+    body.add("y0, {} = com.microsoft.EmbedLayerNormalization<epsilon: float = @epsilon>(x0, {}, {}, {})",
+             body.wants(1) ? "y1" : "count", body.has(1) ? "x1" : "\"\"", fmt::join(operands, ", "),
+             body.has(7) ? "x7" : "\"\"");
+    return body.wants(1) ? body.function({"y0", "y1"}) : body.function();
+}
+
 /// An activation by name with its parameters in the order of its attributes; false when it is not known.
 bool addActivation(Body& body, const std::string& name, const std::vector<float>& parameters,
                    const std::string& x) {
@@ -338,6 +356,7 @@ std::optional<onnx::FunctionProto> contribFunction(const onnx::NodeProto& node) 
         {"NhwcMaxPool", channelsLastMaxPool},
         {"QGemm", quantizedGemm},
         {"QAttention", quantizedAttention},
+        {"QEmbedLayerNormalization", quantizedEmbedding},
         {"FusedConv", fusedConvolution},
         {"FusedGemm", fusedGemm},
     };

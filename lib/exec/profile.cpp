@@ -32,10 +32,13 @@ ModelProfile profileModel(const ir::Model& model, const Feeds& feeds, std::int64
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     result.runs = runs;
     for (const auto& [opType, entry] : profile.entries()) {
-        for (const auto& [kernel, time] : entry.byKernel) result.operators.push_back({opType, kernel, time.calls, time.seconds});
-        for (const auto& [refusal, calls] : entry.refusals) result.refusals.push_back({opType, refusal.first, refusal.second, calls});
+        for (const auto& [kernel, time] : entry.byKernel)
+            result.operators.push_back({opType, kernel, time.calls, time.seconds});
+        for (const auto& [refusal, calls] : entry.refusals)
+            result.refusals.push_back({opType, refusal.first, refusal.second, calls});
     }
-    std::stable_sort(result.operators.begin(), result.operators.end(), [](const OperatorTime& a, const OperatorTime& b) { return a.seconds > b.seconds; });
+    std::stable_sort(result.operators.begin(), result.operators.end(),
+                     [](const OperatorTime& a, const OperatorTime& b) { return a.seconds > b.seconds; });
     return result;
 }
 

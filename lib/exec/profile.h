@@ -11,7 +11,8 @@ namespace tcompress::exec {
 
 struct OperatorTime {
     std::string opType;  ///< of the plan: fused operators under their own names
-    std::string kernel;  ///< those of kernels/ that it ran, joined by " + "; empty for operators without a choice
+    std::string
+        kernel;  ///< those of kernels/ that it ran, joined by " + "; empty for operators without a choice
     std::int64_t calls = 0;
     double seconds = 0;  ///< of all calls, inner ones of control flow included
 };
@@ -28,7 +29,8 @@ struct ModelProfile {
     double seconds = 0;  ///< of all runs, wall clock
 };
 
-/// Plans the model, runs it once unobserved and then `runs` times on the same feeds. Throws what an Executor throws.
+/// Plans the model, runs it once unobserved and then `runs` times on the same feeds. Throws what an Executor
+/// throws.
 ModelProfile profileModel(const ir::Model& model, const Feeds& feeds, std::int64_t runs);
 
 }  // namespace tcompress::exec

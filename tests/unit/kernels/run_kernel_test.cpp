@@ -29,7 +29,8 @@ class Notes : public KernelWatcher {
   public:
     void selected(std::string_view kernel, std::span<const Refusal> refusals) override {
         kernels.emplace_back(kernel);
-        for (const Refusal& refusal : refusals) reasons.push_back(std::string(refusal.kernel) + ": " + refusal.reason);
+        for (const Refusal& refusal : refusals)
+            reasons.push_back(std::string(refusal.kernel) + ": " + refusal.reason);
     }
     std::vector<std::string> kernels, reasons;
 };
