@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -75,11 +76,13 @@ MappedFile::~MappedFile() {
 
 void MappedFile::release(std::span<const std::byte> range) const {
     if (data_ == nullptr || range.empty()) return;
-    static const std::uintptr_t page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    // Pages that are only partly in the range go too: they are clean and can be read again.
-    std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(range.data()) / page * page;
-    std::uintptr_t end =
-        (reinterpret_cast<std::uintptr_t>(range.data() + range.size()) + page - 1) / page * page;
+    // The system maps windows of this size around a page that is asked for, so neighbours of the range have come with it.
+    // They go too: they are clean and can be read again.
+    constexpr std::uintptr_t kWindow = 65536;
+    const auto first = reinterpret_cast<std::uintptr_t>(data_);
+    const auto from = reinterpret_cast<std::uintptr_t>(range.data());
+    const std::uintptr_t begin = std::max(first, from / kWindow * kWindow);
+    const std::uintptr_t end = std::min(first + size_, (from + range.size() + kWindow - 1) / kWindow * kWindow);
     ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
