@@ -1,7 +1,7 @@
 #pragma once
-// Attention on 8-bit codes, as a QDQ model spells it: the products of queries and keys and of probabilities and values are
-// exact integer products, and what lies between is float32 with a rounding to a code wherever the model has one. Heads are
-// reached by strides. The scores of twelve queries exist at a time.
+// Attention on 8-bit codes, as a QDQ model spells it: the products of queries and keys and of probabilities
+// and values are exact integer products, and what lies between is float32 with a rounding to a code wherever
+// the model has one. Heads are reached by strides. The scores of twelve queries exist at a time.
 
 #include <cstdint>
 #include <optional>
@@ -14,8 +14,9 @@
 namespace tcompress::kernels {
 
 /// out[b, h, i, :] = code(Σ_j p(i, j) · v[b, h', j, :]), p(i, j) = probabilityCode(softmax_j(score(i, j))),
-/// score = maskedCode(scaledCode(scale · productCode(q·k)) + mask), h' = h · keyValueHeads / queryHeads. Codes that are not
-/// given round nothing. Roundings multiply by 1 / scale: what lies within float rounding of a tie may go either way.
+/// score = maskedCode(scaledCode(scale · productCode(q·k)) + mask), h' = h · keyValueHeads / queryHeads.
+/// Codes that are not given round nothing. Roundings multiply by 1 / scale: what lies within float rounding
+/// of a tie may go either way.
 struct Int8Attention {
     std::int64_t batch = 0, queryHeads = 0, keyValueHeads = 0;
     std::int64_t queryLength = 0, keyLength = 0, headSize = 0, valueHeadSize = 0;

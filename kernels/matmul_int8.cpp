@@ -1,4 +1,5 @@
-// Which implementation multiplies 8-bit matrices, and what is done before and after: zero points, scales, codes.
+// Which implementation multiplies 8-bit matrices, and what is done before and after: zero points, scales,
+// codes.
 
 #include "kernels/matmul_int8.h"
 
@@ -26,9 +27,10 @@ using Multiply = void (*)(const Int8Rows&, const PackedInt8Weights&, const Int8S
 
 template <Multiply kMultiply>
 void runInt8(const Int8Matmul& params) {
-    kMultiply({params.a, params.aType, params.aStride, params.m}, *params.weights, [&](const Int8Sums& block) {
-        correctInt8Sums(block, *params.weights, params.aZeroPoints, params.c, params.cStride);
-    });
+    kMultiply({params.a, params.aType, params.aStride, params.m}, *params.weights,
+              [&](const Int8Sums& block) {
+                  correctInt8Sums(block, *params.weights, params.aZeroPoints, params.c, params.cStride);
+              });
 }
 
 /// What the multiplied elements of A are larger by than A's.
@@ -42,7 +44,8 @@ void runScaledInt8(const ScaledInt8Matmul& params) {
     float* scales = threadScratch<ColumnScales, float>(weights.n);
     std::int32_t* offsets = threadScratch<ColumnOffsets, std::int32_t>(weights.n);
     const float scale = params.aCode.scale;
-    const auto zeroPoint = static_cast<std::uint32_t>(params.aCode.zeroPoint + (params.aCode.type == DType::int8 ? kShift<kMultiply> : 0));
+    const auto zeroPoint = static_cast<std::uint32_t>(
+        params.aCode.zeroPoint + (params.aCode.type == DType::int8 ? kShift<kMultiply> : 0));
     for (std::size_t i = 0; i < n; ++i) {
         scales[i] = scale * params.bScales[params.bScales.size() > 1 ? i : 0] * params.epilogue.alpha;
         offsets[i] = static_cast<std::int32_t>(zeroPoint * static_cast<std::uint32_t>(weights.columnSums[i]));
@@ -67,12 +70,15 @@ std::optional<std::string> refuse(const Params& params) {
 
 constexpr std::array kInt8Kernels{
     KernelRow<Int8Matmul>{"native", refuse<Int8Matmul, Int8Form::panels>, runInt8<multiplyInt8Native>},
-    KernelRow<Int8Matmul>{"onednn", refuse<Int8Matmul, Int8Form::onednnBlocks>, runInt8<onednn::multiplyInt8>},
+    KernelRow<Int8Matmul>{"onednn", refuse<Int8Matmul, Int8Form::onednnBlocks>,
+                          runInt8<onednn::multiplyInt8>},
     KernelRow<Int8Matmul>{"reference", nullptr, matmulInt8Reference},
 };
 constexpr std::array kScaledKernels{
-    KernelRow<ScaledInt8Matmul>{"native", refuse<ScaledInt8Matmul, Int8Form::panels>, runScaledInt8<multiplyInt8Native>},
-    KernelRow<ScaledInt8Matmul>{"onednn", refuse<ScaledInt8Matmul, Int8Form::onednnBlocks>, runScaledInt8<onednn::multiplyInt8>},
+    KernelRow<ScaledInt8Matmul>{"native", refuse<ScaledInt8Matmul, Int8Form::panels>,
+                                runScaledInt8<multiplyInt8Native>},
+    KernelRow<ScaledInt8Matmul>{"onednn", refuse<ScaledInt8Matmul, Int8Form::onednnBlocks>,
+                                runScaledInt8<onednn::multiplyInt8>},
     KernelRow<ScaledInt8Matmul>{"reference", nullptr, matmulInt8Reference},
 };
 
@@ -83,15 +89,17 @@ std::span<const KernelRow<ScaledInt8Matmul>> scaledInt8MatmulKernels() { return 
 
 void matmulInt8(const Int8Matmul& params) {
     TCOMPRESS_CHECK(params.weights != nullptr, "matmulInt8: no weights");
-    TCOMPRESS_CHECK(params.aType == DType::int8 || params.aType == DType::uint8, "matmulInt8: A must be 8 bits wide");
+    TCOMPRESS_CHECK(params.aType == DType::int8 || params.aType == DType::uint8,
+                    "matmulInt8: A must be 8 bits wide");
     if (params.m == 0 || params.weights->n == 0) return;
     runKernel(int8MatmulKernels(), params);
 }
 
 void matmulInt8(const ScaledInt8Matmul& params) {
     TCOMPRESS_CHECK(params.weights != nullptr, "matmulInt8: no weights");
-    TCOMPRESS_CHECK(params.bScales.size() == 1 || static_cast<std::int64_t>(params.bScales.size()) == params.weights->n,
-                    "matmulInt8: one scale, or one a column");
+    TCOMPRESS_CHECK(
+        params.bScales.size() == 1 || static_cast<std::int64_t>(params.bScales.size()) == params.weights->n,
+        "matmulInt8: one scale, or one a column");
     if (params.m == 0 || params.weights->n == 0) return;
     runKernel(scaledInt8MatmulKernels(), params);
 }
@@ -100,7 +108,8 @@ void matmulInt8(const DynamicInt8Matmul& params) {
     TCOMPRESS_CHECK(params.weights != nullptr, "matmulInt8: no weights");
     const std::int64_t k = params.weights->k;
     auto* quantized = threadScratch<QuantizedA, std::uint8_t>(params.m * k);
-    const UInt8Parameters parameters = dynamicQuantizeLinear(params.a, params.m, k, params.aStride, quantized);
+    const UInt8Parameters parameters =
+        dynamicQuantizeLinear(params.a, params.m, k, params.aStride, quantized);
     ScaledInt8Matmul scaled;
     scaled.a = quantized;
     scaled.aStride = k;

@@ -33,8 +33,8 @@ std::vector<std::int8_t> columnBlock(const Source& b, std::int64_t first, std::i
 }
 
 /// One group of four rows: target[column][4].
-TCOMPRESS_MULTIVERSION void interleave(const std::int8_t* rows, std::int64_t stride, std::int64_t count, std::int64_t columns,
-                                       std::int8_t* target) {
+TCOMPRESS_MULTIVERSION void interleave(const std::int8_t* rows, std::int64_t stride, std::int64_t count,
+                                       std::int64_t columns, std::int8_t* target) {
     for (std::int64_t row = 0; row < count; ++row)
         for (std::int64_t column = 0; column < columns; ++column)
             target[column * kInt8Group + row] = rows[row * stride + column];
@@ -44,14 +44,16 @@ TCOMPRESS_MULTIVERSION void addRow(const std::int8_t* row, std::int64_t count, s
     for (std::int64_t i = 0; i < count; ++i) sums[i] += row[i];
 }
 
-void packPanel(const std::vector<std::int8_t>& block, std::int64_t k, std::int64_t columns, std::int8_t* panel) {
+void packPanel(const std::vector<std::int8_t>& block, std::int64_t k, std::int64_t columns,
+               std::int8_t* panel) {
     std::memset(panel, 0, static_cast<std::size_t>(ceilDivide(k, kInt8Group) * kInt8PanelBytesPerGroup));
     for (std::int64_t row = 0; row < k; row += kInt8Group)
         interleave(block.data() + row * columns, columns, std::min(kInt8Group, k - row), columns,
                    panel + row / kInt8Group * kInt8PanelBytesPerGroup);
 }
 
-void sumColumns(const std::vector<std::int8_t>& block, std::int64_t k, std::int64_t columns, std::int32_t* sums) {
+void sumColumns(const std::vector<std::int8_t>& block, std::int64_t k, std::int64_t columns,
+                std::int32_t* sums) {
     for (std::int64_t row = 0; row < k; ++row) addRow(block.data() + row * columns, columns, sums);
 }
 
@@ -66,9 +68,9 @@ std::vector<std::int8_t> PackedInt8Weights::values() const {
     if (form == Int8Form::panels) {
         for (std::int64_t row = 0; row < k; ++row)
             for (std::int64_t column = 0; column < n; ++column)
-                all[static_cast<std::size_t>(row * n + column)] =
-                    panel(column / kInt8PanelColumns)[row / kInt8Group * kInt8PanelBytesPerGroup +
-                                                      column % kInt8PanelColumns * kInt8Group + row % kInt8Group];
+                all[static_cast<std::size_t>(row * n + column)] = panel(
+                    column / kInt8PanelColumns)[row / kInt8Group * kInt8PanelBytesPerGroup +
+                                                column % kInt8PanelColumns * kInt8Group + row % kInt8Group];
         return all;
     }
     std::int64_t first = 0;
@@ -81,8 +83,9 @@ std::vector<std::int8_t> PackedInt8Weights::values() const {
     return all;
 }
 
-PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, std::int64_t n, std::int64_t rowStride,
-                                     std::int64_t columnStride, std::span<const std::int32_t> zeroPoints, Int8Form form) {
+PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, std::int64_t n,
+                                     std::int64_t rowStride, std::int64_t columnStride,
+                                     std::span<const std::int32_t> zeroPoints, Int8Form form) {
     TCOMPRESS_CHECK(type == DType::int8 || type == DType::uint8, "packInt8Weights: B must be int8 or uint8");
     TCOMPRESS_CHECK(zeroPoints.size() <= 1 || static_cast<std::int64_t>(zeroPoints.size()) == n,
                     "packInt8Weights: none, one or one zero point a column");
@@ -91,7 +94,11 @@ PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, 
     packed->n = n;
     packed->form = k == 0 || n == 0 ? Int8Form::panels : form;
     packed->columnSums.assign(static_cast<std::size_t>(n), 0);
-    const Source source{static_cast<const std::uint8_t*>(b), k, n, rowStride, columnStride,
+    const Source source{static_cast<const std::uint8_t*>(b),
+                        k,
+                        n,
+                        rowStride,
+                        columnStride,
                         static_cast<std::uint8_t>(type == DType::uint8 ? 0x80 : 0)};
     if (packed->form == Int8Form::panels) {
         const std::int64_t count = ceilDivide(n, kInt8PanelColumns);
@@ -119,13 +126,15 @@ PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, 
         packed->zeroPoints[i] = (zeroPoints.empty() ? 0 : zeroPoints[zeroPoints.size() > 1 ? i : 0]) - offset;
         packed->columnSums[i] -= static_cast<std::int32_t>(k) * packed->zeroPoints[i];
     }
-    if (std::all_of(packed->zeroPoints.begin(), packed->zeroPoints.end(), [](std::int32_t z) { return z == 0; }))
+    if (std::all_of(packed->zeroPoints.begin(), packed->zeroPoints.end(),
+                    [](std::int32_t z) { return z == 0; }))
         packed->zeroPoints.clear();
     return packed;
 }
 
-PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, std::int64_t n, std::int64_t rowStride,
-                                     std::int64_t columnStride, std::span<const std::int32_t> zeroPoints) {
+PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, std::int64_t n,
+                                     std::int64_t rowStride, std::int64_t columnStride,
+                                     std::span<const std::int32_t> zeroPoints) {
     return packInt8Weights(b, type, k, n, rowStride, columnStride, zeroPoints, bestInt8Form());
 }
 

@@ -34,7 +34,8 @@ class PackedInt8Weights {
 };
 
 /// packInt8Weights in a form that is asked for.
-PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, std::int64_t n, std::int64_t rowStride,
-                                     std::int64_t columnStride, std::span<const std::int32_t> zeroPoints, Int8Form form);
+PackedInt8WeightsPtr packInt8Weights(const void* b, DType type, std::int64_t k, std::int64_t n,
+                                     std::int64_t rowStride, std::int64_t columnStride,
+                                     std::span<const std::int32_t> zeroPoints, Int8Form form);
 
 }  // namespace tcompress::kernels

@@ -10,13 +10,14 @@ namespace {
 using Words = std::uint32_t __attribute__((vector_size(64)));
 
 /// sum − bZero·rowSum − aZero·columnSum, wrapping around.
-TCOMPRESS_MULTIVERSION void correctRow(const std::int32_t* sums, std::int64_t count, const std::int32_t* bZeros,
-                                       std::uint32_t rowSum, std::uint32_t aZero, const std::int32_t* columnSums,
-                                       std::int32_t* c) {
+TCOMPRESS_MULTIVERSION void correctRow(const std::int32_t* sums, std::int64_t count,
+                                       const std::int32_t* bZeros, std::uint32_t rowSum, std::uint32_t aZero,
+                                       const std::int32_t* columnSums, std::int32_t* c) {
     const auto word = [](std::int32_t value) { return static_cast<std::uint32_t>(value); };
     if (bZeros) {
         for (std::int64_t i = 0; i < count; ++i)
-            c[i] = static_cast<std::int32_t>(word(sums[i]) - word(bZeros[i]) * rowSum - aZero * word(columnSums[i]));
+            c[i] = static_cast<std::int32_t>(word(sums[i]) - word(bZeros[i]) * rowSum -
+                                             aZero * word(columnSums[i]));
     } else {
         for (std::int64_t i = 0; i < count; ++i)
             c[i] = static_cast<std::int32_t>(word(sums[i]) - aZero * word(columnSums[i]));
@@ -48,8 +49,8 @@ TCOMPRESS_INLINE T loadSome(const void* source, std::int64_t count) {
 }
 
 template <Activation kActivation, Stages kStages>
-TCOMPRESS_INLINE void finishVector(const Row& row, std::int64_t i, std::int64_t count, const VectorCode* beforeBias,
-                                   const VectorCode* result) {
+TCOMPRESS_INLINE void finishVector(const Row& row, std::int64_t i, std::int64_t count,
+                                   const VectorCode* beforeBias, const VectorCode* result) {
     Words sum = loadSome<Words>(row.sums + i, count) - loadSome<Words>(row.offsets + i, count);
     if (row.bZeros) sum -= loadSome<Words>(row.bZeros + i, count) * row.rowSum;
     FloatVector value = __builtin_convertvector(std::bit_cast<IntVector>(sum), FloatVector) *
@@ -90,16 +91,17 @@ TCOMPRESS_MULTIVERSION void finishCodes(const Row& row, Activation activation, c
 
 }  // namespace
 
-void correctInt8Sums(const Int8Sums& block, const PackedInt8Weights& weights, std::span<const std::int32_t> aZeroPoints,
-                     std::int32_t* c, std::int64_t cStride) {
+void correctInt8Sums(const Int8Sums& block, const PackedInt8Weights& weights,
+                     std::span<const std::int32_t> aZeroPoints, std::int32_t* c, std::int64_t cStride) {
     for (std::int64_t r = 0; r < block.rows; ++r) {
         const std::int64_t row = block.firstRow + r;
-        const std::int32_t zero = aZeroPoints.empty() ? 0 : aZeroPoints[aZeroPoints.size() > 1 ? static_cast<std::size_t>(row) : 0];
+        const std::int32_t zero =
+            aZeroPoints.empty() ? 0 : aZeroPoints[aZeroPoints.size() > 1 ? static_cast<std::size_t>(row) : 0];
         correctRow(block.sums + r * block.stride, block.columns,
                    weights.zeroPoints.empty() ? nullptr : weights.zeroPoints.data() + block.firstColumn,
                    static_cast<std::uint32_t>(block.rowSums ? block.rowSums[r] : 0),
-                   static_cast<std::uint32_t>(zero + block.aShift), weights.columnSums.data() + block.firstColumn,
-                   c + row * cStride + block.firstColumn);
+                   static_cast<std::uint32_t>(zero + block.aShift),
+                   weights.columnSums.data() + block.firstColumn, c + row * cStride + block.firstColumn);
     }
 }
 
@@ -120,10 +122,12 @@ void finishInt8Sums(const Int8Sums& block, const Int8Finish& finish) {
         const std::int64_t target = block.firstRow + r;
         row.sums = block.sums + r * block.stride;
         row.rowSum = static_cast<std::uint32_t>(block.rowSums ? block.rowSums[r] : 0);
-        row.residual = epilogue.residual ? epilogue.residual + target * epilogue.residualStride + column : nullptr;
+        row.residual =
+            epilogue.residual ? epilogue.residual + target * epilogue.residualStride + column : nullptr;
         row.c = static_cast<std::byte*>(finish.c) + (target * finish.cStride + column) * width;
         if (finish.beforeBias || finish.result)
-            finishCodes(row, epilogue.activation, finish.beforeBias ? &beforeBias : nullptr, finish.result ? &result : nullptr);
+            finishCodes(row, epilogue.activation, finish.beforeBias ? &beforeBias : nullptr,
+                        finish.result ? &result : nullptr);
         else
             finishFloats(row, epilogue.activation);
     }

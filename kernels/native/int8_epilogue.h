@@ -23,8 +23,8 @@ struct Int8Sums {
 };
 
 /// Integer results: c[row] = sums − bZero · rowSum − aZero · columnSum, wrapping around.
-void correctInt8Sums(const Int8Sums& block, const PackedInt8Weights& weights, std::span<const std::int32_t> aZeroPoints,
-                     std::int32_t* c, std::int64_t cStride);
+void correctInt8Sums(const Int8Sums& block, const PackedInt8Weights& weights,
+                     std::span<const std::int32_t> aZeroPoints, std::int32_t* c, std::int64_t cStride);
 
 /// Real results of a whole product.
 struct Int8Finish {

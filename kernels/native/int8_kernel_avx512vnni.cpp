@@ -30,7 +30,9 @@ struct Avx512Vnni {
 
 }  // namespace
 
-void multiplyInt8PanelAvx512Vnni(const Int8PanelTask& task) { detail::multiplyInt8Panel<Avx512Vnni, 12, 2>(task); }
+void multiplyInt8PanelAvx512Vnni(const Int8PanelTask& task) {
+    detail::multiplyInt8Panel<Avx512Vnni, 12, 2>(task);
+}
 
 }  // namespace tcompress::kernels
 

@@ -24,7 +24,9 @@ struct AvxVnni {
         __builtin_memcpy(&group, bytes, sizeof group);
         return _mm256_set1_epi32(group);
     }
-    static B loadB(const std::int8_t* bytes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)); }
+    static B loadB(const std::int8_t* bytes) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+    }
     static Sums add(Sums sums, A a, B b) { return (Sums)_mm256_dpbusd_avx_epi32((__m256i)sums, a, b); }
 };
 

@@ -24,15 +24,17 @@ struct Baseline {
         return columns;
     }
     static Sums add(Sums sums, A a, B b) {
-        return sums + ((b << 24) >> 24) * a.bytes[0] + ((b << 16) >> 24) * a.bytes[1] + ((b << 8) >> 24) * a.bytes[2] +
-               (b >> 24) * a.bytes[3];
+        return sums + ((b << 24) >> 24) * a.bytes[0] + ((b << 16) >> 24) * a.bytes[1] +
+               ((b << 8) >> 24) * a.bytes[2] + (b >> 24) * a.bytes[3];
     }
 };
 
 #if defined(__x86_64__)
 const Int8PanelKernelRow kKernels[] = {
-    {"avx512vnni", __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni"), multiplyInt8PanelAvx512Vnni},
-    {"avxvnni", __builtin_cpu_supports("x86-64-v3") && __builtin_cpu_supports("avxvnni"), multiplyInt8PanelAvxVnni},
+    {"avx512vnni", __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni"),
+     multiplyInt8PanelAvx512Vnni},
+    {"avxvnni", __builtin_cpu_supports("x86-64-v3") && __builtin_cpu_supports("avxvnni"),
+     multiplyInt8PanelAvxVnni},
     {"avx512", __builtin_cpu_supports("x86-64-v4") != 0, multiplyInt8PanelAvx512},
     {"avx2", __builtin_cpu_supports("x86-64-v3") != 0, multiplyInt8PanelAvx2},
     {"baseline", true, multiplyInt8PanelBaseline},
@@ -49,7 +51,9 @@ std::span<const Int8PanelKernelRow> int8PanelKernels() { return kKernels; }
 
 Int8PanelKernel int8PanelKernel() {
     static const Int8PanelKernel best =
-        std::find_if(std::begin(kKernels), std::end(kKernels), [](const auto& row) { return row.supported; })->run;
+        std::find_if(std::begin(kKernels), std::end(kKernels), [](const auto& row) {
+            return row.supported;
+        })->run;
     return best;
 }
 

@@ -31,7 +31,8 @@ template <class Isa, int kRows, int kVectors, int kChains>
 #pragma GCC unroll 8
         for (int v = 0; v < kVectors; ++v) columns[v] = Isa::loadB(bytes + v * kWidth * kInt8Group);
         __builtin_prefetch(bytes + task.prefetch, 0, 2);
-        if constexpr (kVectors * kWidth * kInt8Group > 64) __builtin_prefetch(bytes + task.prefetch + 64, 0, 2);
+        if constexpr (kVectors * kWidth * kInt8Group > 64)
+            __builtin_prefetch(bytes + task.prefetch + 64, 0, 2);
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
             const typename Isa::A element = Isa::loadA(a + r * aStride + group * kInt8Group);

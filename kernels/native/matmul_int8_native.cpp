@@ -20,19 +20,20 @@ struct StripSums;
 struct StripRows;
 
 template <class A>
-TCOMPRESS_INLINE void sumRows(const A* a, std::int64_t stride, std::int64_t rows, std::int64_t k, std::int32_t* sums) {
+TCOMPRESS_INLINE void sumRows(const A* a, std::int64_t stride, std::int64_t rows, std::int64_t k,
+                              std::int32_t* sums) {
     for (std::int64_t row = 0; row < rows; ++row) {
         std::int32_t sum = 0;
         for (std::int64_t i = 0; i < k; ++i) sum += a[row * stride + i];
         sums[row] = sum;
     }
 }
-TCOMPRESS_MULTIVERSION void sumUnsigned(const std::uint8_t* a, std::int64_t stride, std::int64_t rows, std::int64_t k,
-                                        std::int32_t* sums) {
+TCOMPRESS_MULTIVERSION void sumUnsigned(const std::uint8_t* a, std::int64_t stride, std::int64_t rows,
+                                        std::int64_t k, std::int32_t* sums) {
     sumRows(a, stride, rows, k, sums);
 }
-TCOMPRESS_MULTIVERSION void sumSigned(const std::int8_t* a, std::int64_t stride, std::int64_t rows, std::int64_t k,
-                                      std::int32_t* sums) {
+TCOMPRESS_MULTIVERSION void sumSigned(const std::int8_t* a, std::int64_t stride, std::int64_t rows,
+                                      std::int64_t k, std::int32_t* sums) {
     sumRows(a, stride, rows, k, sums);
 }
 
@@ -68,8 +69,10 @@ void sumInt8Rows(const std::uint8_t* a, DType type, std::int64_t stride, std::in
         sumSigned(reinterpret_cast<const std::int8_t*>(a), stride, rows, k, sums);
 }
 
-void multiplyInt8Native(const Int8Rows& rows, const PackedInt8Weights& weights, const Int8SumsVisitor& visit) {
-    // Four 8-bit values are read and multiplied in the time of one float, so a group counts as one value of k.
+void multiplyInt8Native(const Int8Rows& rows, const PackedInt8Weights& weights,
+                        const Int8SumsVisitor& visit) {
+    // Four 8-bit values are read and multiplied in the time of one float, so a group counts as one value of
+    // k.
     const std::int64_t groups = ceilDivide(weights.k, kInt8Group);
     const Tiles tiles = planTiles(rows.m, weights.n, groups, kStripRows, kInt8PanelColumns);
     const Int8PanelKernel kernel = int8PanelKernel();
@@ -89,7 +92,8 @@ void multiplyInt8Native(const Int8Rows& rows, const PackedInt8Weights& weights, 
         std::int64_t strips = ceilDivide(tileRows, kStripRows);
         for (std::int64_t row = 0; row < tileRows; row += block.rows, --strips) {
             block.firstRow = firstRow + row;
-            block.rows = ceilDivide(tileRows - row, strips);  // even strips: a short last one would run slowly
+            block.rows =
+                ceilDivide(tileRows - row, strips);  // even strips: a short last one would run slowly
             const Strip strip = stripOf(rows, block.firstRow, block.rows, weights.k);
             task.a = strip.rows;
             task.aStride = strip.stride;

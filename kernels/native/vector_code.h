@@ -1,6 +1,6 @@
 #pragma once
-// Rounding sixteen floats to an 8-bit code. Division by the scale is multiplication by its inverse, so a value within
-// float rounding of a tie may fall to the other side.
+// Rounding sixteen floats to an 8-bit code. Division by the scale is multiplication by its inverse, so a
+// value within float rounding of a tie may fall to the other side.
 
 #include "kernels/matmul_int8.h"
 #include "kernels/native/vector_math.h"
@@ -36,10 +36,11 @@ TCOMPRESS_INLINE FloatVector roundToCode(FloatVector x, const VectorCode& code) 
     return (shiftedCode(x, code) - kRoundingShift) * code.scale;
 }
 /// The first `count` codes of x.
-TCOMPRESS_INLINE void storeCodes(std::uint8_t* target, FloatVector x, const VectorCode& code, std::int64_t count) {
+TCOMPRESS_INLINE void storeCodes(std::uint8_t* target, FloatVector x, const VectorCode& code,
+                                 std::int64_t count) {
     using Bytes = std::uint8_t __attribute__((vector_size(16)));
-    const IntVector codes =
-        std::bit_cast<IntVector>(shiftedCode(x, code)) - std::bit_cast<std::int32_t>(kRoundingShift) + code.zeroPoint;
+    const IntVector codes = std::bit_cast<IntVector>(shiftedCode(x, code)) -
+                            std::bit_cast<std::int32_t>(kRoundingShift) + code.zeroPoint;
     const Bytes bytes = __builtin_convertvector(codes, Bytes);
     if (count == kLanes)
         std::memcpy(target, &bytes, sizeof bytes);

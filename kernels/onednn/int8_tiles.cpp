@@ -44,8 +44,10 @@ void multiplyInt8(const Int8Rows& rows, const PackedInt8Weights& weights, const 
             if (padded != tile.rows || stride != weights.k) {
                 auto* copy = threadScratch<PaddedRows, std::uint8_t>(tileRows * weights.k);
                 for (std::int64_t r = 0; r < tile.rows; ++r)
-                    std::memcpy(copy + r * weights.k, a + r * rows.stride, static_cast<std::size_t>(weights.k));
-                std::memset(copy + tile.rows * weights.k, 0, static_cast<std::size_t>((padded - tile.rows) * weights.k));
+                    std::memcpy(copy + r * weights.k, a + r * rows.stride,
+                                static_cast<std::size_t>(weights.k));
+                std::memset(copy + tile.rows * weights.k, 0,
+                            static_cast<std::size_t>((padded - tile.rows) * weights.k));
                 a = copy;
                 stride = weights.k;
             }

@@ -1,6 +1,6 @@
 #pragma once
-// 8-bit products by oneDNN: tiles of 256 rows and one column block go into a 32-bit scratch tile that stays in
-// the second-level cache.
+// 8-bit products by oneDNN: tiles of 256 rows and one column block go into a 32-bit scratch tile that stays
+// in the second-level cache.
 
 #include "kernels/native/matmul_int8_native.h"
 

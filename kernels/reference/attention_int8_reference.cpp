@@ -12,13 +12,15 @@ namespace tcompress::kernels {
 namespace {
 
 std::int32_t stored(const void* data, const Int8Code& code, std::int64_t index) {
-    return code.type == DType::uint8 ? static_cast<const std::uint8_t*>(data)[index] : static_cast<const std::int8_t*>(data)[index];
+    return code.type == DType::uint8 ? static_cast<const std::uint8_t*>(data)[index]
+                                     : static_cast<const std::int8_t*>(data)[index];
 }
 
 std::int32_t codeOf(float value, const Int8Code& code) {
     const std::int32_t low = code.type == DType::uint8 ? 0 : -128;
-    return static_cast<std::int32_t>(std::clamp<float>(std::nearbyint(value / code.scale) + static_cast<float>(code.zeroPoint),
-                                                       static_cast<float>(low), static_cast<float>(low + 255)));
+    return static_cast<std::int32_t>(
+        std::clamp<float>(std::nearbyint(value / code.scale) + static_cast<float>(code.zeroPoint),
+                          static_cast<float>(low), static_cast<float>(low + 255)));
 }
 
 float rounded(float value, const std::optional<Int8Code>& code) {
@@ -47,7 +49,8 @@ void runQuery(const Int8Attention& p, std::int64_t batch, std::int64_t head, std
     for (float score : scores) total += std::exp(static_cast<double>(score - largest));
     std::vector<std::int32_t> codes;
     for (float score : scores)
-        codes.push_back(codeOf(static_cast<float>(std::exp(static_cast<double>(score - largest)) / total), p.probabilityCode));
+        codes.push_back(codeOf(static_cast<float>(std::exp(static_cast<double>(score - largest)) / total),
+                               p.probabilityCode));
     for (std::int64_t i = 0; i < p.valueHeadSize; ++i) {
         std::int32_t sum = 0;
         for (std::int64_t key = 0; key < p.keyLength; ++key)

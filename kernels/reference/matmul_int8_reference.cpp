@@ -54,23 +54,32 @@ std::int32_t codeOf(double value, const Int8Code& code) {
 void matmulInt8Reference(const ScaledInt8Matmul& params) {
     const std::int64_t n = params.weights->n;
     std::vector<std::int32_t> sums(static_cast<std::size_t>(params.m * n));
-    matmulInt8Reference(Int8Matmul{params.a, params.aCode.type, params.aStride, params.m, {&params.aCode.zeroPoint, 1},
-                                   params.weights, sums.data(), n});
+    matmulInt8Reference(Int8Matmul{params.a,
+                                   params.aCode.type,
+                                   params.aStride,
+                                   params.m,
+                                   {&params.aCode.zeroPoint, 1},
+                                   params.weights,
+                                   sums.data(),
+                                   n});
     const Epilogue& epilogue = params.epilogue;
     for (std::int64_t row = 0; row < params.m; ++row) {
         for (std::int64_t column = 0; column < n; ++column) {
-            const float bScale = params.bScales[params.bScales.size() > 1 ? static_cast<std::size_t>(column) : 0];
-            double value = static_cast<double>(sums[static_cast<std::size_t>(row * n + column)]) * params.aCode.scale *
-                           bScale * epilogue.alpha;
+            const float bScale =
+                params.bScales[params.bScales.size() > 1 ? static_cast<std::size_t>(column) : 0];
+            double value = static_cast<double>(sums[static_cast<std::size_t>(row * n + column)]) *
+                           params.aCode.scale * bScale * epilogue.alpha;
             if (params.beforeBias)
-                value = static_cast<double>(codeOf(value, *params.beforeBias) - params.beforeBias->zeroPoint) *
-                        params.beforeBias->scale;
+                value =
+                    static_cast<double>(codeOf(value, *params.beforeBias) - params.beforeBias->zeroPoint) *
+                    params.beforeBias->scale;
             if (epilogue.bias) value += epilogue.bias[column];
             value = activateReference(epilogue.activation, value);
             if (epilogue.residual) value += epilogue.residual[row * epilogue.residualStride + column];
             const std::int64_t index = row * params.cStride + column;
             if (params.result)
-                static_cast<std::uint8_t*>(params.c)[index] = static_cast<std::uint8_t>(codeOf(value, *params.result));
+                static_cast<std::uint8_t*>(params.c)[index] =
+                    static_cast<std::uint8_t>(codeOf(value, *params.result));
             else
                 static_cast<float*>(params.c)[index] = static_cast<float>(value);
         }

@@ -49,7 +49,7 @@ std::vector<std::span<const OperatorRow>> operatorTables() {
         convOperators(),     normalizationOperators(), softmaxOperators(),  activationOperators(),
         quantizeOperators(), integerMatmulOperators(), contribOperators(),  attentionOperators(),
         sortOperators(),     controlFlowOperators(),  sequenceOperators(),   fusedOperators(),
-        codedOperators(),
+        codedOperators(),    codedLinearOperators(),
         einsumOperators(),   resizeOperators(),       poolingOperators(),     lossOperators(),
         recurrentOperators(), spectralOperators(),    gridSampleOperators(), detectionOperators(),
         patchOperators(),    determinantOperators(),  batchNormalizationOperators(),

@@ -41,6 +41,7 @@ std::span<const OperatorRow> controlFlowOperators();
 std::span<const OperatorRow> sequenceOperators();
 std::span<const OperatorRow> fusedOperators();
 std::span<const OperatorRow> codedOperators();
+std::span<const OperatorRow> codedLinearOperators();
 std::span<const OperatorRow> lossOperators();
 std::span<const OperatorRow> recurrentOperators();
 std::span<const OperatorRow> spectralOperators();

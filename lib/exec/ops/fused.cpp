@@ -27,8 +27,9 @@ Runner makeLinear(const NodeInfo& info) {
     };
 }
 
-/// Inputs x, W (constant int8 or uint8), scales (constant), [zero points (constant)], [bias], [residual]. x is float32 and
-/// quantized dynamically, or holds codes (attributes x_…); the result is float32 or codes (y_…).
+/// Inputs x, W (constant int8 or uint8), scales (constant), [zero points (constant)], [bias], [residual], [scale of x], [zero
+/// point of x]. x is float32 and quantized dynamically, or holds codes of the given scale and zero point or of the attributes
+/// x_…; the result is float32 or codes (y_…).
 Runner makeInt8Linear(const NodeInfo& info) {
     const kernels::Activation activation = activationOf(info);
     const Transposed transposed = info.attributes.integer("transB", 0) ? Transposed::yes : Transposed::no;
@@ -40,7 +41,9 @@ Runner makeInt8Linear(const NodeInfo& info) {
     const auto yCode = codeAttribute(info.attributes, "y");
     return [=](OpContext& context) {
         const Int8LinearCall call{&context.input(0), packed.get(), scales, context.optionalInput(4), context.optionalInput(5), activation};
-        if (xCode)
+        if (context.has(6))
+            runStaticInt8Linear(context, call, {{DType::uint8, context.data<float>(6)[0], context.data<std::uint8_t>(7)[0]}, beforeBias, yCode});
+        else if (xCode)
             runStaticInt8Linear(context, call, {*xCode, beforeBias, yCode});
         else
             runDynamicInt8Linear(context, call);

@@ -10,8 +10,8 @@
 #include "kernels/activation.h"
 #include "lib/exec/attributes.h"
 #include "lib/exec/operator.h"
+#include "lib/exec/optimize/cluster.h"
 #include "lib/exec/optimize/patterns.h"
-#include "lib/exec/program.h"
 #include "lib/support/error.h"
 
 namespace tcompress::exec {
@@ -32,47 +32,6 @@ bool isTranscendental(const PlanNode& node) {
     return node.is("Erf") || node.is("Tanh") || node.is("Sigmoid") || node.is("Exp");
 }
 
-/// The element-wise nodes between x and the candidate's output.
-struct Cluster {
-    std::set<const PlanNode*> nodes;
-    ValueId source = kNoValue;
-};
-
-bool isScalarConstant(const Rewriter& rewriter, ValueId id) {
-    const Tensor* constant = rewriter.constant(id);
-    return constant && constant->size() == 1;
-}
-
-/// Every way to cut the cone above `last` at a single value, the smallest cluster first.
-std::vector<Cluster> clustersAbove(const Rewriter& rewriter, const PlanNode& last) {
-    std::vector<Cluster> found;
-    std::set<const PlanNode*> nodes{&last};
-    while (nodes.size() <= kLargestCluster) {
-        std::set<ValueId> open;
-        for (const PlanNode* node : nodes) {
-            for (ValueId id : node->inputs) {
-                if (id == kNoValue || isScalarConstant(rewriter, id)) continue;
-                const PlanNode* producer = rewriter.producer(id);
-                if (!producer || !nodes.contains(producer)) open.insert(id);
-            }
-        }
-        const bool interesting = std::any_of(nodes.begin(), nodes.end(), [](const PlanNode* n) { return isTranscendental(*n); });
-        if (open.size() == 1 && interesting) found.push_back({nodes, *open.begin()});
-        // Grow by a producer whose every reader is inside already: it would vanish.
-        const PlanNode* next = nullptr;
-        for (ValueId id : open) {
-            const PlanNode* producer = rewriter.producer(id);
-            if (!producer || !isElementwise(*producer) || rewriter.constant(id)) continue;
-            const auto& users = rewriter.users(id);
-            const bool inside = std::all_of(users.begin(), users.end(), [&](const PlanNode* user) { return nodes.contains(user); });
-            if (inside) next = producer;
-        }
-        if (!next) break;
-        nodes.insert(next);
-    }
-    return found;
-}
-
 constexpr std::size_t kSampleCount = 41;
 
 std::vector<float> samplePoints() {
@@ -81,30 +40,10 @@ std::vector<float> samplePoints() {
     return points;
 }
 
-std::vector<float> evaluate(const Rewriter& rewriter, const PlanGraph& graph, const Cluster& cluster, const PlanNode& last) {
-    PlanGraph part;
-    part.opsets = graph.opsets;
-    part.values = graph.values;
-    for (PlanValue& value : part.values) value.kept = false;
-    std::vector<const PlanNode*> order;
-    // Depth first from the end gives a topological order.
-    const auto visit = [&](auto&& self, const PlanNode* node) -> void {
-        if (std::find(order.begin(), order.end(), node) != order.end()) return;
-        for (ValueId id : node->inputs) {
-            const PlanNode* producer = id == cluster.source ? nullptr : rewriter.producer(id);
-            if (producer && cluster.nodes.contains(producer)) self(self, producer);
-        }
-        order.push_back(node);
-    };
-    visit(visit, &last);
-    for (const PlanNode* node : order) part.nodes.push_back(*node);
-    part.inputs = {cluster.source};
-    part.outputs = {last.output()};
-    Profile profile;
-    Allocator allocator;
+std::vector<float> sampled(const Rewriter& rewriter, const Cluster& cluster, const PlanNode& last) {
     const std::vector<float> points = samplePoints();
     const Tensor x = Tensor::of<float>({static_cast<std::int64_t>(points.size())}, points);
-    const Tensor y = Program(std::move(part), profile, nullptr).run(allocator, {x}).front().tensor;
+    const Tensor y = evaluate(rewriter, cluster, last, x);
     if (y.dtype() != DType::float32 || y.size() != x.size()) return {};
     return {y.data<float>().begin(), y.data<float>().end()};
 }
@@ -161,14 +100,15 @@ void fuseActivations(PlanGraph& graph) {
     rewriter.forEach([&](PlanNode& node) {
         // Every known activation ends in a product or (x / (1 + e^-x)) a quotient.
         if (!(node.is("Mul") || node.is("Div")) || !hasRealInputs(graph, node)) return;
-        for (const Cluster& cluster : clustersAbove(rewriter, node)) {
+        for (const Cluster& cluster : clustersAbove(rewriter, node, kLargestCluster, isElementwise)) {
+            const bool interesting = std::any_of(cluster.nodes.begin(), cluster.nodes.end(), [](const PlanNode* n) { return isTranscendental(*n); });
             const bool kept = std::any_of(cluster.nodes.begin(), cluster.nodes.end(), [&](const PlanNode* inner) {
                 return inner != &node && graph.value(inner->output()).kept;
             });
-            if (kept) continue;
+            if (kept || !interesting) continue;
             std::optional<Activation> activation;
             try {
-                activation = recognise(evaluate(rewriter, graph, cluster, node));
+                activation = recognise(sampled(rewriter, cluster, node));
             } catch (const Error&) {
                 continue;  // not a function of one float32 value
             }

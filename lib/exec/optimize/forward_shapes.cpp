@@ -18,12 +18,12 @@ struct Axis {
 
 bool keepsShape(const PlanNode& node) {
     static const std::set<std::string, std::less<>> kinds{"LayerNormalization", "SimplifiedLayerNormalization", "Softmax", "Erf",
-                                                         "Tanh", "Sigmoid", "Relu", "Gelu", "Cast", "Identity", "Activation"};
+                                                         "Tanh", "Sigmoid", "Relu", "Gelu", "Cast", "Identity", "Activation", "QuantizeLinear", "DequantizeLinear"};
     return (node.domain.empty() || node.domain == kFusedDomain) && kinds.contains(node.opType());
 }
 
 bool isLinear(const Rewriter& rewriter, const PlanNode& node) {
-    if (node.is(kFusedDomain, "Linear") || node.is(kFusedDomain, "Int8Linear")) return true;
+    if (node.is(kFusedDomain, "Linear") || node.is(kFusedDomain, "Int8Linear") || node.is(kFusedDomain, "CodedLinear")) return true;
     const Tensor* weights = node.is("MatMul") ? rewriter.constant(node.input(1)) : nullptr;
     return weights && weights->rank() == 2;
 }

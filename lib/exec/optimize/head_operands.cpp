@@ -15,7 +15,8 @@ Operand headOperand(const Rewriter& rewriter, ValueId value, float* scale) {
         if (node->is("Transpose")) {
             const auto permutation = permutationOf(*node);
             if (!permutation) break;
-            for (std::int64_t& axis : operand.permutation) axis = (*permutation)[static_cast<std::size_t>(axis)];
+            for (std::int64_t& axis : operand.permutation)
+                axis = (*permutation)[static_cast<std::size_t>(axis)];
             operand.value = node->input(0);
             continue;
         }

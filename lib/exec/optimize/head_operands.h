@@ -1,5 +1,6 @@
 #pragma once
-// Operands of attention's products seen as heads: which earlier tensor holds them, and in which order of axes.
+// Operands of attention's products seen as heads: which earlier tensor holds them, and in which order of
+// axes.
 
 #include <cstdint>
 #include <optional>

@@ -1,6 +1,7 @@
 // Dynamic quantization as ONNX files spell it:
 //   q, s, z = DynamicQuantizeLinear(x);  y = Cast(MatMulInteger(q, W, z, zw)) · (s · sw)
-// becomes one 8-bit linear layer, which quantizes x itself.
+// becomes one 8-bit linear layer, which quantizes x itself. Where several products read q, it is made once and they read it
+// with its scale and zero point.
 
 #include "lib/exec/attributes.h"
 #include "lib/exec/operator.h"
@@ -20,6 +21,11 @@ ValueId weightScale(const Rewriter& rewriter, ValueId scales, ValueId activation
     return mine && constant && constant->rank() <= 1 && constant->dtype() == DType::float32 ? other : kNoValue;
 }
 
+/// Whether other products of integers, fused already or not, read the codes too.
+bool isShared(const Rewriter& rewriter, const PlanNode& quantize) {
+    return rewriter.users(quantize.output(0)).size() > 1;
+}
+
 void fuseOne(Rewriter& rewriter, PlanNode& product) {
     const PlanNode* quantize = rewriter.producer(product.input(0), "DynamicQuantizeLinear");
     const Tensor* weights = rewriter.constant(product.input(1));
@@ -33,8 +39,12 @@ void fuseOne(Rewriter& rewriter, PlanNode& product) {
     const ValueId scales = scaled->input(0) == cast->output() ? scaled->input(1) : scaled->input(0);
     const ValueId scale = weightScale(rewriter, scales, quantize->output(1));
     if (scale == kNoValue) return;
-    PlanNode fused = rewriter.make(kFusedDomain, "Int8Linear", {quantize->input(0), product.input(1), scale, zeroPoint, kNoValue, kNoValue},
-                                   scaled->outputs, scaled->label());
+    std::vector<ValueId> inputs{quantize->input(0), product.input(1), scale, zeroPoint, kNoValue, kNoValue};
+    if (isShared(rewriter, *quantize)) {
+        inputs.front() = quantize->output(0);
+        inputs.insert(inputs.end(), {quantize->output(1), quantize->output(2)});
+    }
+    PlanNode fused = rewriter.make(kFusedDomain, "Int8Linear", std::move(inputs), scaled->outputs, scaled->label());
     rewriter.replace(*scaled, std::move(fused));
 }
 

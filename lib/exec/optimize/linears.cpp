@@ -10,13 +10,13 @@ namespace tcompress::exec {
 
 namespace {
 
-// Inputs of Linear and Int8Linear.
+// Inputs of Linear, and of Int8Linear and CodedLinear.
 constexpr std::size_t kLinearBias = 2;
-constexpr std::size_t kInt8Bias = 4;
+constexpr std::size_t kCodedBias = 4;
 
 std::optional<std::size_t> biasInput(const PlanNode& node) {
     if (node.is(kFusedDomain, "Linear")) return kLinearBias;
-    if (node.is(kFusedDomain, "Int8Linear")) return kInt8Bias;
+    if (node.is(kFusedDomain, "Int8Linear") || node.is(kFusedDomain, "CodedLinear")) return kCodedBias;
     return std::nullopt;
 }
 
@@ -49,8 +49,10 @@ void toLinear(Rewriter& rewriter, PlanNode& node) {
 }
 
 std::int64_t columnsOf(const Rewriter& rewriter, const PlanNode& linear) {
+    const Attributes attributes(*linear.proto);
+    if (attributes.has("N")) return attributes.integer("N", 0);
     const Tensor* weights = rewriter.constant(linear.input(1));
-    return weights->shape()[Attributes(*linear.proto).integer("transB", 0) ? 0 : 1];
+    return weights->shape()[attributes.integer("transB", 0) ? 0 : 1];
 }
 
 /// Add(linear, constant vector).

@@ -16,7 +16,7 @@ PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, 
     foldConstants(graph, StoredMatrices::keep);
     moveQuantizationUp(graph);
     fuseQuantizedLinears(graph);
-    fuseQuantizedAttention(graph);
+    fuseCodedLinears(graph);
     foldConstants(graph, StoredMatrices::fold);
     gatherBeforeDecoding(graph);
     fuseActivations(graph);
@@ -24,6 +24,10 @@ PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, 
     fuseInt8Linears(graph);
     fuseLinears(graph);
     forwardShapes(graph);
+    // Before tables, which would take the roundings between scores.
+    fuseQuantizedAttention(graph);
+    tabulateCodes(graph);
+    fuseCodedRows(graph);
     fuseAttention(graph);
     mergeProjections(graph);
     fuseEpilogues(graph);

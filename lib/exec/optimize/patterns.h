@@ -29,6 +29,12 @@ void fuseInt8Linears(PlanGraph& graph);
 void moveQuantizationUp(PlanGraph& graph);
 /// DequantizeLinear → MatMul or Gemm with 8-bit weights becomes an 8-bit linear layer that reads the codes.
 void fuseQuantizedLinears(PlanGraph& graph);
+/// MatMulNBits, and products with dequantized weights, become linear layers whose weights stay in their bits.
+void fuseCodedLinears(PlanGraph& graph);
+/// Element-wise operators between DequantizeLinear and QuantizeLinear become one table of 256 codes.
+void tabulateCodes(PlanGraph& graph);
+/// Add and LayerNormalization between DequantizeLinear and QuantizeLinear take and give codes.
+void fuseCodedRows(PlanGraph& graph);
 /// Attention between QuantizeLinear and DequantizeLinear pairs becomes one node on codes.
 void fuseQuantizedAttention(PlanGraph& graph);
 /// QuantizeLinear after an 8-bit linear layer becomes part of it. After the epilogues.

@@ -139,6 +139,7 @@ ValueId mergedLinear(Rewriter& rewriter, PlanNode& attention, const std::array<P
                                                                   : joinVectors<std::uint8_t>(zeroPoints, columns));
         }
         inputs = {first.input(0), matrix, graph.addConstant("scales", joinVectors<float>(scales, columns)), zeroPoint, bias, kNoValue};
+        if (first.inputs.size() > inputs.size()) inputs.insert(inputs.end(), {first.input(6), first.input(7)});
     }
     const ValueId merged = rewriter.insertBefore(attention, kFusedDomain, first.opType(), std::move(inputs), DType::float32);
     PlanNode& node = *rewriter.producer(merged);

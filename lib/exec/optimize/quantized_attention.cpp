@@ -1,5 +1,6 @@
-// Attention of a QDQ model: MatMul → Div or Mul → Add(mask) → Softmax → MatMul on dequantized operands, each step with or
-// without a rounding to a code after it, becomes one node that multiplies codes and reads the heads where they lie.
+// Attention of a QDQ model: MatMul → Div or Mul → Add(mask) → Softmax → MatMul on dequantized operands, each
+// step with or without a rounding to a code after it, becomes one node that multiplies codes and reads the
+// heads where they lie.
 
 #include "lib/exec/operator.h"
 #include "lib/exec/optimize/codes.h"
@@ -12,15 +13,19 @@ namespace {
 
 using kernels::Int8Code;
 
-/// A value, and the code that it was rounded to by a QuantizeLinear → DequantizeLinear pair that nobody else reads.
+/// A value, and the code that it was rounded to by a QuantizeLinear → DequantizeLinear pair that nobody else
+/// reads.
 struct Rounded {
     ValueId before = kNoValue;
     std::optional<Int8Code> code;
 };
 Rounded beforeRounding(const Rewriter& rewriter, ValueId value) {
     const PlanNode* dequantize = rewriter.producer(value);
-    const auto code = dequantize && isDequantize(*dequantize) && rewriter.vanishes(value) ? tensorCode(rewriter, dequantize) : std::nullopt;
-    const PlanNode* quantize = code && rewriter.vanishes(dequantize->input(0)) ? rewriter.producer(dequantize->input(0)) : nullptr;
+    const auto code = dequantize && isDequantize(*dequantize) && rewriter.vanishes(value)
+                          ? tensorCode(rewriter, dequantize)
+                          : std::nullopt;
+    const PlanNode* quantize =
+        code && rewriter.vanishes(dequantize->input(0)) ? rewriter.producer(dequantize->input(0)) : nullptr;
     const auto same = quantize && isQuantize(*quantize) ? tensorCode(rewriter, quantize) : std::nullopt;
     return same && sameCode(*code, *same) ? Rounded{quantize->input(0), code} : Rounded{value, std::nullopt};
 }
@@ -32,7 +37,8 @@ struct Coded {
 };
 std::optional<Coded> codedOperand(const Rewriter& rewriter, ValueId value) {
     const PlanNode* dequantize = rewriter.producer(value);
-    const auto code = dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
+    const auto code =
+        dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
     if (!code || rewriter.constant(dequantize->input(0))) return std::nullopt;
     return Coded{headOperand(rewriter, dequantize->input(0), nullptr), *code};
 }
@@ -91,7 +97,8 @@ std::optional<Weighted> weightedValues(const Rewriter& rewriter, const PlanNode&
     const PlanNode* quantize = rewriter.soleUser(softmax.output());
     const auto code = quantize && isQuantize(*quantize) ? tensorCode(rewriter, quantize) : std::nullopt;
     const PlanNode* dequantize = code ? rewriter.soleUser(quantize->output()) : nullptr;
-    const auto same = dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
+    const auto same =
+        dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
     PlanNode* product = same && sameCode(*code, *same) ? rewriter.soleUser(dequantize->output()) : nullptr;
     if (!product || !product->is("MatMul") || product->input(0) != dequantize->output()) return std::nullopt;
     return Weighted{product, *code};
@@ -124,8 +131,10 @@ void fuse(Rewriter& rewriter, PlanNode& softmax) {
         last = after;
         layouts.back() = kRowsFirst;
     }
-    PlanNode fused = rewriter.make(kFusedDomain, "Int8Attention",
-                                   {scores->q.operand.value, scores->k.operand.value, v->operand.value, scores->mask}, last->outputs, last->label());
+    PlanNode fused =
+        rewriter.make(kFusedDomain, "Int8Attention",
+                      {scores->q.operand.value, scores->k.operand.value, v->operand.value, scores->mask},
+                      last->outputs, last->label());
     setAttribute(protoOf(fused), "scale", scores->scale);
     setAttribute(protoOf(fused), "layouts", layouts);
     const auto set = [&](const char* name, const std::optional<Int8Code>& code) {

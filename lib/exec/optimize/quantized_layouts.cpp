@@ -1,6 +1,6 @@
-// Operators that only move elements work on codes as on values: QuantizeLinear(Transpose(x)) = Transpose(QuantizeLinear(x)).
-// Quantization moves up through them, where it meets the dequantization of the same code (both vanish) or the operator
-// that makes x, which can then write codes itself.
+// Operators that only move elements work on codes as on values: QuantizeLinear(Transpose(x)) =
+// Transpose(QuantizeLinear(x)). Quantization moves up through them, where it meets the dequantization of the
+// same code (both vanish) or the operator that makes x, which can then write codes itself.
 
 #include <algorithm>
 #include <set>
@@ -15,8 +15,8 @@ namespace {
 
 /// Whether output 0 holds elements of input 0, moved, and nothing else.
 bool onlyMoves(const PlanNode& node) {
-    static const std::set<std::string, std::less<>> kinds{"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity",
-                                                         "Gather",  "Slice",     "Expand"};
+    static const std::set<std::string, std::less<>> kinds{
+        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Gather", "Slice", "Expand"};
     return node.domain.empty() && kinds.contains(node.opType()) && node.outputs.size() == 1;
 }
 
@@ -24,7 +24,8 @@ bool onlyMoves(const PlanNode& node) {
 bool readOnlyBy(const Rewriter& rewriter, ValueId value, const PlanNode& node) {
     if (rewriter.graph().value(value).kept) return false;
     const auto& users = rewriter.users(value);
-    return std::all_of(users.begin(), users.end(), [&](const PlanNode* user) { return user == &node || user->is("Shape"); });
+    return std::all_of(users.begin(), users.end(),
+                       [&](const PlanNode* user) { return user == &node || user->is("Shape"); });
 }
 
 void redirectShapes(Rewriter& rewriter, ValueId from, ValueId to) {
@@ -39,10 +40,13 @@ void moveUp(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& cod
     PlanNode* at = &quantize;
     for (;;) {
         PlanNode* move = rewriter.producer(at->input(0));
-        if (!move || !onlyMoves(*move) || rewriter.constant(move->input(0)) || !readOnlyBy(rewriter, move->output(), *at)) return;
+        if (!move || !onlyMoves(*move) || rewriter.constant(move->input(0)) ||
+            !readOnlyBy(rewriter, move->output(), *at))
+            return;
         std::vector<ValueId> inputs = at->inputs;
         inputs[0] = move->input(0);
-        const ValueId early = rewriter.insertBefore(*at, at->domain, at->opType(), std::move(inputs), code.type, at->version);
+        const ValueId early =
+            rewriter.insertBefore(*at, at->domain, at->opType(), std::move(inputs), code.type, at->version);
         PlanNode* moved = rewriter.producer(early);
         for (const auto& attribute : at->proto->attribute()) *protoOf(*moved).add_attribute() = attribute;
         std::vector<ValueId> others = move->inputs;
@@ -56,10 +60,12 @@ void moveUp(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& cod
 /// Q(DQ(q)) of one code is q.
 void removePair(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& code) {
     const PlanNode* dequantize = rewriter.producer(quantize.input(0));
-    const auto other = dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
+    const auto other =
+        dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
     if (!other || !sameCode(code, *other)) return;
     if (rewriter.graph().value(quantize.output()).kept)
-        rewriter.replace(quantize, rewriter.make("", "Identity", {dequantize->input(0)}, quantize.outputs, quantize.label(), 1));
+        rewriter.replace(quantize, rewriter.make("", "Identity", {dequantize->input(0)}, quantize.outputs,
+                                                 quantize.label(), 1));
     else
         rewriter.redirect(quantize.output(), dequantize->input(0));
 }

@@ -1,7 +1,8 @@
 // Static quantization as ONNX files spell it, "QDQ":
-//   y = MatMul(DequantizeLinear(q), DequantizeLinear(W))          [→ QuantizeLinear → DequantizeLinear] [→ Add(bias)]
-// becomes one 8-bit linear layer that reads the codes q and multiplies 8-bit integers. A QuantizeLinear of what comes out
-// of such a layer, epilogue included, is done by the layer.
+//   y = MatMul(DequantizeLinear(q), DequantizeLinear(W))          [→ QuantizeLinear → DequantizeLinear] [→
+//   Add(bias)]
+// becomes one 8-bit linear layer that reads the codes q and multiplies 8-bit integers. A QuantizeLinear of
+// what comes out of such a layer, epilogue included, is done by the layer.
 
 #include "lib/exec/operator.h"
 #include "lib/exec/optimize/codes.h"
@@ -24,13 +25,16 @@ std::optional<StoredMatrix> storedMatrix(const Rewriter& rewriter, ValueId value
     const Tensor* scales = rewriter.constant(dequantize->input(1));
     const ValueId zeros = dequantize->input(2);
     const Tensor* zero = rewriter.constant(zeros);
-    if (!weights || weights->rank() != 2 || !kByteTypes.contains(weights->dtype()) || !scales || scales->dtype() != DType::float32) return std::nullopt;
+    if (!weights || weights->rank() != 2 || !kByteTypes.contains(weights->dtype()) || !scales ||
+        scales->dtype() != DType::float32)
+        return std::nullopt;
     if (zeros != kNoValue && (!zero || zero->size() != scales->size())) return std::nullopt;
     const std::size_t columnAxis = transposed ? 0 : 1;
     const std::int64_t columns = weights->shape()[columnAxis];
     const std::int64_t axis = Attributes(*dequantize->proto).integer("axis", 1);
     const bool perTensor = scales->size() == 1 && scales->rank() <= 1;
-    const bool perColumn = scales->rank() == 1 && scales->size() == columns && (axis < 0 ? axis + 2 : axis) == static_cast<std::int64_t>(columnAxis);
+    const bool perColumn = scales->rank() == 1 && scales->size() == columns &&
+                           (axis < 0 ? axis + 2 : axis) == static_cast<std::int64_t>(columnAxis);
     if (!perTensor && !perColumn) return std::nullopt;
     return StoredMatrix{dequantize->input(0), dequantize->input(1), zeros, columns};
 }
@@ -45,11 +49,13 @@ struct RoundedBias {
     ValueId bias = kNoValue;
     kernels::Int8Code code;
 };
-std::optional<RoundedBias> roundedBias(const Rewriter& rewriter, const PlanNode& product, std::int64_t columns) {
+std::optional<RoundedBias> roundedBias(const Rewriter& rewriter, const PlanNode& product,
+                                       std::int64_t columns) {
     const PlanNode* quantize = rewriter.soleUser(product.output());
     const auto code = quantize && isQuantize(*quantize) ? tensorCode(rewriter, quantize) : std::nullopt;
     const PlanNode* dequantize = code ? rewriter.soleUser(quantize->output()) : nullptr;
-    const auto again = dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
+    const auto again =
+        dequantize && isDequantize(*dequantize) ? tensorCode(rewriter, dequantize) : std::nullopt;
     PlanNode* add = again && sameCode(*code, *again) ? rewriter.soleUser(dequantize->output()) : nullptr;
     if (!add || !add->is("Add")) return std::nullopt;
     const ValueId bias = add->input(add->input(0) == dequantize->output() ? 1 : 0);
@@ -68,7 +74,8 @@ void fuseOne(Rewriter& rewriter, PlanNode& product) {
     ValueId bias = kNoValue;
     if (gemm) {
         bias = product.input(2);
-        const bool plain = attributes.integer("transA", 0) == 0 && attributes.real("alpha", 1) == 1.0F && attributes.real("beta", 1) == 1.0F;
+        const bool plain = attributes.integer("transA", 0) == 0 && attributes.real("alpha", 1) == 1.0F &&
+                           attributes.real("beta", 1) == 1.0F;
         if (!plain || (bias != kNoValue && !isVector(rewriter.constant(bias), matrix->columns))) return;
     }
     PlanNode* last = &product;
@@ -77,8 +84,10 @@ void fuseOne(Rewriter& rewriter, PlanNode& product) {
         last = rounded->add;
         bias = rounded->bias;
     }
-    PlanNode linear = rewriter.make(kFusedDomain, "Int8Linear",
-                                    {input->input(0), matrix->weights, matrix->scales, matrix->zeroPoints, bias, kNoValue}, last->outputs, product.label());
+    PlanNode linear =
+        rewriter.make(kFusedDomain, "Int8Linear",
+                      {input->input(0), matrix->weights, matrix->scales, matrix->zeroPoints, bias, kNoValue},
+                      last->outputs, product.label());
     setCode(linear, "x", *code);
     if (rounded) setCode(linear, "before_bias", rounded->code);
     if (transposed) setAttribute(protoOf(linear), "transB", std::int64_t{1});
@@ -99,7 +108,8 @@ void absorbQuantization(PlanGraph& graph) {
     Rewriter rewriter(graph);
     rewriter.forEach([&](PlanNode& node) {
         const auto code = isQuantize(node) ? tensorCode(rewriter, &node) : std::nullopt;
-        const PlanNode* linear = code && rewriter.vanishes(node.input(0)) ? rewriter.producer(node.input(0)) : nullptr;
+        const PlanNode* linear =
+            code && rewriter.vanishes(node.input(0)) ? rewriter.producer(node.input(0)) : nullptr;
         // A residual may have to be broadcast, which the layer does after itself, on floats.
         if (!linear || !linear->is(kFusedDomain, "Int8Linear") || linear->input(5) != kNoValue) return;
         PlanNode coded = rewriter.copyOf(*linear, linear->inputs, node.outputs);

@@ -19,7 +19,9 @@ Tensor randomTensor(Shape shape, std::string_view name) {
 }
 
 ir::Model textModel(const std::string& signature, const std::string& body, int opset) {
-    return ir::fromText(fmt::format("<ir_version: 10, opset_import: [\"\" : {}, \"com.microsoft\" : 1]>\nagraph {} {{\n{}\n}}", opset, signature, body));
+    return ir::fromText(fmt::format(
+        "<ir_version: 10, opset_import: [\"\" : {}, \"com.microsoft\" : 1]>\nagraph {} {{\n{}\n}}", opset,
+        signature, body));
 }
 
 /// Runs both ways and returns the kinds of operators that the fused plan ran.
@@ -46,6 +48,8 @@ std::vector<std::string> runBoth(const ir::Model& model, const exec::Feeds& feed
     return kinds;
 }
 
-bool has(const std::vector<std::string>& kinds, const std::string& kind) { return std::find(kinds.begin(), kinds.end(), kind) != kinds.end(); }
+bool has(const std::vector<std::string>& kinds, const std::string& kind) {
+    return std::find(kinds.begin(), kinds.end(), kind) != kinds.end();
+}
 
 }  // namespace tcompress::test

@@ -75,6 +75,18 @@ TEST_CASE("Dynamic quantization becomes an 8-bit linear layer") {
     CHECK(kinds.size() == 1);
 }
 
+TEST_CASE("Codes that several products read are made once") {
+    const ir::Model m = model(
+        "(float[N, 4] x) => (float[N, 3] y, float[N, 3] z) <int8[4, 3] w = {1, -2, 3, 4, -5, 6, 7, 8, -9, 10, 11, 12}, int8[4, 3] v = {9, -2, 3, 4, 5, 6, 7, -8, 9, 10, 11, -12}, "
+        "float[3] s = {0.5, 0.25, 0.125}, float[3] b = {1, 2, 3}>",
+        "q, qs, qz = DynamicQuantizeLinear(x)\n i = MatMulInteger(q, w, qz)\n c = Cast<to = 1>(i)\n k = Mul(qs, s)\n f = Mul(c, k)\n y = Add(f, b)\n"
+        "j = MatMulInteger(q, v, qz)\n d = Cast<to = 1>(j)\n l = Mul(qs, s)\n g = Mul(d, l)\n z = Relu(g)");
+    const auto kinds = runBoth(m, {{"x", randomTensor({7, 4}, "x")}});
+    CHECK(has(kinds, "Int8Linear"));
+    CHECK(has(kinds, "DynamicQuantizeLinear"));
+    CHECK(kinds.size() == 2);
+}
+
 TEST_CASE("Rows of a quantized table are gathered before they are dequantized") {
     const std::string table = "(int64[N] i) => (float[N, 4] y) <int8[3, 4] t = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, ";
     const exec::Feeds feeds{{"i", Tensor::of<std::int64_t>({4}, {2, 0, -1, 1})}};

@@ -17,11 +17,14 @@ std::vector<std::uint8_t> randomBytes(std::int64_t count, const char* name) {
     return bytes;
 }
 
-std::int32_t valueOf(std::uint8_t byte, DType type) { return type == DType::uint8 ? byte : static_cast<std::int8_t>(byte); }
+std::int32_t valueOf(std::uint8_t byte, DType type) {
+    return type == DType::uint8 ? byte : static_cast<std::int8_t>(byte);
+}
 
 }  // namespace
 
-TEST_CASE("int8 attention agrees with its definition, for every mix of codes and sizes, on any number of threads") {
+TEST_CASE(
+    "int8 attention agrees with its definition, for every mix of codes and sizes, on any number of threads") {
     Restore restore;
     const Int8Code unsignedCode{DType::uint8, 0.02F, 120};
     const Int8Code signedCode{DType::int8, 0.03F, -5};
@@ -65,12 +68,15 @@ TEST_CASE("int8 attention agrees with its definition, for every mix of codes and
                         p.maskStrides = {keys, 0, 0};
                         p.maskColumnStride = variant == 5 ? 0 : 1;
                     }
-                    p.probabilityCode = variant & 2 ? Int8Code{DType::int8, 1 / 255.0F, -128} : Int8Code{DType::uint8, 1 / 255.0F, 0};
+                    p.probabilityCode = variant & 2 ? Int8Code{DType::int8, 1 / 255.0F, -128}
+                                                    : Int8Code{DType::uint8, 1 / 255.0F, 0};
                     const bool coded = variant != 6;
                     if (coded) p.outCode = variant & 1 ? signedCode : unsignedCode;
                     const std::int64_t count = 2 * p.outStrides.batch;
-                    std::vector<float> floats(static_cast<std::size_t>(count + 1), 7.0F), floatReference = floats;
-                    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(count + 1), 0x77), byteReference = bytes;
+                    std::vector<float> floats(static_cast<std::size_t>(count + 1), 7.0F),
+                        floatReference = floats;
+                    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(count + 1), 0x77),
+                        byteReference = bytes;
                     p.out = coded ? static_cast<void*>(bytes.data()) : floats.data();
                     attention(p);
                     REQUIRE(bytes.back() == 0x77);
@@ -79,12 +85,15 @@ TEST_CASE("int8 attention agrees with its definition, for every mix of codes and
                     p.out = coded ? static_cast<void*>(byteReference.data()) : floatReference.data();
                     attention(p);
                     setKernelChoice(KernelChoice::fastest);
-                    INFO(queries << " queries, " << keys << " keys, size " << size << ", variant " << variant);
+                    INFO(queries << " queries, " << keys << " keys, size " << size << ", variant "
+                                 << variant);
                     for (std::int64_t i = 0; i < count; ++i) {
                         ++compared;
                         if (coded) {
-                            const int distance = std::abs(valueOf(bytes[i], p.outCode->type) - valueOf(byteReference[i], p.outCode->type));
-                            // A probability that rounds the other way moves a result by at most 255 · its scale · v's scale.
+                            const int distance = std::abs(valueOf(bytes[i], p.outCode->type) -
+                                                          valueOf(byteReference[i], p.outCode->type));
+                            // A probability that rounds the other way moves a result by at most 255 · its
+                            // scale · v's scale.
                             REQUIRE(distance <= 2);
                             if (distance) ++different;
                         } else {

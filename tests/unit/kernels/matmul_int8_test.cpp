@@ -182,15 +182,16 @@ TEST_CASE("every instruction set's int8 kernel gives the exact sums") {
                     std::fill(panel.begin(), panel.end(), std::uint8_t{0x80});
                 }
                 std::vector<std::int32_t> sums(static_cast<std::size_t>(rows * (kInt8PanelColumns + 1)), 77);
-                kernel.run({a.data(), aStride, rows, reinterpret_cast<const std::int8_t*>(panel.data()), groups, 0, sums.data(),
-                            kInt8PanelColumns + 1});
+                kernel.run({a.data(), aStride, rows, reinterpret_cast<const std::int8_t*>(panel.data()),
+                            groups, 0, sums.data(), kInt8PanelColumns + 1});
                 std::int64_t wrong = 0;
                 for (std::int64_t row = 0; row < rows; ++row) {
                     for (std::int64_t column = 0; column < kInt8PanelColumns; ++column) {
                         std::int32_t expected = 0;
                         for (std::int64_t k = 0; k < groups * kInt8Group; ++k)
                             expected += a[row * aStride + k] *
-                                        valueOf(panel[k / kInt8Group * kInt8PanelBytesPerGroup + column * kInt8Group + k % kInt8Group],
+                                        valueOf(panel[k / kInt8Group * kInt8PanelBytesPerGroup +
+                                                      column * kInt8Group + k % kInt8Group],
                                                 DType::int8);
                         if (sums[row * (kInt8PanelColumns + 1) + column] != expected) ++wrong;
                     }
@@ -237,7 +238,8 @@ TEST_CASE("weights packed for oneDNN give the same sums as our panels") {
         CHECK(sums[0] == expectedProduct(a, aType, k, aZero, b, DType::uint8, bZeros, m, k, n));
         CHECK(sums[0] == sums[1]);
         CHECK(floats[0] == floats[1]);
-        for (std::size_t i = 0; i < sums[0].size(); ++i) REQUIRE(floats[0][i] == static_cast<float>(sums[0][i]) * 0.125F);
+        for (std::size_t i = 0; i < sums[0].size(); ++i)
+            REQUIRE(floats[0][i] == static_cast<float>(sums[0][i]) * 0.125F);
     }
 }
 
@@ -283,7 +285,8 @@ TEST_CASE("codes on the way of an int8 product: rounded before the bias, and as 
                     for (std::size_t i = 0; i < real.size(); ++i) {
                         const std::int32_t low = result.type == DType::uint8 ? 0 : -128;
                         const double rounded = std::nearbyint(real[i] / result.scale) + result.zeroPoint;
-                        const auto expected = static_cast<std::int32_t>(std::clamp<double>(rounded, low, low + 255));
+                        const auto expected =
+                            static_cast<std::int32_t>(std::clamp<double>(rounded, low, low + 255));
                         REQUIRE(std::abs(valueOf(coded[i], result.type) - expected) <= 1);
                         if (valueOf(coded[i], result.type) != expected) ++different;
                         if (valueOf(reference[i], result.type) != expected) ++different;

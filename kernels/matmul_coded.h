@@ -1,0 +1,54 @@
+#pragma once
+// Products of float32 rows with a constant matrix that is stored in 2, 4 or 8 bits (weight-only quantization,
+// "W4A16"): C[M,N] = residual + activation(alpha · A[M,K] · W[K,N] + bias), computed in float32. Few rows are
+// bound by the memory that W takes, so its codes are decoded in registers inside the product; for many rows a
+// part of W is decoded into the cache and multiplied by the float32 kernels (Frantar et al., "MARLIN", 2024,
+// has the same two regimes on GPUs).
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/matmul.h"
+#include "kernels/table.h"
+
+namespace tcompress::kernels {
+
+/// W[k, n] = (code[k, n] − zero(k, n)) · scale(k, n); scales and zero points are shared by `block`
+/// neighbouring k.
+struct CodedMatrix {
+    std::int64_t k = 0, n = 0;
+    int bits = 4;            // 2, 4 or 8
+    std::int64_t block = 0;  // at least k: one a column
+    const std::uint8_t* codes =
+        nullptr;  // one unsigned code a byte, at codes[k · rowStride + n · columnStride]
+    std::int64_t rowStride = 0, columnStride = 1;
+    std::span<const float> scales;      // [ceil(k / block)][n]
+    std::span<const float> zeroPoints;  // the same, in unsigned codes; or one for all
+};
+
+/// Immutable; may be used by several threads at once.
+class PackedCodes;
+using PackedCodesPtr = std::shared_ptr<const PackedCodes>;
+
+/// Why a matrix cannot be packed: blocks must hold whole 32-bit words of codes.
+std::optional<std::string> refuseCodes(int bits, std::int64_t block, std::int64_t k);
+PackedCodesPtr packCodes(const CodedMatrix& matrix);
+std::int64_t rows(const PackedCodes& weights);     // K
+std::int64_t columns(const PackedCodes& weights);  // N
+std::size_t sizeBytes(const PackedCodes& weights);
+
+struct CodedMatmul {
+    const float* a = nullptr;  // [M, K], contiguous rows
+    std::int64_t aStride = 0;
+    std::int64_t m = 0;
+    const PackedCodes* weights = nullptr;
+    float* c = nullptr;  // [M, N], contiguous rows; must not overlap A
+    std::int64_t cStride = 0;
+    Epilogue epilogue;
+};
+void matmul(const CodedMatmul& params);
+std::span<const KernelRow<CodedMatmul>> codedMatmulKernels();
+
+}  // namespace tcompress::kernels
