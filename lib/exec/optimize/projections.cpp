@@ -126,21 +126,18 @@ ValueId mergedLinear(Rewriter& rewriter, PlanNode& attention, const std::array<P
         scales.push_back(int8 ? rewriter.constant(linear.input(2)) : nullptr);
         zeroPoints.push_back(int8 ? rewriter.constant(linear.input(3)) : nullptr);
     }
-    PlanGraph& graph = rewriter.graph();
     const auto given = [](const std::vector<const Tensor*>& parts) { return std::any_of(parts.begin(), parts.end(), [](auto* p) { return p != nullptr; }); };
-    const ValueId bias = given(biases) ? graph.addConstant("bias", joinVectors<float>(biases, columns)) : kNoValue;
-    const ValueId matrix = graph.addConstant("weights", joinColumns(weights));
-    std::vector<ValueId> inputs{first.input(0), matrix, bias, kNoValue};
-    if (int8) {
-        ValueId zeroPoint = kNoValue;
-        if (given(zeroPoints)) {
-            const bool isSigned = weights.front()->dtype() == DType::int8;
-            zeroPoint = graph.addConstant("zero points", isSigned ? joinVectors<std::int8_t>(zeroPoints, columns)
-                                                                  : joinVectors<std::uint8_t>(zeroPoints, columns));
-        }
-        inputs = {first.input(0), matrix, graph.addConstant("scales", joinVectors<float>(scales, columns)), zeroPoint, bias, kNoValue};
-        if (first.inputs.size() > inputs.size()) inputs.insert(inputs.end(), {first.input(6), first.input(7)});
+    // All joined before the first is added: adding moves the constants that the pointers look at.
+    std::vector<std::pair<std::size_t, Tensor>> constants{{1, joinColumns(weights)}};
+    if (given(biases)) constants.emplace_back(biasAt, joinVectors<float>(biases, columns));
+    if (int8) constants.emplace_back(2, joinVectors<float>(scales, columns));
+    if (given(zeroPoints)) {
+        const bool isSigned = weights.front()->dtype() == DType::int8;
+        constants.emplace_back(3, isSigned ? joinVectors<std::int8_t>(zeroPoints, columns) : joinVectors<std::uint8_t>(zeroPoints, columns));
     }
+    std::vector<ValueId> inputs = first.inputs;
+    inputs[biasAt] = kNoValue;
+    for (auto& [at, constant] : constants) inputs[at] = rewriter.graph().addConstant(first.label() + "/joined", std::move(constant));
     const ValueId merged = rewriter.insertBefore(attention, kFusedDomain, first.opType(), std::move(inputs), DType::float32);
     PlanNode& node = *rewriter.producer(merged);
     for (const onnx::AttributeProto& attribute : first.proto->attribute()) *protoOf(node).add_attribute() = attribute;
