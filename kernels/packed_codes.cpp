@@ -5,10 +5,73 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/multiversion.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::kernels {
+
+namespace {
+
+/// k that are gathered at a time: a cache line of a column whose codes are neighbours.
+constexpr std::int64_t kGathered = 64;
+
+/// Four neighbouring k of each column as one 32-bit number, the first k lowest.
+using Fours = std::uint32_t[kGathered / 4][kPanelColumns];
+
+TCOMPRESS_MULTIVERSION void fourRows(const std::uint8_t* rows, std::int64_t stride, std::int64_t columns,
+                                     std::uint32_t* target) {
+    for (std::int64_t column = 0; column < columns; ++column)
+        target[column] = rows[column] | static_cast<std::uint32_t>(rows[stride + column]) << 8 |
+                         static_cast<std::uint32_t>(rows[2 * stride + column]) << 16 |
+                         static_cast<std::uint32_t>(rows[3 * stride + column]) << 24;
+}
+
+/// kGathered values of k from k on, of `columns` columns; beyond K zeros.
+void gather(const CodedMatrix& matrix, std::int64_t k, std::int64_t first, std::int64_t columns,
+            Fours& fours) {
+    const std::uint8_t* codes = matrix.codes + k * matrix.rowStride + first * matrix.columnStride;
+    const std::int64_t count = std::min(kGathered, matrix.k - k);
+    if (matrix.columnStride == 1 && count == kGathered) {
+        for (std::int64_t i = 0; i < kGathered / 4; ++i)
+            fourRows(codes + 4 * i * matrix.rowStride, matrix.rowStride, columns, fours[i]);
+    } else if (matrix.rowStride == 1 && count == kGathered) {
+        for (std::int64_t column = 0; column < columns; ++column) {
+            std::uint32_t line[kGathered / 4];
+            std::memcpy(line, codes + column * matrix.columnStride, sizeof line);
+            for (std::int64_t i = 0; i < kGathered / 4; ++i) fours[i][column] = line[i];
+        }
+    } else {
+        std::memset(fours, 0, sizeof fours);
+        for (std::int64_t i = 0; i < count; ++i)
+            for (std::int64_t column = 0; column < columns; ++column)
+                fours[i / 4][column] |=
+                    static_cast<std::uint32_t>(codes[i * matrix.rowStride + column * matrix.columnStride])
+                    << (i % 4 * 8);
+    }
+}
+
+void packPanel(const CodedMatrix& matrix, std::int64_t first, std::int64_t columns, std::int64_t groups,
+               std::uint32_t* words) {
+    const std::int64_t slots = 8 / matrix.bits;
+    // Flips the highest bit of every code: the same as − 2^(bits−1), in two's complement.
+    std::uint32_t flip = 0;
+    for (int bit = matrix.bits - 1; bit < 32; bit += matrix.bits) flip |= 1U << bit;
+    Fours fours = {};
+    for (std::int64_t group = 0; group < groups; group += kGathered / 4 / slots) {
+        gather(matrix, group * slots * 4, first, columns, fours);
+        const std::int64_t end = std::min(groups, group + kGathered / 4 / slots);
+        for (std::int64_t i = group; i < end; ++i, words += kPanelColumns)
+            for (std::int64_t column = 0; column < kPanelColumns; ++column) {
+                std::uint32_t word = flip;
+                for (std::int64_t slot = 0; slot < slots; ++slot)
+                    word ^= fours[(i - group) * slots + slot][column] << (slot * matrix.bits);
+                words[column] = word;
+            }
+    }
+}
+
+}  // namespace
 
 float PackedCodes::value(std::int64_t row, std::int64_t column) const {
     const std::int64_t index = column / kPanelColumns;
@@ -55,23 +118,7 @@ PackedCodesPtr packCodes(const CodedMatrix& matrix) {
         const std::int64_t first = index * kPanelColumns;
         const std::int64_t columns = std::min(kPanelColumns, matrix.n - first);
         std::uint32_t* words = packed->words.data() + index * groups * kPanelColumns;
-        std::fill(words, words + groups * kPanelColumns, 0U);
-        const std::uint32_t mask = (1U << matrix.bits) - 1;
-        const std::uint32_t flip = 1U << (matrix.bits - 1);  // the same as − 2^(bits−1), in two's complement
-        // The smaller stride innermost.
-        const auto put = [&](std::int64_t k, std::int64_t column) {
-            const std::uint32_t code =
-                (matrix.codes[k * matrix.rowStride + (first + column) * matrix.columnStride] ^ flip) & mask;
-            words[k / perWord * kPanelColumns + column] |=
-                code << codePosition(matrix.bits, static_cast<int>(k % perWord));
-        };
-        if (matrix.columnStride == 1) {
-            for (std::int64_t k = 0; k < matrix.k; ++k)
-                for (std::int64_t column = 0; column < columns; ++column) put(k, column);
-        } else {
-            for (std::int64_t column = 0; column < columns; ++column)
-                for (std::int64_t k = 0; k < matrix.k; ++k) put(k, column);
-        }
+        packPanel(matrix, first, columns, groups, words);
         const auto spread = [&](std::span<const float> source, float shift, AlignedBuffer<float>& target) {
             float* to = target.data() + index * blocks * kPanelColumns;
             std::fill(to, to + blocks * kPanelColumns, 0.0F);

@@ -3,6 +3,7 @@
 
 #include "kernels/matmul_coded.h"
 #include "kernels/quantize.h"
+#include "kernels/transpose.h"
 #include "lib/exec/ops/matmul_support.h"
 #include "lib/support/parallel.h"
 
@@ -31,10 +32,8 @@ std::vector<std::uint8_t> unsignedCodes(const Tensor& tensor) {
 /// [rows, columns] → [columns, rows].
 std::vector<float> transposed(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
     std::vector<float> result(values.size());
-    for (std::int64_t row = 0; row < rows; ++row)
-        for (std::int64_t column = 0; column < columns; ++column)
-            result[static_cast<std::size_t>(column * rows + row)] =
-                values[static_cast<std::size_t>(row * columns + column)];
+    const std::vector<std::int64_t> shape{rows, columns}, permutation{1, 0};
+    kernels::transpose(values.data(), 4, shape, permutation, result.data());
     return result;
 }
 
