@@ -170,9 +170,10 @@ TCOMPRESS_INLINE void multiplyRows(const PanelTask& task, std::int64_t row) {
     constexpr int kWidth = static_cast<int>(sizeof(V) / sizeof(float));
     constexpr int kColumns = kWidth * kVectors;
     std::int64_t first = 0;
-    for (; first + kColumns - kWidth < task.columns; first += kColumns)
+    for (; first + kColumns <= task.columns; first += kColumns)
         multiplyBlock<V, kRows, kVectors>(task, row, first);
-    if (first < task.columns) multiplyBlock<V, kRows, 1>(task, row, first);
+    // What is left vector by vector, so that only the last columns are finished element by element.
+    for (; first < task.columns; first += kWidth) multiplyBlock<V, kRows, 1>(task, row, first);
 }
 
 }  // namespace detail

@@ -195,10 +195,16 @@ TCOMPRESS_INLINE FloatVector geluErfVector(FloatVector x) {
     return maxVector(x, 0.0F) - t * exp2OfModerate(-(q * t) - 1.0F);
 }
 
-/// x · sigmoid(2u) = x / (1 + 2^(−2u·log2 e)), u = √(2/π)·(x + 0.044715·x³); error ≤ 2^-22 · max(|x|, 1).
+/// x · sigmoid(u) with u = −t / log2 e: x / (1 + 2^t).
+TCOMPRESS_INLINE FloatVector gatedVector(FloatVector x, FloatVector t) {
+    return x / (1.0F + exp2OfModerate(maxVector(minVector(t, 126.0F), -126.0F)));
+}
+/// x · sigmoid(1.702·x), x · sigmoid(x): errors ≤ 2^-22 · max(|x|, 1).
+TCOMPRESS_INLINE FloatVector quickGeluVector(FloatVector x) { return gatedVector(x, x * -2.4554669F); }
+TCOMPRESS_INLINE FloatVector siluVector(FloatVector x) { return gatedVector(x, x * -1.4426950F); }
+/// x · sigmoid(2u), u = √(2/π)·(x + 0.044715·x³); error ≤ 2^-22 · max(|x|, 1).
 TCOMPRESS_INLINE FloatVector geluTanhVector(FloatVector x) {
-    const FloatVector u = (x * x * -0.10294324F - 2.3022082F) * x;
-    return x / (1.0F + exp2OfModerate(maxVector(minVector(u, 126.0F), -126.0F)));
+    return gatedVector(x, (x * x * -0.10294324F - 2.3022082F) * x);
 }
 
 /// ln x: x = 2^e·(1 + f) with 1 + f in [√½, √2), ln(1 + f) = f − f²/2 + f³·Q(f); ≤ 2 ulp. ln 0 = −∞, NaN
@@ -240,9 +246,9 @@ TCOMPRESS_INLINE FloatVector activateVector(FloatVector x) {
     } else if constexpr (kActivation == Activation::geluTanh) {
         return geluTanhVector(x);
     } else if constexpr (kActivation == Activation::silu) {
-        return x * sigmoidVector(x);
+        return siluVector(x);
     } else if constexpr (kActivation == Activation::quickGelu) {
-        return x * sigmoidVector(x * 1.702F);
+        return quickGeluVector(x);
     } else if constexpr (kActivation == Activation::tanh) {
         return tanhVector(x);
     } else if constexpr (kActivation == Activation::sigmoid) {
