@@ -33,9 +33,10 @@ void runInt8(const Int8Matmul& params) {
               });
 }
 
-/// What the multiplied elements of A are larger by than A's.
-template <Multiply kMultiply>
-constexpr std::int32_t kShift = kMultiply == multiplyInt8Native ? 128 : 0;
+/// What the multiplied elements of A are larger by than A's: our own kernels multiply unsigned codes only.
+std::int32_t shiftOf(const Int8Code& code, const PackedInt8Weights& weights) {
+    return code.type == DType::int8 && weights.form == Int8Form::panels ? 128 : 0;
+}
 
 template <Multiply kMultiply>
 void runScaledInt8(const ScaledInt8Matmul& params) {
@@ -44,8 +45,8 @@ void runScaledInt8(const ScaledInt8Matmul& params) {
     float* scales = threadScratch<ColumnScales, float>(weights.n);
     std::int32_t* offsets = threadScratch<ColumnOffsets, std::int32_t>(weights.n);
     const float scale = params.aCode.scale;
-    const auto zeroPoint = static_cast<std::uint32_t>(
-        params.aCode.zeroPoint + (params.aCode.type == DType::int8 ? kShift<kMultiply> : 0));
+    const auto zeroPoint =
+        static_cast<std::uint32_t>(params.aCode.zeroPoint + shiftOf(params.aCode, weights));
     for (std::size_t i = 0; i < n; ++i) {
         scales[i] = scale * params.bScales[params.bScales.size() > 1 ? i : 0] * params.epilogue.alpha;
         offsets[i] = static_cast<std::int32_t>(zeroPoint * static_cast<std::uint32_t>(weights.columnSums[i]));
