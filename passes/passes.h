@@ -8,6 +8,8 @@ namespace tcompress::passes {
 pipeline::PassInfo removeHeads();         // remove_heads/remove_heads.cpp
 pipeline::PassInfo pruneMagnitude();      // prune/magnitude.cpp
 pipeline::PassInfo pruneNeuron();         // prune/neuron.cpp
+pipeline::PassInfo pruneSparsegpt();      // prune/sparsegpt.cpp
+pipeline::PassInfo pruneWanda();          // prune/sparsegpt.cpp
 pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
 pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
 pipeline::PassInfo quantizeDynamic();     // quantize/dynamic.cpp

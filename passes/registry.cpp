@@ -6,7 +6,7 @@ namespace tcompress::passes {
 
 std::span<const pipeline::PassInfo> registry() {
     static const std::vector<pipeline::PassInfo> list = {
-        removeHeads(),   pruneMagnitude(), pruneNeuron(),     dropLayers(), lowRankSvd(), quantizeDynamic(),
+        removeHeads(),   pruneMagnitude(), pruneNeuron(), pruneSparsegpt(), pruneWanda(),     dropLayers(), lowRankSvd(), quantizeDynamic(),
         quantizeWeightOnly(), quantizeCast(), cleanup(),
     };
     return list;

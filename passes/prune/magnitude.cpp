@@ -15,10 +15,10 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
-#include <regex>
 
 #include "lib/ir/edit.h"
 #include "passes/passes.h"
+#include "passes/support/sparse_obs.h"
 #include "passes/support/target_weights.h"
 
 namespace tcompress::passes {
@@ -57,29 +57,8 @@ OptionTable<Options> optionTable() {
     return table;
 }
 
-/// What `structure` says. Blocks are 1 × 1 for unstructured; N:M is the only one with keep > 0.
-struct Pattern {
-    std::int64_t keep = 0, group = 0;
-    std::int64_t inputs = 1, outputs = 1;
-    bool isGrouped() const { return group > 0; }
-};
-
-std::optional<Pattern> parsePattern(const std::string& text) {
-    static const std::regex grouped("([0-9]{1,4}):([0-9]{1,4})"), block("block([0-9]{1,4})x([0-9]{1,4})");
-    std::smatch match;
-    if (text == "unstructured") return Pattern{};
-    if (std::regex_match(text, match, grouped)) {
-        const Pattern pattern{std::stoll(match[1]), std::stoll(match[2]), 1, 1};
-        if (pattern.keep > 0 && pattern.keep < pattern.group) return pattern;
-    } else if (std::regex_match(text, match, block)) {
-        const Pattern pattern{0, 0, std::stoll(match[1]), std::stoll(match[2])};
-        if (pattern.inputs > 0 && pattern.outputs > 0) return pattern;
-    }
-    return std::nullopt;
-}
-
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
-    const auto pattern = parsePattern(options.structure);
+    const auto pattern = parseSparsePattern(options.structure);
     if (!pattern) {
         diagnostics.add(
             pointer + "/structure",
@@ -123,7 +102,7 @@ struct Grid {
 class PruneMagnitude : public pipeline::Pass {
   public:
     explicit PruneMagnitude(Options options)
-        : options_(std::move(options)), pattern_(*parsePattern(options_.structure)) {}
+        : options_(std::move(options)), pattern_(*parseSparsePattern(options_.structure)) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
@@ -149,16 +128,12 @@ class PruneMagnitude : public pipeline::Pass {
         const auto data = values.data<float>();
         if (std::any_of(data.begin(), data.end(), [](float value) { return std::isnan(value); }))
             return "its weight holds NaN";
-        const std::int64_t inputs = pattern_.isGrouped() ? pattern_.group : pattern_.inputs;
-        if (inputs * pattern_.outputs == 1) return {};
+        if (pattern_.inputStep() * pattern_.outputs == 1) return {};
         if (values.rank() != 2)
             return fmt::format("structure {} needs a matrix, its weight has rank {}", options_.structure,
                                values.rank());
         const Shape& shape = values.shape();
-        if (shape[weight.inAxis] % inputs != 0 || shape[weight.outAxis] % pattern_.outputs != 0)
-            return fmt::format("its {} inputs × {} outputs are no multiple of structure {}",
-                               shape[weight.inAxis], shape[weight.outAxis], options_.structure);
-        return {};
+        return patternRefusal(pattern_, shape[weight.inAxis], shape[weight.outAxis]);
     }
 
     void choose(std::vector<Candidate>& candidates) const {
@@ -267,7 +242,7 @@ class PruneMagnitude : public pipeline::Pass {
     }
 
     Options options_;
-    Pattern pattern_;
+    SparsePattern pattern_;
 };
 
 }  // namespace

@@ -9,7 +9,7 @@
 #include <optional>
 
 #include "passes/support/evidence.h"
-#include "passes/support/layer_weights.h"
+#include "passes/support/layerwise.h"
 #include "passes/support/obs.h"
 
 namespace tcompress::passes {
@@ -187,10 +187,8 @@ class Compensator {
         const double noise = 1e-6 * evidence.held.yy;
         if (fit.errorAfter < fit.errorBefore && fit.errorBefore > noise) {
             left = refit(evidence.all(), left, choice);
-            report_.notes.push_back(fmt::format(
-                "'{}' fitted again: ridge {}, {:.0f} % of the residual stream's error taken over, bias {}",
-                reader.weight->name(), choice.ridge, 100 * choice.share,
-                choice.bias == BiasFit::fitted ? "moved" : "kept"));
+            report_.notes.push_back(
+                fmt::format("'{}' fitted again: {}", reader.weight->name(), describe(choice)));
         } else {
             fit.errorAfter = fit.errorBefore;
             report_.notes.push_back(fmt::format(

@@ -285,8 +285,9 @@ std::size_t columnBlocks(std::int64_t columns) {
     return static_cast<std::size_t>((columns + kColumnBlock - 1) / kColumnBlock);
 }
 
-/// The best share of the stream's error at one ridge, and the error on held-back rows that it gives.
-RefitChoice bestShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
+}  // namespace
+
+RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
     const RidgeSolution solution(evidence.fit, start, ridge, bias);
     const LayerSums& held = evidence.held;
     // Error as a function of the share s: constant + s · linear + s² · square.
@@ -307,8 +308,6 @@ RefitChoice bestShare(const Evidence& evidence, const LinearLayer& start, double
     return {ridge, share, bias, held.yy > 0 ? error / held.yy : 0.0};
 }
 
-}  // namespace
-
 double squaredError(const LayerSums& sums, const LinearLayer& layer, double share) {
     std::vector<double> parts(columnBlocks(sums.outputs));
     forColumnBlocks(sums.outputs, [&](std::int64_t begin, std::int64_t end, std::int64_t block) {
@@ -327,7 +326,7 @@ RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, Bias
     std::map<std::size_t, RefitChoice> tried;
     const auto choice = [&](std::size_t index) -> const RefitChoice& {
         const auto [found, isNew] = tried.try_emplace(index);
-        if (isNew) found->second = bestShare(evidence, start, kRidges[index], bias);
+        if (isNew) found->second = chooseShare(evidence, start, kRidges[index], bias);
         return found->second;
     };
     std::size_t best = kRidges.size() / 2;
@@ -341,7 +340,7 @@ RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, Bias
             }
     }
     if (bias == BiasFit::kept) return choice(best);
-    const RefitChoice withoutBias = bestShare(evidence, start, kRidges[best], BiasFit::kept);
+    const RefitChoice withoutBias = chooseShare(evidence, start, kRidges[best], BiasFit::kept);
     return withoutBias.heldError < choice(best).heldError ? withoutBias : choice(best);
 }
 
@@ -361,6 +360,19 @@ LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitCh
                 choice.share * line.slope.bias[static_cast<std::size_t>(c)];
     });
     return result;
+}
+
+LinearLayer withBias(const LayerSums& sums, std::vector<double> weight, const LinearLayer& start,
+                     const RefitChoice& choice) {
+    LinearLayer layer{std::move(weight), start.bias};
+    if (choice.bias == BiasFit::kept || sums.rows == 0) return layer;
+    for (std::int64_t o = 0; o < sums.outputs; ++o) {
+        double left = sums.y[static_cast<std::size_t>(o)] + choice.share * sums.e[static_cast<std::size_t>(o)];
+        for (std::int64_t i = 0; i < sums.inputs; ++i)
+            left -= sums.x[static_cast<std::size_t>(i)] * layer.weight[at(i, sums.outputs, o)];
+        layer.bias[static_cast<std::size_t>(o)] = left / sums.rows;
+    }
+    return layer;
 }
 
 std::vector<double> hessian(const LayerSums& sums, const RefitChoice& choice) {

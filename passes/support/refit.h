@@ -69,8 +69,15 @@ struct RefitChoice {
 /// for choice (there is none to change).
 RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, BiasFit bias);
 
+/// The best share of the stream's error at one ridge.
+RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias);
+
 /// The layer that `choice` gives on `sums`.
 LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitChoice& choice);
+
+/// Given weights with the bias that `choice` means for them: the mean that they leave over, or the start's.
+LinearLayer withBias(const LayerSums& sums, std::vector<double> weight, const LinearLayer& start,
+                     const RefitChoice& choice);
 
 /// The quadratic form whose minimum refit() is: the error of weights W is the minimum's plus
 /// tr((W − W*)ᵀ·H·(W − W*)), where H is XᵀX, centred when the bias is fitted, plus the ridge.

@@ -2,7 +2,6 @@
 // without.
 
 #include <catch2/catch.hpp>
-#include <cmath>
 
 #include "lib/data/dataset.h"
 #include "lib/ir/edit.h"
@@ -11,39 +10,15 @@
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
+#include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using analysis::TransformerView;
+using test::outputError;
 using test::runPass;
+using test::samplesOf;
 
 namespace {
-
-std::filesystem::path zooData(const std::string& name) {
-    return std::filesystem::path(TCOMPRESS_TEST_DATA) / "zoo" / (name + ".npz");
-}
-
-/// Samples [begin, end) of a data file.
-data::Dataset samplesOf(const std::string& name, std::int64_t begin, std::int64_t end) {
-    const data::Dataset whole = data::readDataset(zooData(name));
-    return {whole.rows(begin, end), std::nullopt, whole.origin()};
-}
-
-/// Mean square of the difference of the outputs, relative to the original's spread.
-double outputError(const ir::Model& original, const ir::Model& compressed, const data::Dataset& samples) {
-    const auto outputs = [&](const ir::Model& model) {
-        const data::Dataset fitted = data::fitToModel(samples, model);
-        return toFloat32(test::outputsOf(model, fitted.rows(0, fitted.sampleCount())).front());
-    };
-    const std::vector<float> a = outputs(original), b = outputs(compressed);
-    REQUIRE(a.size() == b.size());
-    double error = 0, square = 0, sum = 0;
-    for (std::size_t i = 0; i < a.size(); ++i) {
-        error += std::pow(static_cast<double>(a[i]) - b[i], 2);
-        square += std::pow(static_cast<double>(a[i]), 2);
-        sum += a[i];
-    }
-    return error / (square - sum * sum / static_cast<double>(a.size()));
-}
 
 /// Makes unit `copy` of every consumer's producers equal to unit `of`.
 ir::Model withTwins(const ir::Model& original, bool heads, std::int64_t of, std::int64_t copy) {

@@ -152,6 +152,7 @@ TEST_CASE("exactly one way to say which heads") {
     CHECK_THROWS_AS(test::makePass("remove-heads", "", R"({})"), ConfigError);
     CHECK_THROWS_AS(test::makePass("remove-heads", "", R"({"ratio": 0.5, "count": 1})"), ConfigError);
     CHECK_THROWS_AS(test::makePass("drop-layers", "", R"({"layers": [1], "count": 1})"), ConfigError);
+    CHECK_THROWS_AS(test::makePass("drop-layers", "", R"({"count": 1, "ratio": 0.5})"), ConfigError);
     CHECK_THROWS_AS(test::makePass("drop-layers", "", R"({})"), ConfigError);
 }
 

@@ -1,0 +1,42 @@
+#pragma once
+// Which layers a model can do without, by what its outputs make of it, and the linear maps that stand in for them.
+
+#include <set>
+#include <vector>
+
+#include "lib/data/split.h"
+#include "passes/drop_layers/layer_runs.h"
+
+namespace tcompress::passes {
+
+enum class Patch { none, linear };
+
+/// Fits the map of a run by least squares: from what `edited` has at the run's input to what `original` has at its
+/// output, so that it also makes up for what runs before it lost. The ridge draws towards the identity, the plain
+/// drop, and is chosen on held-back samples.
+struct RunFit {
+    LinearLayer map;
+    /// Relative errors of the run's output on held-back samples: its input as it is, and mapped.
+    double errorPlain = 0, errorPatched = 0;
+    RefitChoice choice;
+};
+/// Nothing for runs whose input is no computed float32 value. One pass over the samples for all runs.
+std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
+                                           const std::vector<LayerRun>& runs, const data::Split& samples,
+                                           Progress& progress);
+
+/// Relative squared difference of the outputs, the mean over outputs.
+double outputError(const ir::Model& original, const ir::Model& edited, const std::vector<std::string>& outputs,
+                   const data::Dataset& samples, Progress& progress);
+
+/// The droppable span whose removal, next to those in `dropped`, changes the outputs least. `errors` gets each
+/// candidate's error, infinite for those that are none.
+std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>& spans,
+                        const std::set<std::size_t>& dropped, Patch patch, const data::Split& samples,
+                        Progress& progress, std::vector<double>& errors);
+
+/// Cuts the runs out in order, each with its map where `patch` says so, and reports what it was worth.
+void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const data::Split& samples,
+                const std::string& pass, Progress& progress, pipeline::PassReport& report);
+
+}  // namespace tcompress::passes

@@ -1,0 +1,133 @@
+#include "passes/support/layerwise.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <optional>
+
+#include "passes/support/evidence.h"
+
+namespace tcompress::passes {
+namespace {
+
+using analysis::Site;
+using analysis::TransformerView;
+
+/// The node that adds a site's output to the residual stream; null when the site is not the last of its branch.
+const ir::Node* residualAddOf(const TransformerView& view, const Site& site) {
+    const auto isIn = [&](const std::vector<std::size_t>& sites) {
+        return std::any_of(sites.begin(), sites.end(),
+                           [&](std::size_t index) { return &view.sites[index] == &site; });
+    };
+    for (const auto& layer : view.attention)
+        if (isIn(layer.o)) return layer.residualAdd;
+    for (const auto& layer : view.feedForward)
+        if (isIn(layer.down)) return layer.residualAdd;
+    return nullptr;
+}
+
+/// Weights with the values that their sites read, in the graph's order of their last reader: the whole weight is
+/// fitted when all that its sites read has been seen.
+std::vector<std::vector<const TargetWeight*>> groupsOf(const std::vector<const TargetWeight*>& weights) {
+    std::vector<const TargetWeight*> ordered = weights;
+    const auto last = [](const TargetWeight* weight) {
+        std::size_t position = 0;
+        for (const Site* site : weight->sites) position = std::max(position, site->node->position());
+        return position;
+    };
+    std::stable_sort(ordered.begin(), ordered.end(),
+                     [&](const TargetWeight* a, const TargetWeight* b) { return last(a) < last(b); });
+    std::vector<std::vector<const TargetWeight*>> groups;
+    for (const TargetWeight* weight : ordered) {
+        const auto sameInput = [&](const std::vector<const TargetWeight*>& group) {
+            return weight->sites.size() == 1 && group.front()->sites.size() == 1 &&
+                   group.front()->sites.front()->input == weight->sites.front()->input;
+        };
+        const auto group = std::find_if(groups.begin(), groups.end(), sameInput);
+        if (group == groups.end())
+            groups.push_back({weight});
+        else
+            group->push_back(weight);
+    }
+    return groups;
+}
+
+std::vector<LayerProblem> problemsOf(const std::vector<const TargetWeight*>& group, const ir::Model& model,
+                                     const ir::Model& reference, const TransformerView& view,
+                                     const data::Split& samples, Progress& progress) {
+    std::vector<EvidenceQuery> queries;
+    for (const TargetWeight* weight : group)
+        for (const Site* site : weight->sites)
+            queries.push_back(evidenceQuery(*site, residualAddOf(view, *site)));
+    std::vector<Evidence> evidence = collectEvidence(reference, model, queries, samples, progress);
+    std::vector<LayerProblem> problems;
+    std::size_t next = 0;
+    for (const TargetWeight* weight : group) {
+        const Site& site = *weight->sites.front();
+        problems.push_back({weight, readLayer(site), biasFit(site), std::move(evidence[next++])});
+        for (std::size_t i = 1; i < weight->sites.size(); ++i, ++next) {
+            problems.back().evidence.fit += evidence[next].fit;
+            problems.back().evidence.held += evidence[next].held;
+        }
+    }
+    return problems;
+}
+
+}  // namespace
+
+void fitLayerwise(ir::Model& model, const ir::Model& reference, const TransformerView& view,
+                  const std::vector<const TargetWeight*>& weights, const data::Split& samples,
+                  Progress& progress, const std::function<LinearLayer(const LayerProblem&)>& fit) {
+    for (const auto& group : groupsOf(weights)) {
+        const std::vector<LayerProblem> problems =
+            problemsOf(group, model, reference, view, samples, progress);
+        ir::Edit edit(model, "layerwise fit");
+        for (const LayerProblem& problem : problems)
+            writeLayer(edit, *problem.weight, problem.start, fit(problem));
+        edit.commit();
+    }
+}
+
+ConstrainedFit chooseConstrained(
+    const LayerProblem& problem,
+    const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve) {
+    // Downhill from the middle, as chooseRefit().
+    static constexpr std::array<double, 5> kRidges = {1e-3, 1e-2, 0.1, 0.3, 1};
+    std::map<std::size_t, RefitChoice> tried;
+    const auto choice = [&](std::size_t index) -> const RefitChoice& {
+        const auto [found, isNew] = tried.try_emplace(index);
+        if (isNew) {
+            RefitChoice& made = found->second;
+            made = chooseShare(problem.evidence, problem.start, kRidges[index], problem.bias);
+            made.heldError =
+                std::pow(heldBackError(problem, solve(problem.evidence.fit, made)), 2);
+        }
+        return found->second;
+    };
+    std::size_t best = kRidges.size() / 2;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (const std::size_t next : {best + 1, best - 1})
+            if (next < kRidges.size() && choice(next).heldError < choice(best).heldError) {
+                best = next;
+                moved = true;
+                break;
+            }
+    }
+    return {choice(best), solve(problem.evidence.all(), choice(best))};
+}
+
+std::string describe(const RefitChoice& choice) {
+    return fmt::format("ridge {}, {:.0f} % of the residual stream's error taken over, bias {}", choice.ridge,
+                       100 * choice.share, choice.bias == BiasFit::fitted ? "moved" : "kept");
+}
+
+double heldBackError(const LayerProblem& problem, const LinearLayer& layer) {
+    const LayerSums& held = problem.evidence.held;
+    return held.yy > 0 ? std::sqrt(std::max(0.0, squaredError(held, layer, 1)) / held.yy) : 0.0;
+}
+
+}  // namespace tcompress::passes

@@ -1,0 +1,111 @@
+// Linear maps in the place of layers, and the choice of layers by the model's outputs.
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "lib/data/split.h"
+#include "lib/ir/edit.h"
+#include "tests/support/judge.h"
+#include "tests/support/make_pass.h"
+#include "tests/unit/passes/weight_models.h"
+#include "tests/unit/passes/zoo_samples.h"
+
+using namespace tcompress;
+using test::outputError;
+using test::runPass;
+using test::samplesOf;
+
+namespace {
+
+/// A block whose attention adds nothing.
+ir::Model withIdleAttention(const ir::Model& original, std::size_t block) {
+    ir::Model model = original.clone();
+    const analysis::TransformerView view = analysis::recognise(model);
+    ir::Edit edit(model, "test");
+    const auto zero = [&](ir::Value* value) {
+        if (value != nullptr) edit.setConstant(value, Tensor(DType::float32, value->constant()->shape()));
+    };
+    for (const std::size_t layer : view.blocks[block].attention) {
+        zero(view.sites[view.attention[layer].o.front()].weight);
+        zero(view.sites[view.attention[layer].o.front()].bias);
+    }
+    edit.commit();
+    return model;
+}
+
+}  // namespace
+
+TEST_CASE("a linear map takes a layer's place and the outputs stay nearer") {
+    const std::string name = GENERATE("vit_digits", "vit_mnist5k", "gpt2_char", "llama_char", "t5_char_encoder");
+    CAPTURE(name);
+    const std::string file = name == "vit_digits"    ? "digits_calibration"
+                             : name == "vit_mnist5k" ? "mnist5k_calibration"
+                             : name == "t5_char_encoder" ? "devowel_calibration"
+                                                         : "fortunes_char_calibration";
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset fit = samplesOf(file, 0, 64), other = samplesOf(file, 64, 96);
+    const auto with = runPass(model, "drop-layers", "", R"({"count": 1})", &fit);
+    const auto without = runPass(model, "drop-layers", "", R"({"count": 1, "patch": false})", &fit);
+    const auto blocks = analysis::recognise(model).blocks.size();
+    CHECK(analysis::recognise(without.model).blocks.size() == blocks - 1);
+    REQUIRE(with.report.changed.size() == 1);
+    CHECK(with.report.changed[0].change.find("linear map") != std::string::npos);
+    CHECK(with.model.constantBytes() < model.constantBytes());
+    CHECK(outputError(model, with.model, other) < 0.8 * outputError(model, without.model, other));
+}
+
+TEST_CASE("the layer whose loss the outputs show least is dropped, whatever its own input and output say") {
+    const ir::Model model = withIdleAttention(test::dataModel("vit_digits"), 2);
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    const auto chosen = runPass(model, "drop-layers", "", R"({"count": 1, "patch": false})", &samples);
+    double least = 1e30;
+    std::string best;
+    for (int layer = 0; layer < 4; ++layer) {
+        const auto one = runPass(model, "drop-layers", "",
+                                 R"({"patch": false, "layers": [)" + std::to_string(layer) + "]}", &samples);
+        // Judged like the pass: on held-back samples.
+        const double error = outputError(model, one.model, data::split(samples, 0.25).heldBack);
+        if (error < least) {
+            least = error;
+            best = "layer " + std::to_string(layer);
+        }
+    }
+    CHECK(chosen.report.changed.front().site == best);
+}
+
+TEST_CASE("neighbours that go together get one map, and a patched model runs in ONNX Runtime") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const data::Dataset samples = samplesOf("fortunes_char_calibration", 0, 32);
+    const auto result = runPass(model, "drop-layers", "", R"({"layers": [1, 2]})", &samples);
+    CHECK(result.report.changed.size() == 2);
+    CHECK(analysis::recognise(result.model).blocks.size() == analysis::recognise(model).blocks.size() - 2);
+    std::size_t patches = 0;
+    for (const ir::Value* value : result.model.graph().initializers())
+        patches += value->name().ends_with("_patch") ? 1 : 0;
+    CHECK(patches == 1);
+    if (!test::haveJudge()) return;
+    const test::Feeds feeds = test::feedsFor(result.model);
+    CHECK(test::largestDifference(test::outputsOf(result.model, feeds),
+                                  test::runtimeOutputsOf(result.model, feeds)) < 1e-4);
+}
+
+TEST_CASE("a sublayer can go alone") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    for (const std::string part : {"attention", "feed-forward"}) {
+        const auto result =
+            runPass(model, "drop-layers", "", R"({"count": 1, "part": ")" + part + R"("})", &samples);
+        const auto before = analysis::recognise(model), after = analysis::recognise(result.model);
+        CHECK(after.attention.size() == before.attention.size() - (part == "attention" ? 1 : 0));
+        CHECK(after.feedForward.size() == before.feedForward.size() - (part == "attention" ? 0 : 1));
+    }
+}
+
+TEST_CASE("a share of the layers is at least one") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const auto blocks = analysis::recognise(model).blocks.size();
+    CHECK(analysis::recognise(runPass(model, "drop-layers", "", R"({"ratio": 0.01})").model).blocks.size() ==
+          blocks - 1);
+    CHECK(analysis::recognise(runPass(model, "drop-layers", "", R"({"ratio": 0.5})").model).blocks.size() ==
+          blocks - blocks / 2);
+}

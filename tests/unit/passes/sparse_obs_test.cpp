@@ -1,0 +1,144 @@
+// Sparse solutions against the definition: exact least squares for a pattern, one weight at a time by Optimal Brain
+// Surgeon's formula, and counts of what a pattern asks for.
+
+#include "passes/support/sparse_obs.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "kernels/linalg.h"
+#include "tests/unit/passes/weight_models.h"
+
+using namespace tcompress;
+using namespace tcompress::passes;
+
+namespace {
+
+std::vector<double> noise(std::int64_t count, std::uint64_t seed) {
+    const Tensor tensor = test::randomTensor({count}, seed, 1.0);
+    const auto values = tensor.data<float>();
+    return {values.begin(), values.end()};
+}
+
+/// XᵀX of correlated columns of very different sizes, and a little of the identity.
+std::vector<double> hessianOf(std::int64_t inputs, std::uint64_t seed) {
+    const std::int64_t rows = inputs * 3;
+    std::vector<double> x = noise(rows * inputs, seed), h(static_cast<std::size_t>(inputs * inputs));
+    for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t i = 1; i < inputs; ++i)
+            x[static_cast<std::size_t>(r * inputs + i)] += 0.7 * x[static_cast<std::size_t>(r * inputs + i - 1)];
+    const std::vector<double> sizes = noise(inputs, seed + 100);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] *= std::exp(sizes[i % static_cast<std::size_t>(inputs)]);
+    kernels::gemm(kernels::Transposition::yes, kernels::Transposition::no, inputs, inputs, rows, x, x, h);
+    for (std::int64_t i = 0; i < inputs; ++i) h[static_cast<std::size_t>(i * inputs + i)] += 0.1;
+    return h;
+}
+
+double lossOf(const std::vector<double>& h, const std::vector<double>& w, const std::vector<double>& best,
+              std::int64_t outputs) {
+    const auto inputs = static_cast<std::int64_t>(w.size()) / outputs;
+    double sum = 0;
+    for (std::int64_t o = 0; o < outputs; ++o)
+        for (std::int64_t i = 0; i < inputs; ++i)
+            for (std::int64_t j = 0; j < inputs; ++j) {
+                const auto a = static_cast<std::size_t>(i * outputs + o), b = static_cast<std::size_t>(j * outputs + o);
+                sum += (w[a] - best[a]) * h[static_cast<std::size_t>(i * inputs + j)] * (w[b] - best[b]);
+            }
+    return sum;
+}
+
+/// Column by column, by solving H_KK·w_K = (H·W*)_K.
+std::vector<double> directOptimum(const std::vector<double>& h, const std::vector<double>& best,
+                                  std::int64_t outputs, const SparseMask& mask) {
+    const auto inputs = static_cast<std::int64_t>(best.size()) / outputs;
+    std::vector<double> result(best.size());
+    for (std::int64_t o = 0; o < outputs; ++o) {
+        std::vector<std::int64_t> kept;
+        for (std::int64_t i = 0; i < inputs; ++i)
+            if (mask[static_cast<std::size_t>(i * outputs + o)]) kept.push_back(i);
+        const auto size = static_cast<std::int64_t>(kept.size());
+        std::vector<double> a, b;
+        for (const auto i : kept) {
+            double sum = 0;
+            for (std::int64_t j = 0; j < inputs; ++j)
+                sum += h[static_cast<std::size_t>(i * inputs + j)] * best[static_cast<std::size_t>(j * outputs + o)];
+            b.push_back(sum);
+            for (const auto j : kept) a.push_back(h[static_cast<std::size_t>(i * inputs + j)]);
+        }
+        const auto x = kernels::leastSquares(a, size, size, b, 1, 1e-14);
+        for (std::size_t k = 0; k < kept.size(); ++k)
+            result[static_cast<std::size_t>(kept[k] * outputs + o)] = x[k];
+    }
+    return result;
+}
+
+}  // namespace
+
+TEST_CASE("conjugate gradients reach the direct solution for a pattern") {
+    constexpr std::int64_t kInputs = 37, kOutputs = 70;
+    const auto h = hessianOf(kInputs, 1), best = noise(kInputs * kOutputs, 2);
+    SparseMask mask;
+    for (const double value : noise(kInputs * kOutputs, 3)) mask.push_back(value > 0);
+    for (std::int64_t i = 0; i < kInputs; ++i) mask[static_cast<std::size_t>(i * kOutputs + 4)] = false;
+    const auto found = sparseOptimum(h, best, kOutputs, mask), direct = directOptimum(h, best, kOutputs, mask);
+    for (std::size_t i = 0; i < mask.size(); ++i)
+        if (!mask[i]) CHECK(found[i] == 0);
+    const double least = lossOf(h, direct, best, kOutputs);
+    CHECK(lossOf(h, found, best, kOutputs) == Approx(least).epsilon(1e-4));
+}
+
+TEST_CASE("with one weight to go per output the sweep's first choice is the surgeon's") {
+    // All weights but two of each output are far too large to go; of the two the one goes that w² / [H⁻¹]ᵢᵢ names when
+    // it comes first in the sweep (nothing before it is frozen).
+    constexpr std::int64_t kInputs = 6, kOutputs = 1;
+    const auto h = hessianOf(kInputs, 5);
+    auto best = std::vector<double>{0.1, 50, 60, -70, 80, 90};
+    const SparseMask mask = sweepMask(h, best, kOutputs, SparsePattern{}, 1.0 / 6);
+    CHECK(mask == SparseMask{false, true, true, true, true, true});
+}
+
+TEST_CASE("the sweep's pattern loses less than the smallest weights'") {
+    constexpr std::int64_t kInputs = 160, kOutputs = 24;
+    const auto h = hessianOf(kInputs, 6), best = noise(kInputs * kOutputs, 7);
+    std::vector<double> sizes;
+    for (const double value : best) sizes.push_back(std::fabs(value));
+    for (const char* const text : {"unstructured", "2:4", "block4x1", "block2x2"}) {
+        CAPTURE(text);
+        const SparsePattern pattern = *parseSparsePattern(text);
+        const SparseMask sweep = sweepMask(h, best, kOutputs, pattern, 0.5);
+        const SparseMask small = maskByScore(sizes, kOutputs, pattern, 0.5, 0);
+        const auto zeros = [](const SparseMask& mask) { return std::count(mask.begin(), mask.end(), false); };
+        CHECK(zeros(sweep) == kInputs * kOutputs / 2);
+        CHECK(zeros(small) == kInputs * kOutputs / 2);
+        const auto loss = [&](const SparseMask& mask) {
+            return lossOf(h, sparseOptimum(h, best, kOutputs, mask), best, kOutputs);
+        };
+        CHECK(loss(sweep) < 0.9 * loss(small));
+    }
+}
+
+TEST_CASE("N:M leaves N of every M inputs of each output, blocks go whole") {
+    constexpr std::int64_t kInputs = 132, kOutputs = 6;
+    const auto h = hessianOf(kInputs, 8), best = noise(kInputs * kOutputs, 9);
+    const SparseMask grouped = sweepMask(h, best, kOutputs, *parseSparsePattern("1:3"), 0);
+    for (std::int64_t i = 0; i < kInputs; i += 3)
+        for (std::int64_t o = 0; o < kOutputs; ++o) {
+            int kept = 0;
+            for (std::int64_t k = i; k < i + 3; ++k) kept += grouped[static_cast<std::size_t>(k * kOutputs + o)];
+            CHECK(kept == 1);
+        }
+    const SparseMask blocks = sweepMask(h, best, kOutputs, *parseSparsePattern("block3x2"), 0.25);
+    for (std::int64_t i = 0; i < kInputs; ++i)
+        for (std::int64_t o = 0; o < kOutputs; ++o)
+            CHECK(blocks[static_cast<std::size_t>(i * kOutputs + o)] ==
+                  blocks[static_cast<std::size_t>(i / 3 * 3 * kOutputs + o / 2 * 2)]);
+    CHECK(std::count(blocks.begin(), blocks.end(), false) == 33 * 6);
+}
+
+TEST_CASE("what is no pattern is not read as one") {
+    for (const char* const text : {"", "4:2", "0:4", "4:4", "block0x1", "blockx", "2:4:8", "neuron"})
+        CHECK_FALSE(parseSparsePattern(text).has_value());
+    CHECK(patternRefusal(*parseSparsePattern("2:4"), 8, 3).empty());
+    CHECK_FALSE(patternRefusal(*parseSparsePattern("2:4"), 6, 3).empty());
+    CHECK_FALSE(patternRefusal(*parseSparsePattern("block1x2"), 6, 3).empty());
+}

@@ -1,0 +1,91 @@
+// Pruning by outputs on real models: the share, the pattern, and that fitting the rest again is worth it.
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "tests/support/judge.h"
+#include "tests/support/make_pass.h"
+#include "tests/unit/passes/weight_models.h"
+#include "tests/unit/passes/zoo_samples.h"
+
+using namespace tcompress;
+using test::outputError;
+using test::runPass;
+using test::samplesOf;
+
+namespace {
+
+double zeroShare(const ir::Model& model, const std::string& site) {
+    for (const auto& found : analysis::recognise(model).sites) {
+        if (found.name != site) continue;
+        const auto values = found.weight->constant()->data<float>();
+        return static_cast<double>(std::count(values.begin(), values.end(), 0.0f)) /
+               static_cast<double>(values.size());
+    }
+    FAIL("no site " << site);
+    return 0;
+}
+
+}  // namespace
+
+TEST_CASE("sparsegpt loses less than wanda, and wanda fitted again less than plain") {
+    const std::string name = GENERATE("vit_digits", "gpt2_char");
+    CAPTURE(name);
+    const std::string file = name == "vit_digits" ? "digits_calibration" : "fortunes_char_calibration";
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset fit = samplesOf(file, 0, 64), other = samplesOf(file, 64, 96);
+    const auto run = [&](const std::string& method, const std::string& more) {
+        const auto result = runPass(model, "prune", method, R"({"sparsity": 0.6)" + more + "}", &fit);
+        for (const auto& changed : result.report.changed) {
+            CHECK(changed.error > 0);
+            CHECK(zeroShare(result.model, changed.site) == Approx(0.6).margin(0.02));
+        }
+        return outputError(model, result.model, other);
+    };
+    const double sparsegpt = run("sparsegpt", ""), wanda = run("wanda", ""),
+                 fitted = run("wanda", R"(, "compensate": true)");
+    CHECK(fitted < 0.8 * wanda);
+    CHECK(sparsegpt < 0.8 * wanda);
+    CHECK(sparsegpt < 1.05 * fitted);
+}
+
+TEST_CASE("2:4 and blocks hold in the written weights, in ONNX Runtime too") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    for (const std::string method : {"sparsegpt", "wanda"})
+        for (const std::string structure : {"2:4", "block4x1"}) {
+            CAPTURE(method, structure);
+            const auto result = runPass(model, "prune", method, R"({"structure": ")" + structure + R"("})", &samples);
+            REQUIRE_FALSE(result.report.changed.empty());
+            for (const auto& site : analysis::recognise(result.model).sites) {
+                if (std::none_of(result.report.changed.begin(), result.report.changed.end(),
+                                 [&](const auto& changed) { return changed.site == site.name; }))
+                    continue;
+                const Tensor& weight = *site.weight->constant();
+                const auto values = weight.data<float>();
+                const std::int64_t columns = weight.shape()[1];
+                const std::int64_t stride = site.inAxis == 0 ? columns : 1, other = site.inAxis == 0 ? 1 : columns;
+                for (std::int64_t o = 0; o < weight.shape()[site.outAxis]; ++o)
+                    for (std::int64_t i = 0; i < weight.shape()[site.inAxis]; i += 4) {
+                        int zeros = 0;
+                        for (std::int64_t k = i; k < i + 4; ++k)
+                            zeros += values[static_cast<std::size_t>(k * stride + o * other)] == 0 ? 1 : 0;
+                        if (structure == "2:4" ? zeros < 2 : zeros != 0 && zeros != 4) FAIL("pattern broken");
+                    }
+            }
+            if (!test::haveJudge()) continue;
+            const test::Feeds feeds = test::feedsFor(result.model);
+            CHECK(test::largestDifference(test::outputsOf(result.model, feeds),
+                                          test::runtimeOutputsOf(result.model, feeds)) < 1e-4);
+        }
+}
+
+TEST_CASE("a matrix that the pattern does not divide is left alone, and data are needed") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 8);
+    const auto result = runPass(model, "prune", "sparsegpt", R"({"structure": "3:7"})", &samples);
+    CHECK(result.report.changed.empty());
+    CHECK_FALSE(result.report.skipped.empty());
+    CHECK_THROWS_WITH(runPass(model, "prune", "sparsegpt", "{}"), Catch::Contains("--calibration"));
+    CHECK_THROWS_WITH(test::makePass("prune", "wanda", R"({"structure": "4:2"})"), Catch::Contains("2:4"));
+}
