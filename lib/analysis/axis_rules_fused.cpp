@@ -244,7 +244,10 @@ void rotary(NodeAxes& n, std::int64_t headsWhenFlat) {
 }  // namespace
 
 void addFusedAxisRules(AxisRules& rules) {
-    rules["com.microsoft.EmbedLayerNormalization"] = embedLayerNorm;
+    // The quantized one has the scales and zero points of whole tables behind the same inputs.
+    for (const char* name : {"com.microsoft.EmbedLayerNormalization", "com.microsoft.QEmbedLayerNormalization"}) {
+        rules[name] = embedLayerNorm;
+    }
     rules["com.microsoft.Attention"] = [](NodeAxes& n) { packedAttention(n, {4, 5, {2}}); };
     // It has no attention bias: that input number is beyond its last.
     rules["com.microsoft.QAttention"] = [](NodeAxes& n) { packedAttention(n, {8, 9, {2, 4, 7}}); };

@@ -190,6 +190,7 @@ void addLinearAxisRules(AxisRules& rules) {
     rules["QLinearMatMul"] = [](NodeAxes& n) { quantizedMatmul(n, 0, 3, {4, 5}); };
     rules["com.microsoft.MatMulNBits"] = matmulNBits;
     rules["Gemm"] = gemm;
+    rules["com.microsoft.FusedGemm"] = gemm;
     rules["Conv"] = [](NodeAxes& n) { conv(n, 1, 2); };
     rules["ConvInteger"] = [](NodeAxes& n) { conv(n, 1, 0); };
     rules["Einsum"] = einsum;

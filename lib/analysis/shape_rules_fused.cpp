@@ -84,7 +84,9 @@ void attention(NodeShapes& s) {
 }  // namespace
 
 void addFusedShapeRules(ShapeRules& rules) {
-    rules["com.microsoft.EmbedLayerNormalization"] = embedLayerNorm;
+    for (const char* name : {"com.microsoft.EmbedLayerNormalization", "com.microsoft.QEmbedLayerNormalization"}) {
+        rules[name] = embedLayerNorm;
+    }
     rules["com.microsoft.Attention"] = packedAttention;
     rules["com.microsoft.MultiHeadAttention"] = multiHeadAttention;
     rules["com.microsoft.GroupQueryAttention"] = groupQueryAttention;

@@ -176,6 +176,7 @@ void addLinearShapeRules(ShapeRules& rules) {
     rules["com.microsoft.FusedMatMul"] = fusedMatmul;
     rules["com.microsoft.MatMulNBits"] = matmulNBits;
     rules["Gemm"] = gemm;
+    rules["com.microsoft.FusedGemm"] = gemm;
     rules["com.microsoft.QGemm"] = [](NodeShapes& s) {
         Shape b = s.shape(3);
         if (s.node().attributeInt("transB", 0) != 0) swapLast(b);
