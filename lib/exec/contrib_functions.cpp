@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 #include <onnx/defs/parser.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <vector>
@@ -52,8 +53,10 @@ class Body {
     static std::string input(int i) { return fmt::format("x{}", i); }
 
     onnx::FunctionProto function(std::vector<std::string> outputs = {"y0"}) const {
+        // What the body reads and the call does not give is left out, not looked up by that name in the
+        // graph.
         std::vector<std::string> inputs;
-        for (int i = 0; i < inputCount(); ++i) inputs.push_back(input(i));
+        for (int i = 0; i < std::max(inputCount(), kMostInputs); ++i) inputs.push_back(input(i));
         const std::string text = fmt::format(
             "<opset_import: [\"\" : {}, \"com.microsoft\" : 1], domain: \"com.microsoft\">\n{} ({}) => ({}) "
             "{{\n{}}}\n",
@@ -72,6 +75,7 @@ class Body {
 
     const onnx::NodeProto& call_;
     Attributes attributes_;
+    static constexpr int kMostInputs = 18;  // that a definition reads
     std::string text_;
     std::int64_t opset_ = 21;
 };

@@ -61,6 +61,10 @@ Lengths lengthsOf(const OpContext& context, std::int64_t batch, std::int64_t row
     const std::vector<std::int64_t> last = integers(context.input(5));
     const std::int64_t pastRows = context.has(3) ? context.input(3).shape().at(2) : 0;
     const bool prompt = rows == total;
+    if (total < 1 || (!prompt && total > pastRows + rows)) {
+        throw DataError(fmt::format("a total length of {} does not fit {} new rows and {} rows of past",
+                                    total, rows, pastRows));
+    }
     Lengths lengths;
     lengths.cacheRows = std::max(total, pastRows);
     if (static_cast<std::int64_t>(last.size()) != batch) {
@@ -103,7 +107,9 @@ Heads appendToCache(OpContext& context, std::size_t output, const Tensor* past, 
                     const Lengths& lengths) {
     const std::int64_t rows = lengths.cacheRows;
     const std::int64_t pastRows = past ? past->shape().at(2) : 0;
-    if (past && past->shape() != Shape{fresh.batch, fresh.heads, pastRows, fresh.size}) {
+    const bool tooShort = std::any_of(lengths.starts.begin(), lengths.starts.end(),
+                                      [&](std::int64_t s) { return s > pastRows; });
+    if (past && (tooShort || past->shape() != Shape{fresh.batch, fresh.heads, pastRows, fresh.size})) {
         throw ModelError(fmt::format("past of shape {} does not fit {} heads of {}", toString(past->shape()),
                                      fresh.heads, fresh.size));
     }
@@ -150,6 +156,10 @@ std::optional<Mask> combinedMask(const GroupedAttributes& attributes, const Scor
                                  const AttentionCall& call, std::int64_t first) {
     const bool sink = attributes.smooth || inputs.sinks;
     if (!sink && !inputs.bias && attributes.window <= 0) return std::nullopt;
+    if (inputs.sinks && inputs.sinks->size() != attributes.heads) {
+        throw ModelError(
+            fmt::format("{} attention sinks for {} heads", inputs.sinks->size(), attributes.heads));
+    }
     const std::int64_t rows = call.q.rows;
     const std::int64_t keys = call.k.rows;
     std::optional<Mask> bias;

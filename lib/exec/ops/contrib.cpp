@@ -35,6 +35,11 @@ Runner makeFastGelu(const NodeInfo&) { return biasActivation(kernels::Activation
 Tensor nBitsMatrix(const NodeInfo& info, std::int64_t n, std::int64_t k, std::int64_t bits, std::int64_t block) {
     const Tensor& b = *info.constant(1);
     const std::vector<float> scales = toFloat32(*info.constant(2));
+    constexpr std::int64_t kLargest = std::int64_t{1} << 31;
+    if (b.dtype() != DType::uint8 || n < 1 || n > kLargest || k < 1 || k > kLargest || block < 1 || block > kLargest || block * bits % 8 != 0) {
+        throw ModelError(fmt::format("weights of type {}, N = {}, K = {} and blocks of {} are not what the operator defines",
+                                     name(b.dtype()), n, k, block));
+    }
     const std::int64_t blocks = (k + block - 1) / block;
     const std::int64_t perByte = 8 / bits;
     const std::int64_t blockBytes = block / perByte;
@@ -50,11 +55,17 @@ Tensor nBitsMatrix(const NodeInfo& info, std::int64_t n, std::int64_t k, std::in
     if (const Tensor* given = info.constant(3)) {
         if (given->dtype() == DType::uint8) {
             const std::int64_t rowBytes = (blocks + perByte - 1) / perByte;
+            if (given->size() != n * rowBytes) {
+                throw ModelError(fmt::format("zero points of shape {} do not fit {} rows of {} blocks", toString(given->shape()), n, blocks));
+            }
             for (std::int64_t i = 0; i < n * blocks; ++i) {
                 zeroPoints[static_cast<std::size_t>(i)] = field(given->data<std::uint8_t>().data() + i / blocks * rowBytes, i % blocks);
             }
         } else {
             zeroPoints = toFloat32(*given);
+            if (zeroPoints.size() != scales.size()) {
+                throw ModelError(fmt::format("{} zero points for {} scales", zeroPoints.size(), scales.size()));
+            }
         }
     }
     std::vector<std::int64_t> groups;

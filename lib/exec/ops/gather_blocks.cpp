@@ -1,5 +1,7 @@
 // com.microsoft GatherBlockQuantized: slices of a table that is quantized in blocks along one of its axes.
 
+#include <algorithm>
+
 #include "lib/exec/ops/support.h"
 
 namespace tcompress::exec {
@@ -82,14 +84,18 @@ Runner makeGatherBlockQuantized(const NodeInfo& info) {
                                 ? constantScales
                                 : std::make_shared<const std::vector<float>>(toFloat32(context.input(2)));
         const Tensor* zeroPoints = context.optionalInput(3);
+        if (zeroPoints && (zeroPoints->rank() != rank || zeroPoints->dtype() != table.dtype())) {
+            throw ModelError(fmt::format("zero points {} {} for a table {} {}", name(zeroPoints->dtype()),
+                                         toString(zeroPoints->shape()), name(table.dtype()),
+                                         toString(table.shape())));
+        }
         // Rows of packed zero points are whole bytes, so they may be longer than those of the scales.
-        const std::int64_t zeroRow = zeroPoints ? fieldShape(*zeroPoints, codes).back() : 0;
+        const Shape zeroShape = zeroPoints ? fieldShape(*zeroPoints, codes) : scaleShape;
+        const std::int64_t zeroRow = zeroShape.back();
         const std::int64_t scaleRow = scaleShape.back();
-        if (zeroPoints && (zeroPoints->rank() != rank || zeroRow < scaleRow ||
-                           (scaleRow > 0 && elementCount(fieldShape(*zeroPoints, codes)) / zeroRow !=
-                                                elementCount(scaleShape) / scaleRow))) {
+        if (zeroRow < scaleRow || !std::equal(zeroShape.begin(), zeroShape.end() - 1, scaleShape.begin())) {
             throw ModelError(fmt::format("zero points of shape {} do not fit scales of shape {}",
-                                         toString(zeroPoints->shape()), toString(scaleShape)));
+                                         toString(zeroShape), toString(scaleShape)));
         }
         const float middle = table.dtype() == DType::uint8 ? static_cast<float>(1 << (bits - 1)) : 0.0F;
         const std::vector<std::int64_t> indices = integers(context.input(1));
