@@ -100,6 +100,17 @@ class Eval(unittest.TestCase):
                 fastest = self.dump(model, arrays)
                 self.assertAgrees(fastest, self.dump(model, arrays, TCOMPRESS_KERNELS="reference"), 1e-4)
 
+    @unittest.skipUnless(os.environ.get("TCOMPRESS_ZOO"), "TCOMPRESS_ZOO names no folder of larger models")
+    def test_reference_kernels_agree_on_larger_models(self):
+        models = sorted(Path(os.environ["TCOMPRESS_ZOO"]).glob("*minilm*.onnx"))
+        self.assertTrue(models)
+        for model in models:
+            with self.subTest(model.name):
+                session = judge.load(model)
+                arrays = judge.random_feed(session, {d: 9 for i in session.get_inputs() for d in i.shape[1:]}, {"input_ids": 999}, 1)
+                fastest = self.dump(model, arrays)
+                self.assertAgrees(fastest, self.dump(model, arrays, TCOMPRESS_KERNELS="reference"), 1e-4)
+
 
 if __name__ == "__main__":
     unittest.main(argv=sys.argv[:1], verbosity=1)
