@@ -35,7 +35,8 @@ void redirectShapes(Rewriter& rewriter, ValueId from, ValueId to) {
     }
 }
 
-/// Q(move(x)) → move(Q(x)), as far up as it goes.
+/// Q(move(x)) → move(Q(x)), as far up as it goes. Both take the place of the move: those that ask its shape may stand
+/// between it and the quantization.
 void moveUp(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& code) {
     PlanNode* at = &quantize;
     for (;;) {
@@ -46,13 +47,16 @@ void moveUp(Rewriter& rewriter, PlanNode& quantize, const kernels::Int8Code& cod
         std::vector<ValueId> inputs = at->inputs;
         inputs[0] = move->input(0);
         const ValueId early =
-            rewriter.insertBefore(*at, at->domain, at->opType(), std::move(inputs), code.type, at->version);
+            rewriter.insertBefore(*move, at->domain, at->opType(), std::move(inputs), code.type, at->version);
         PlanNode* moved = rewriter.producer(early);
         for (const auto& attribute : at->proto->attribute()) *protoOf(*moved).add_attribute() = attribute;
         std::vector<ValueId> others = move->inputs;
         others[0] = early;
         redirectShapes(rewriter, move->output(), at->output());
-        rewriter.replace(*at, rewriter.copyOf(*move, std::move(others), at->outputs));
+        rewriter.replace(*move, rewriter.copyOf(*move, std::move(others), at->outputs));
+        // Nothing is left to do where the quantization was.
+        const ValueId unread = rewriter.graph().addValue({});
+        rewriter.replace(*at, rewriter.make("", "Identity", {early}, {unread}, at->label(), 1));
         at = moved;
     }
 }

@@ -91,6 +91,9 @@ TEST_CASE("Quantization moves up through what only moves elements, into the laye
     // A value that somebody else reads as floats is still made.
     run("(float[N, 4] x) => (uint8[3, N] y, float[N, 3] m) " + kWeights,
         before + "t = Transpose<perm = [1, 0]>(m)\n y = QuantizeLinear(t, ys, yz)");
+    // Its shape is asked for before the quantization.
+    run("(float[N, 4] x) => (uint8[3, N] y, int64[2] h) " + kWeights,
+        before + "t = Transpose<perm = [1, 0]>(m)\n h = Shape(t)\n y = QuantizeLinear(t, ys, yz)");
 }
 
 TEST_CASE("What stands between two codes becomes a table") {
