@@ -51,6 +51,52 @@ def integer_product(g):
     g.node("Mul", [y, g.constant(g.numbers.uniform(1e-4, 1e-3, n).astype(np.float32))], y.shape, bound=1e3)
 
 
+def coded(g, x, scale=None):
+    """x rounded to codes and back, as static quantization marks a value; a rounding may flip, so nothing behind it is exact."""
+    dtype = g.draw.choice([np.uint8, np.uint8, np.int8])
+    scale = g.constant(np.array(scale or max(x.bound, 0.1) / 100, np.float32))
+    zero = g.constant(np.array(g.draw.choice([0, 3, 128 if dtype == np.uint8 else -9]), dtype))
+    q = g.node("QuantizeLinear", [x, scale, zero], x.shape, dtype=dtype, bound=255)
+    return g.node("DequantizeLinear", [q, scale, zero], x.shape, dtype=np.float32, bound=3 * x.bound)
+
+
+def coded_chain(g):
+    """Values in codes between every two operators: linear layers, moves, sums, activations, softmax."""
+    x = g.floats(lambda v: v.rank in (2, 3) and size(v.shape) > 0 and v.bound <= 20, dtypes=(np.float32,))
+    if not x:
+        return
+    g.tolerance = 0.1  # a flipped rounding is a whole step
+    x = coded(g, x, 0.03)
+    for _ in range(g.draw.randrange(1, 5)):
+        kind = g.draw.choice(["linear", "linear", "Transpose", "Reshape", "Add", "Relu", "Sigmoid", "Softmax", "Mul", "LayerNormalization", "Shape"])
+        if kind == "linear":
+            n = g.draw.choice([8, 16, 5])
+            scales = g.constant(np.asarray(g.numbers.uniform(0.002, 0.004, n), np.float32))
+            codes = g.constant(g.numbers.integers(-90, 90, (x.shape[-1], n)).astype(np.int8))
+            w = g.node("DequantizeLinear", [codes, scales], codes.shape, dtype=np.float32, bound=0.4, axis=1)
+            y = g.node("MatMul", [x, w], (*x.shape[:-1], n), bound=2)
+            if g.draw.random() < 0.7:
+                y = g.node("Add", [y, g.weights(n)], y.shape, bound=4)
+        elif kind == "Transpose":
+            order = list(range(x.rank))
+            g.draw.shuffle(order)
+            y = g.node("Transpose", [x], [x.shape[a] for a in order], bound=x.bound, perm=order)
+        elif kind == "Reshape":
+            y = g.node("Reshape", [x, g.ints(-1, x.shape[-1])], (size(x.shape[:-1]), x.shape[-1]), bound=x.bound)
+        elif kind == "Shape":
+            g.node("Shape", [x], (x.rank,), dtype=np.int64, bound=100, exact=True)
+            g.values[-1].exact = True
+            continue
+        elif kind in ("Add", "Mul"):
+            other = x if g.draw.random() < 0.3 else coded(g, g.node("Neg", [x], x.shape, bound=x.bound), 0.02)
+            y = g.node(kind, [x, other], x.shape, bound=4)
+        elif kind == "LayerNormalization":
+            y = g.node(kind, [x, g.weights(x.shape[-1])], x.shape, bound=4, axis=-1, epsilon=1e-1)
+        else:
+            y = g.node(kind, [x], x.shape, bound=1 if kind != "Relu" else x.bound)
+        x = coded(g, y, {"Softmax": 1 / 256, "Sigmoid": 1 / 256}.get(kind, 0.03))
+
+
 def half(g):
     """A few operators in float16, whose roundings the graph then carries."""
     x = g.floats(lambda v: v.rank >= 2 and size(v.shape) > 0, dtypes=(np.float32,))
@@ -127,4 +173,4 @@ def generate(g):
         g.node("ConstantOfShape", [shape], x.shape, dtype=np.float32, exact=True, value=filled)
 
 
-RECIPES = [quantized_weights, quantized_weights, quantize, integer_product, half, einsum, branch, scatter, generate]
+RECIPES = [quantized_weights, quantized_weights, coded_chain, coded_chain, quantize, integer_product, half, einsum, branch, scatter, generate]
