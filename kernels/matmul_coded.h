@@ -6,6 +6,7 @@
 // has the same two regimes on GPUs).
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -26,6 +27,9 @@ struct CodedMatrix {
     std::int64_t rowStride = 0, columnStride = 1;
     std::span<const float> scales;      // [ceil(k / block)][n]
     std::span<const float> zeroPoints;  // the same, in unsigned codes; or one for all
+    /// Where `codes` is null: writes some columns' codes, which need not exist all at once, to
+    /// target[(column − first) · columnStride + k].
+    std::function<void(std::int64_t first, std::int64_t columns, std::uint8_t* target)> unpack;
 };
 
 /// Immutable; may be used by several threads at once.

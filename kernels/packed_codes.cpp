@@ -118,7 +118,15 @@ PackedCodesPtr packCodes(const CodedMatrix& matrix) {
         const std::int64_t first = index * kPanelColumns;
         const std::int64_t columns = std::min(kPanelColumns, matrix.n - first);
         std::uint32_t* words = packed->words.data() + index * groups * kPanelColumns;
-        packPanel(matrix, first, columns, groups, words);
+        if (matrix.codes) {
+            packPanel(matrix, first, columns, groups, words);
+        } else {
+            std::vector<std::uint8_t> codes(static_cast<std::size_t>(columns * matrix.columnStride));
+            matrix.unpack(first, columns, codes.data());
+            CodedMatrix part = matrix;
+            part.codes = codes.data();
+            packPanel(part, 0, columns, groups, words);
+        }
         const auto spread = [&](std::span<const float> source, float shift, AlignedBuffer<float>& target) {
             float* to = target.data() + index * blocks * kPanelColumns;
             std::fill(to, to + blocks * kPanelColumns, 0.0F);

@@ -85,13 +85,19 @@ kernels::PackedCodesPtr packNBits(const NodeInfo& info) {
     const std::int64_t blocks = (matrix.k + matrix.block - 1) / matrix.block;
     const DType type = matrix.bits == 8 ? DType::uint8 : matrix.bits == 4 ? DType::uint4 : DType::uint2;
     const auto codesOf = [&](const Tensor& bytes, std::int64_t rows) {
-        return unsignedCodes(
-            Tensor::share(type, {rows, bytes.size() / rows * 8 / matrix.bits}, bytes.storage()));
+        return unsignedCodes(Tensor::share(type, {rows, bytes.size() / rows * 8 / matrix.bits}, bytes.storage()));
     };
-    const std::vector<std::uint8_t> codes = codesOf(*info.constant(1), matrix.n);
-    matrix.codes = codes.data();
     matrix.rowStride = 1;
     matrix.columnStride = blocks * matrix.block;
+    const std::byte* packed = info.constant(1)->bytes().data();
+    matrix.unpack = [&, rowBytes = matrix.columnStride * matrix.bits / 8](std::int64_t first, std::int64_t columns, std::uint8_t* target) {
+        const auto count = static_cast<std::size_t>(columns * matrix.columnStride);
+        const std::span source(packed + first * rowBytes, static_cast<std::size_t>(columns * rowBytes));
+        if (matrix.bits == 8)
+            std::memcpy(target, source.data(), source.size());
+        else
+            kernels::unpackSubByte(type, source, {reinterpret_cast<std::int8_t*>(target), count});
+    };
     const std::vector<float> scales = transposed(toFloat32(*info.constant(2)), matrix.n, blocks);
     std::vector<float> zeros{static_cast<float>(1 << (matrix.bits - 1))};
     if (const Tensor* given = info.constant(3)) {

@@ -70,6 +70,18 @@ TEST_CASE("packed codes hold the matrix, whatever its order, block and bits") {
                     INFO(bits << " bits, blocks of " << block);
                     REQUIRE(wrong == 0);
                 }
+    // Columns that are unpacked when they are needed.
+    const Stored s = stored(69, 45, 4, 32, Zeros::one, Order::columnMajor);
+    CodedMatrix onDemand = s.matrix;
+    onDemand.codes = nullptr;
+    onDemand.columnStride = 80;
+    onDemand.unpack = [&](std::int64_t first, std::int64_t columns, std::uint8_t* target) {
+        for (std::int64_t column = 0; column < columns; ++column)
+            std::copy_n(s.codes.data() + (first + column) * 69, 69, target + column * 80);
+    };
+    const PackedCodesPtr whole = packCodes(s.matrix), parts = packCodes(onDemand);
+    for (std::int64_t k = 0; k < 69; ++k)
+        for (std::int64_t n = 0; n < 45; ++n) REQUIRE(parts->value(k, n) == whole->value(k, n));
     CHECK(refuseCodes(3, 32, 64));
     CHECK(refuseCodes(4, 12, 64));
     CHECK_FALSE(refuseCodes(4, 70, 70));
