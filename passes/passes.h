@@ -13,7 +13,12 @@ pipeline::PassInfo pruneWanda();          // prune/sparsegpt.cpp
 pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
 pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
 pipeline::PassInfo quantizeDynamic();     // quantize/dynamic.cpp
+pipeline::PassInfo quantizeStatic();      // quantize/static.cpp
 pipeline::PassInfo quantizeWeightOnly();  // quantize/weight_only.cpp
+pipeline::PassInfo quantizeGptq();        // quantize/gptq.cpp
+pipeline::PassInfo quantizeAwq();         // quantize/awq.cpp
+pipeline::PassInfo quantizeEmbedding();   // quantize/embedding.cpp
+pipeline::PassInfo quantizeHqq();         // quantize/hqq.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo cleanup();             // cleanup/cleanup.cpp
 

@@ -6,8 +6,10 @@ namespace tcompress::passes {
 
 std::span<const pipeline::PassInfo> registry() {
     static const std::vector<pipeline::PassInfo> list = {
-        removeHeads(),   pruneMagnitude(), pruneNeuron(), pruneSparsegpt(), pruneWanda(),     dropLayers(), lowRankSvd(), quantizeDynamic(),
-        quantizeWeightOnly(), quantizeCast(), cleanup(),
+        removeHeads(),    pruneMagnitude(),     pruneNeuron(),  pruneSparsegpt(),
+        pruneWanda(),     dropLayers(),         lowRankSvd(),   quantizeDynamic(),
+        quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
+        quantizeHqq(),    quantizeEmbedding(),  quantizeCast(), cleanup(),
     };
     return list;
 }

@@ -41,6 +41,7 @@ Command runCommand();
 Command inspectCommand();
 Command evalCommand();
 Command compareCommand();
+Command sensitivityCommand();
 Command passesCommand();
 Command presetsCommand();
 Command validateCommand();

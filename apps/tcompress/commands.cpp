@@ -3,9 +3,9 @@
 namespace tcompress::cli {
 
 std::vector<Command> allCommands() {
-    return {runCommand(),    inspectCommand(),     evalCommand(),     compareCommand(),
-            passesCommand(), presetsCommand(),     validateCommand(), schemaCommand(),
-            batchCommand(),  completionsCommand(), manCommand()};
+    return {runCommand(),         inspectCommand(), evalCommand(),        compareCommand(),
+            sensitivityCommand(), passesCommand(),  presetsCommand(),     validateCommand(),
+            schemaCommand(),      batchCommand(),   completionsCommand(), manCommand()};
 }
 
 OptionList commonOptions(CommonOptions& common) {

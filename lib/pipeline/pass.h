@@ -78,6 +78,8 @@ class PassContext {
     /// Calibration samples fitted to the model, made ones included where they are asked for. When there are none throws PassError: "PASS: WHY; give
     /// calibration data with …" (why = what the pass needs them for, a main clause).
     const data::Dataset& calibration(std::string_view pass, std::string_view why) const;
+    /// The samples as they were given: what counts how often something occurs must not count made ones.
+    const data::Dataset& givenCalibration(std::string_view pass, std::string_view why) const;
     bool hasCalibration() const { return calibration_ != nullptr; }
     /// The same with a share of the samples held back, to choose between solutions by.
     data::Split calibrationSplit(std::string_view pass, std::string_view why, double heldBackShare) const;
@@ -96,8 +98,13 @@ class PassContext {
     /// A random stream of its own for each purpose: depends on the seed, the pass's position and the name.
     Random random(std::string_view purpose) const;
     Progress& progress() const { return progress_; }
+    /// The model that the run started from, before all passes; null when there is none (a pass run alone). It
+    /// may have lost values or have others of the same name and another shape.
+    const ir::Model* original() const { return original_; }
+    void setOriginal(const ir::Model* original) { original_ = original; }
 
   private:
+    const ir::Model* original_ = nullptr;
     const data::CalibrationData* calibration_;
     std::uint64_t seed_;
     std::string position_;

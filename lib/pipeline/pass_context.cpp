@@ -39,6 +39,10 @@ const data::Dataset& PassContext::calibration(std::string_view pass, std::string
     return required(calibration_, pass, why).all();
 }
 
+const data::Dataset& PassContext::givenCalibration(std::string_view pass, std::string_view why) const {
+    return required(calibration_, pass, why).given();
+}
+
 data::Split PassContext::calibrationSplit(std::string_view pass, std::string_view why,
                                           double heldBackShare) const {
     return required(calibration_, pass, why).split(heldBackShare);

@@ -118,8 +118,9 @@ PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
     const PassStep& step = config_.passes[index];
     const std::uint64_t revision = model.revision();
     const calibration::Resources resources{parseByteSize(config_.memoryLimit).value(), config_.cacheDir};
-    const PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
-                              progress_, views_, resources);
+    PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
+                        progress_, views_, resources);
+    context.setOriginal(options_.original);
     PassReport done = step.pass->run(model, context);
     progress_.step(0);
     requireChange(done, step, config_);

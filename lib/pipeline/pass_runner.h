@@ -22,6 +22,7 @@ struct PassRunnerOptions {
     std::filesystem::path dumpFolder;  ///< the model after each pass is written here; empty = not at all
     std::filesystem::path reproducerFolder;  ///< where a failing pass leaves its reproducer; empty = nowhere
     std::string commandLine;                 ///< for the reproducer
+    const ir::Model* original = nullptr;     ///< what passes may compare with (PassContext::original)
 };
 
 class PassRunner {

@@ -188,8 +188,10 @@ void addDataRecords(const Config& config, report::Report& report) {
         if (!file.empty()) report.data.push_back(fileRecord(file));
 }
 
-PassRunnerOptions runnerOptions(const Config& config, const RunOptions& options, RowTotals totals) {
+PassRunnerOptions runnerOptions(const Config& config, const RunOptions& options, const ir::Model& original,
+                                RowTotals totals) {
     PassRunnerOptions result;
+    result.original = &original;
     result.totals = totals;
     result.dumpFolder = options.dumpFolder;
     result.commandLine = options.commandLine;
@@ -222,7 +224,7 @@ report::Report run(const Config& config, const RunOptions& options) {
 
     ir::Model model = original.clone();
     PassRunner runner(config, data.calibration ? &*data.calibration : nullptr,
-                      runnerOptions(config, options, reporting ? RowTotals::count : RowTotals::skip),
+                      runnerOptions(config, options, original, reporting ? RowTotals::count : RowTotals::skip),
                       progress);
     if (reporting) {
         report.original = modelRecord(model, *runner.views());
@@ -275,6 +277,7 @@ report::Report plan(const Config& config, const RunOptions& options) {
     noteMadeSamples(config, data, report);
     ir::Model model = original.clone();
     PassRunnerOptions passOptions;
+    passOptions.original = &original;
     passOptions.totals = RowTotals::count;
     PassRunner runner(config, data.calibration ? &*data.calibration : nullptr, passOptions,
                       progressOf(options));

@@ -110,27 +110,19 @@ struct Candidates {
     float high[kLanes];
 };
 
-/// Squared error of the group on each grid.
-TCOMPRESS_MULTIVERSION void squaredErrors(const float* x, std::int64_t n, const Candidates& grids,
-                                          float* errors) {
+/// Squared error of the group on each grid, times what each place counts.
+TCOMPRESS_MULTIVERSION void squaredErrors(const float* x, const float* importance, std::int64_t n,
+                                          const Candidates& grids, float* errors) {
     float sums[kLanes] = {};
     for (std::int64_t i = 0; i < n; ++i) {
         for (std::int64_t lane = 0; lane < kLanes; ++lane) {
             const float q =
                 roundHalfEven(clamped(x[i] * grids.inverse[lane], grids.low[lane], grids.high[lane]));
             const float error = q * grids.scale[lane] - x[i];
-            sums[lane] += error * error;
+            sums[lane] += error * error * importance[i];
         }
     }
     std::copy(sums, sums + kLanes, errors);
-}
-
-/// Rounded away from zero, so that the range still covers what it was made to cover.
-float storedScale(float scale, DType type) {
-    if (type != DType::float16) return scale;
-    Half half = toHalf(scale);
-    if (std::fabs(toFloat(half)) < std::fabs(scale)) ++half.bits;
-    return toFloat(half);
 }
 
 /// Magnitudes below this give scale 1 and zero codes: a scale made from them would leave the normal numbers.
@@ -148,6 +140,7 @@ struct Shares {
 /// The grid that covers the given shares of the group's extent.
 Grid gridFor(const Extent& extent, const QuantizationRule& rule, Shares shares) {
     const auto codes = static_cast<float>(1 << rule.bits);
+    const CodeRange range = codeRange(rule);
     Grid grid;
     if (rule.symmetry == Symmetry::asymmetric) {
         const float low = extent.min * shares.low, high = extent.max * shares.high;
@@ -159,13 +152,11 @@ Grid gridFor(const Extent& extent, const QuantizationRule& rule, Shares shares) 
         return grid;
     }
     const float magnitude = std::max(-extent.min, extent.max) * shares.high;
+    grid.low = static_cast<float>(range.low);
+    grid.high = static_cast<float>(range.high);
     if (rule.symmetry == Symmetry::balanced) {
-        grid.high = rule.balancedLimit > 0 ? static_cast<float>(rule.balancedLimit) : codes / 2 - 1;
-        grid.low = -grid.high;
         grid.scale = magnitude / grid.high;
     } else {
-        grid.high = codes / 2 - 1;
-        grid.low = -codes / 2;
         grid.scale = (extent.max > -extent.min ? -magnitude : magnitude) / (codes / 2);
     }
     grid.scale = storedScale(grid.scale, rule.scaleType);
@@ -195,8 +186,8 @@ std::vector<Shares> sharesToTry(Symmetry symmetry) {
     return shares;
 }
 
-Shares bestShares(const float* x, std::int64_t n, const Extent& extent, QuantizationRule rule,
-                  const std::vector<Shares>& tried) {
+Shares bestShares(const float* x, const float* importance, std::int64_t n, const Extent& extent,
+                  QuantizationRule rule, const std::vector<Shares>& tried) {
     rule.scaleType = DType::float32;  // rounding the scale does not move the best cut
     Shares best;
     float bestError = FLT_MAX;
@@ -211,7 +202,7 @@ Shares bestShares(const float* x, std::int64_t n, const Extent& extent, Quantiza
             candidates.high[lane] = grid.high;
         }
         float errors[kLanes];
-        squaredErrors(x, n, candidates, errors);
+        squaredErrors(x, importance, n, candidates, errors);
         for (std::size_t lane = 0; lane < kLanes && first + lane < tried.size(); ++lane) {
             if (errors[lane] >= bestError) continue;
             best = tried[first + lane];
@@ -230,21 +221,25 @@ struct TaskResult {
 
 class Quantizer {
   public:
-    Quantizer(std::span<const float> weights, QuantizedWeights& result)
+    Quantizer(std::span<const float> weights, QuantizedWeights& result, std::span<const float> importance)
         : weights_(weights),
           layout_(result.layout),
           rule_(result.rule),
           result_(result),
           blocks_(layout_.blocks()),
-          tried_(rule_.range == RangeChoice::mse ? sharesToTry(rule_.symmetry) : std::vector<Shares>{}) {}
+          tried_(rule_.range == RangeChoice::mse ? sharesToTry(rule_.symmetry) : std::vector<Shares>{}),
+          importance_(importance.begin(), importance.end()) {
+        if (importance_.empty()) importance_.assign(static_cast<std::size_t>(layout_.axis), 1.0F);
+    }
 
-    /// The group's codes; its grid goes to the group's place.
-    void quantizeGroup(const float* x, std::int64_t n, std::int64_t group, std::uint8_t* codes,
-                       TaskResult& task) {
+    /// The group's codes; its grid goes to the group's place. `first`: where on the axis the group begins.
+    void quantizeGroup(const float* x, std::int64_t n, std::int64_t first, std::int64_t group,
+                       std::uint8_t* codes, TaskResult& task) {
         const Extent extent = extentOf(x, n);
         task.finite = task.finite && extent.finite;
         if (!extent.finite) return;
-        const Shares shares = tried_.empty() ? Shares{} : bestShares(x, n, extent, rule_, tried_);
+        const Shares shares =
+            tried_.empty() ? Shares{} : bestShares(x, importance_.data() + first, n, extent, rule_, tried_);
         const Grid grid = gridFor(extent, rule_, shares);
         const Energy energy = encode(x, n, grid, codes);
         const auto index = static_cast<std::size_t>(group);
@@ -302,8 +297,8 @@ class Quantizer {
     void row(std::int64_t outer, TaskResult& task) {
         for (std::int64_t block = 0; block < blocks_; ++block) {
             const std::int64_t first = outer * layout_.axis + block * layout_.block;
-            quantizeGroup(weights_.data() + first, blockSize(block), outer * blocks_ + block,
-                          result_.codes.data() + first, task);
+            quantizeGroup(weights_.data() + first, blockSize(block), block * layout_.block,
+                          outer * blocks_ + block, result_.codes.data() + first, task);
         }
     }
 
@@ -323,7 +318,7 @@ class Quantizer {
                 for (std::int64_t j = 0; j < width; ++j)
                     scratch.values[static_cast<std::size_t>(j * stride + i)] = source[i * layout_.inner + j];
             for (std::int64_t j = 0; j < width; ++j)
-                quantizeGroup(scratch.values.data() + j * stride, size,
+                quantizeGroup(scratch.values.data() + j * stride, size, block * layout_.block,
                               (outer * blocks_ + block) * layout_.inner + begin + j,
                               scratch.codes.data() + j * stride, task);
             std::uint8_t* target = result_.codes.data() + first;
@@ -339,9 +334,25 @@ class Quantizer {
     QuantizedWeights& result_;
     std::int64_t blocks_;
     std::vector<Shares> tried_;  ///< empty: the whole range
+    std::vector<float> importance_;
 };
 
 }  // namespace
+
+float storedScale(float scale, DType type) {
+    if (type != DType::float16) return scale;
+    Half half = toHalf(scale);
+    if (std::fabs(toFloat(half)) < std::fabs(scale)) ++half.bits;
+    return toFloat(half);
+}
+
+CodeRange codeRange(const QuantizationRule& rule) {
+    const std::int32_t codes = 1 << rule.bits;
+    if (rule.symmetry == Symmetry::asymmetric) return {0, codes - 1};
+    if (rule.symmetry == Symmetry::fullRange) return {-codes / 2, codes / 2 - 1};
+    const std::int32_t limit = rule.balancedLimit > 0 ? rule.balancedLimit : codes / 2 - 1;
+    return {-limit, limit};
+}
 
 kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, std::int64_t block) {
     TCOMPRESS_CHECK(axis < shape.size(), "the quantized axis is not in the shape");
@@ -356,9 +367,11 @@ kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, 
 
 std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
                                                 const kernels::QuantizationLayout& layout,
-                                                QuantizationRule rule) {
+                                                QuantizationRule rule, std::span<const float> importance) {
     TCOMPRESS_CHECK(static_cast<std::int64_t>(weights.size()) == layout.size(),
                     "weights do not fill their layout");
+    TCOMPRESS_CHECK(importance.empty() || static_cast<std::int64_t>(importance.size()) == layout.axis,
+                    "the importance does not fit the axis");
     QuantizedWeights result;
     result.layout = layout;
     result.rule = rule;
@@ -366,11 +379,11 @@ std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
     const auto groups = static_cast<std::size_t>(layout.outer * layout.blocks() * layout.inner);
     result.scales.resize(groups);
     if (rule.symmetry == Symmetry::asymmetric) result.zeroPoints.resize(groups);
-    const TaskResult total = Quantizer(weights, result).run();
+    const TaskResult total = Quantizer(weights, result, importance).run();
     if (!total.finite) return std::nullopt;
     if (rule.scaleType == DType::float16 && !total.scalesFit) {
         rule.scaleType = DType::float32;
-        return quantizeWeights(weights, layout, rule);
+        return quantizeWeights(weights, layout, rule, importance);
     }
     if (total.energy.weight > 0) result.relativeError = std::sqrt(total.energy.error / total.energy.weight);
     return result;
@@ -392,6 +405,17 @@ std::vector<float> dequantizeWeights(const QuantizedWeights& weights) {
         }
     }
     return values;
+}
+
+void measureRelativeError(QuantizedWeights& quantized, std::span<const float> weights) {
+    const std::vector<float> after = dequantizeWeights(quantized);
+    Energy energy;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        const double error = static_cast<double>(after[i]) - weights[i];
+        energy.error += error * error;
+        energy.weight += static_cast<double>(weights[i]) * weights[i];
+    }
+    quantized.relativeError = energy.weight > 0 ? std::sqrt(energy.error / energy.weight) : 0;
 }
 
 }  // namespace tcompress::passes

@@ -45,6 +45,13 @@ struct QuantizationRule {
     DType scaleType = DType::float32;
 };
 
+/// Smallest and largest stored code.
+struct CodeRange {
+    std::int32_t low = 0;
+    std::int32_t high = 0;
+};
+CodeRange codeRange(const QuantizationRule& rule);
+
 /// A tensor seen as [outer, axis, inner], cut in blocks along `axis` (block = axis: one group a channel).
 /// scales and zeroPoints: [outer, blocks, inner].
 struct QuantizedWeights {
@@ -63,13 +70,22 @@ struct QuantizedWeights {
 /// One group a channel of an axis: `block` as long as the axis.
 kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, std::int64_t block);
 
-/// Nothing when a weight is NaN or infinite. A tensor whose scales do not fit float16 well (below 2⁻²⁰ or
-/// above its largest value) gets float32 scales instead: see the result's rule.
+/// Nothing when a weight is NaN or infinite. `importance`, one a place of the axis, weights the squared
+/// errors that the mse choice adds up; empty: all count alike. A tensor whose scales do not fit float16 well
+/// (below 2⁻²⁰ or above its largest value) gets float32 scales instead: see the result's rule.
 std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
                                                 const kernels::QuantizationLayout& layout,
-                                                QuantizationRule rule);
+                                                QuantizationRule rule,
+                                                std::span<const float> importance = {});
+
+/// The scale as `type` stores it: float16 rounds away from zero, so that a range still covers what it was
+/// made to cover.
+float storedScale(float scale, DType type);
 
 /// What the codes stand for.
 std::vector<float> dequantizeWeights(const QuantizedWeights& weights);
+
+/// Sets relativeError for codes that were chosen otherwise.
+void measureRelativeError(QuantizedWeights& quantized, std::span<const float> weights);
 
 }  // namespace tcompress::passes

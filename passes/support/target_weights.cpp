@@ -19,9 +19,35 @@ struct Source {
     std::string refusal;
 };
 
+constexpr std::int64_t kFewestCodes = 64;
+
 bool swapsTwoAxes(const ir::Node& transpose) {
     const auto permutation = transpose.attributeInts("perm");
     return !permutation || *permutation == std::vector<std::int64_t>{1, 0};
+}
+
+/// Whether a value is made of constants alone, among them integers enough to be the codes of weights.
+bool isUnpacked(const ir::Node& node) {
+    std::vector<const ir::Node*> open{&node};
+    std::set<const ir::Node*> seen;
+    bool hasCodes = false;
+    while (!open.empty()) {
+        const ir::Node* at = open.back();
+        open.pop_back();
+        if (!seen.insert(at).second) continue;
+        for (const ir::Value* input : at->inputs()) {
+            if (input == nullptr) continue;
+            if (const Tensor* constant = input->constant())
+                hasCodes =
+                    hasCodes || (isInteger(constant->dtype()) && bitsPerElement(constant->dtype()) <= 8 &&
+                                 constant->size() >= kFewestCodes);
+            else if (input->producer() == nullptr)
+                return false;
+            else
+                open.push_back(input->producer());
+        }
+    }
+    return hasCodes;
 }
 
 std::string computedReason(const ir::Node& node) {
@@ -30,6 +56,9 @@ std::string computedReason(const ir::Node& node) {
     if (node.is("Cast") && node.input(0) != nullptr)
         return fmt::format("its weight is stored as {} already (Cast '{}')", name(node.input(0)->dtype()),
                            node.label());
+    if (isUnpacked(node))
+        return fmt::format("already quantized: its weight is unpacked from integers by {} '{}'",
+                           node.opType(), node.label());
     return fmt::format("its weight is computed by {} '{}'", node.opType(), node.label());
 }
 

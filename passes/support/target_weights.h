@@ -53,6 +53,9 @@ inline constexpr std::int64_t kFewestTableValuesToStoreNarrower = 1024;
 /// Adds a skipped entry for each of the weight's sites.
 void skip(pipeline::PassReport& report, const TargetWeight& weight, const std::string& reason);
 
+/// Why a weight that cannot be rounded is left alone.
+inline constexpr const char* kNotFinite = "its weight holds NaN or infinity";
+
 /// "float32 [384, 1536]".
 std::string describe(const Tensor& tensor);
 

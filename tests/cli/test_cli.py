@@ -267,9 +267,30 @@ class Itself(unittest.TestCase):
                 self.assertEqual(call(*arguments).stdout, (root / path).read_text(), "run scripts/update_generated.sh")
 
     def test_recipes_are_valid(self):
-        for recipe in sorted((root / "configs").glob("*.json")):
+        for recipe in sorted([*(root / "configs").glob("*.json"), *(root / "configs/frontier").glob("*.json")]):
             with self.subTest(recipe=recipe.name):
                 self.assertEqual(call("validate", recipe).returncode, 0)
+
+    def test_frontier_recipes_run_on_any_model(self):
+        calibration = root / "tests/data/zoo/digits_calibration.npz"
+        for name in ("w8", "w8a8", "w8a8-static", "w8a8-safe"):
+            with self.subTest(recipe=name), tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / "out.onnx"
+                result = call("run", VIT, "-c", root / f"configs/frontier/{name}.json", "--calibration", calibration, "-o", out)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertLess(out.stat().st_size, 0.55 * VIT.stat().st_size)
+
+    def test_sensitivity(self):
+        data = root / "tests/data/zoo/digits_calibration.npz"
+        command = ("sensitivity", VIT, "-d", data, "--samples", "4", "--bits", "8", "--bits", "3", "--targets", "block:0")
+        found = json.loads(call(*command, "--json").stdout)
+        self.assertGreater(len(found), 3)
+        for weight in found:
+            eight, three = weight["damages"]
+            self.assertLess(eight["damage"], three["damage"])
+            self.assertGreater(eight["bytes"], three["bytes"])
+        self.assertIn("3 bits", call(*command).stdout)
+        self.assertEqual(call("sensitivity", VIT, "-d", data, "--bits", "7").returncode, 2)
 
     def test_completions_and_manual(self):
         for shell in ("bash", "zsh", "fish"):

@@ -41,9 +41,12 @@ std::size_t constantInputBytes(const Rewriter& rewriter, const PlanNode& node) {
     return bytes;
 }
 
-/// Weights that come out of these are packed or read once each run anyway: they are folded at any size.
+/// Weights that come out of these are packed or read once each run anyway: they are folded at any size. The second line
+/// unpacks codes of less than a byte.
 bool isWeightDecoding(const PlanNode& node) {
-    return node.is("DequantizeLinear") || node.is("Cast") || node.is("Transpose") || node.is("Reshape") || node.is("Identity");
+    static constexpr const char* kDecoders[] = {"DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity",
+                                                "BitShift", "Add", "Sub", "Mul", "Slice"};
+    return std::any_of(std::begin(kDecoders), std::end(kDecoders), [&](const char* name) { return node.is(name); });
 }
 
 std::vector<Tensor> evaluate(const PlanNode& node, const PlanGraph& graph) {
