@@ -128,10 +128,10 @@ inline constexpr TypeSet kIntegerTypes{DType::int8,  DType::uint8,  DType::int16
                                        DType::int32, DType::uint32, DType::int64, DType::uint64};
 inline constexpr TypeSet kNumericTypes = kFloatTypes | kIntegerTypes;
 inline constexpr TypeSet kLogicTypes = kNumericTypes | TypeSet{DType::boolean};
+inline constexpr TypeSet kFloat8Types{DType::float8e4m3fn, DType::float8e4m3fnuz, DType::float8e5m2, DType::float8e5m2fnuz};
 inline constexpr TypeSet kStoredTypes =
-    kLogicTypes | TypeSet{DType::int4,       DType::uint4,          DType::int2,       DType::uint2,
-                          DType::float8e4m3fn, DType::float8e4m3fnuz, DType::float8e5m2, DType::float8e5m2fnuz,
-                          DType::float4e2m1, DType::float8e8m0};
+    kLogicTypes | kFloat8Types |
+    TypeSet{DType::int4, DType::uint4, DType::int2, DType::uint2, DType::float4e2m1, DType::float8e8m0};
 inline constexpr TypeSet kByteTypes{DType::int8, DType::uint8};
 
 /// Which floating-point types an operator's function takes itself. The others are converted to float32 before it and

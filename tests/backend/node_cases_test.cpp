@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 #include <fmt/core.h>
+#include <onnx/defs/schema.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -106,6 +107,38 @@ TEST_CASE("Every row of the operator tables has a passing case or a reason") {
         } else {
             CHECK(excused);
         }
+    }
+}
+
+/// Of the first input, as the newest definition of the operator in ONNX has them.
+std::set<DType> definedTypes(const exec::OperatorRow& row) {
+    const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Schema(std::string(row.type), std::string(row.domain));
+    std::set<DType> types;
+    if (!schema || schema->inputs().empty()) return types;
+    for (int number = 1; number <= static_cast<int>(DType::int2); ++number) {
+        const auto type = static_cast<DType>(number);
+        const std::string ours(name(type));
+        const std::string theirs = ours == "float32" ? "float" : ours == "float64" ? "double" : ours;
+        const auto& allowed = schema->inputs().front().GetTypes();
+        const bool isAllowed = std::ranges::any_of(allowed, [&](const std::string* text) { return *text == "tensor(" + theirs + ")"; });
+        if (isAllowed) types.insert(type);
+    }
+    return types;
+}
+
+TEST_CASE("Every operator takes the element types of its definition, or a reason is given") {
+    auto reasons = test::readList("types_without_kernel.txt");
+    for (const exec::OperatorRow* row : exec::allOperators()) {
+        for (DType type : definedTypes(*row)) {
+            if (!isInteger(type) && !isFloatingPoint(type) && type != DType::boolean) continue;  // strings and complex numbers
+            const std::string key = fmt::format("{}-{} {}", row->type, row->since, name(type));
+            const bool isExcused = reasons.erase(key) > 0;
+            INFO(key << (isExcused ? " stands in types_without_kernel.txt" : " has no kernel"));
+            CHECK(row->types.contains(type) != isExcused);
+        }
+    }
+    for (const auto& [key, reason] : reasons) {
+        FAIL_CHECK("types_without_kernel.txt: " << key << ": " << reason << ": the operator's definition has no such type");
     }
 }
 

@@ -162,7 +162,10 @@ Runner makeEinsum(const NodeInfo& info) {
         std::map<int, std::int64_t> sizes;
         std::int64_t ellipsis = 0;
         for (std::size_t i = 0; i < terms.size(); ++i) {
-            const Tensor& tensor = context.input(i);
+            const DType type = context.input(i).dtype();
+            // The products know these types; shorter integers wrap around alike when they come back from int64.
+            const bool isNarrow = isInteger(type) && type != DType::int32;
+            const Tensor tensor = isNarrow ? convert(context.input(i), DType::int64) : context.input(i);
             const bool open = terms[i].find('.') != std::string::npos;
             const std::int64_t axes = open ? tensor.rank() - static_cast<std::int64_t>(terms[i].size()) + 3 : 0;
             ellipsis = std::max(ellipsis, axes);
@@ -196,12 +199,12 @@ Runner makeEinsum(const NodeInfo& info) {
             accumulated = contract(accumulated, operands[i], needed);
         }
         accumulated = ordered(summed(accumulated, {result.begin(), result.end()}), result);
-        context.setOutput(0, accumulated.tensor);
+        context.setOutput(0, convert(accumulated.tensor, context.input(0).dtype()));
     };
 }
 
 const OperatorRow kRows[] = {
-    {"", "Einsum", 12, makeEinsum, kFloatTypes | TypeSet{DType::int32, DType::int64}},
+    {"", "Einsum", 12, makeEinsum, kNumericTypes},
 };
 
 }  // namespace

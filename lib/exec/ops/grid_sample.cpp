@@ -119,8 +119,10 @@ Runner makeGridSample(const NodeInfo& info) {
     const Padding padding = paddingOf(info.attributes.text("padding_mode", "zeros"));
     const bool alignCorners = info.attributes.integer("align_corners", 0) != 0;
     return [=](OpContext& context) {
-        const Tensor& x = context.input(0);
-        const Tensor& grid = context.input(1);
+        const DType type = context.input(0).dtype();
+        const bool isFloat = type == DType::float32 || type == DType::float64;
+        const Tensor x = isFloat ? context.input(0) : convert(context.input(0), DType::float64);
+        const Tensor grid = convert(context.input(1), x.dtype());
         const std::int64_t rank = x.rank() - 2;
         if (rank < 1 || x.size() == 0 || grid.rank() != rank + 2 || grid.shape().back() != rank || grid.shape()[0] != x.shape()[0]) {
             throw ModelError(fmt::format("a grid of shape {} does not fit an image of {}", toString(grid.shape()), toString(x.shape())));
@@ -150,11 +152,12 @@ Runner makeGridSample(const NodeInfo& info) {
                 }
             });
         });
+        if (!isFloat) context.setOutput(0, convert(context.outputTensor(0), type));
     };
 }
 
 const OperatorRow kRows[] = {
-    {"", "GridSample", 16, makeGridSample, kFloatTypes},
+    {"", "GridSample", 16, makeGridSample, kLogicTypes},
 };
 
 }  // namespace

@@ -54,6 +54,7 @@ Runner makeWhere(const NodeInfo&) {
         const Tensor& condition = context.input(0);
         const Tensor& a = context.input(1);
         const Tensor& b = context.input(2);
+        if (a.dtype() != b.dtype()) throw ModelError(fmt::format("a choice between {} and {}", name(a.dtype()), name(b.dtype())));
         const BroadcastPlan plan = broadcastPlan({&condition, &a, &b});
         std::byte* y = context.outputBytes(0, a.dtype(), plan.shape);
         kernels::where(plan.loop, condition.data<bool>().data(), a.bytes().data(), b.bytes().data(),
@@ -64,7 +65,8 @@ Runner makeWhere(const NodeInfo&) {
 template <class Test>
 Runner floatTest(Test test) {
     return [test](OpContext& context) {
-        const Tensor& x = context.input(0);
+        const bool isWide = context.input(0).dtype() == DType::float64;
+        const Tensor x = isWide ? context.input(0) : convert(context.input(0), DType::float32);
         visitFloat(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
             const auto source = x.data<T>();
@@ -97,8 +99,8 @@ const OperatorRow kRows[] = {
     {"", "Xor", 7, makeLogical<LogicalOp::logicalXor>, kBool},
     {"", "Not", 1, makeNot, kBool},
     {"", "Where", 9, makeWhere, kBool, FloatSupport::all},
-    {"", "IsNaN", 9, makeIsNaN, kFloatTypes},
-    {"", "IsInf", 10, makeIsInf, kFloatTypes},
+    {"", "IsNaN", 9, makeIsNaN, kFloatTypes | kFloat8Types},
+    {"", "IsInf", 10, makeIsInf, kFloatTypes | kFloat8Types},
 };
 
 }  // namespace

@@ -24,7 +24,7 @@ Runner makeCol2Im(const NodeInfo& info) {
         const WindowGeometry g = windowGeometry(shape, attributes, kernel);
         const std::int64_t positions = g.outputSize();
         if (x.shape()[2] != positions) throw ModelError(fmt::format("{} columns for {} positions", x.shape()[2], positions));
-        visitFloat(x.dtype(), [&](auto tag) {
+        visitNumeric(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
             const T* columns = x.data<T>().data();
             T* image = context.output<T>(0, shape).data();
@@ -33,7 +33,7 @@ Runner makeCol2Im(const NodeInfo& info) {
                 std::fill_n(y, g.inputSize(), T(0));
                 for (std::int64_t i = 0; i < taps * positions; ++i) {
                     const std::int64_t at = g.source(i % positions, i / positions);
-                    if (at >= 0) y[at] += columns[plane * taps * positions + i];
+                    if (at >= 0) y[at] = static_cast<T>(y[at] + columns[plane * taps * positions + i]);
                 }
             });
         });
@@ -108,7 +108,7 @@ Runner makeDeformConv(const NodeInfo& info) {
 }
 
 const OperatorRow kRows[] = {
-    {"", "Col2Im", 18, makeCol2Im, kFloatTypes},
+    {"", "Col2Im", 18, makeCol2Im, kNumericTypes},
     {"", "DeformConv", 19, makeDeformConv, kFloatTypes, FloatSupport::float32},
 };
 

@@ -10,7 +10,7 @@ namespace {
 
 using kernels::ReduceOp;
 
-/// The kernels reduce these types; the others go through int32.
+/// The kernels reduce these types.
 template <class Body>
 void visitReducible(DType type, Body&& body) {
     switch (type) {
@@ -65,7 +65,8 @@ Runner makeArgReduce(const NodeInfo& info) {
     const kernels::Tie tie =
         info.attributes.integer("select_last_index", 0) ? kernels::Tie::last : kernels::Tie::first;
     return [=](OpContext& context) {
-        const Tensor& x = context.input(0);
+        const bool isShort = context.input(0).dtype() == DType::int16 || context.input(0).dtype() == DType::uint16;
+        const Tensor x = isShort ? convert(context.input(0), DType::int32) : context.input(0);
         const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
         Shape shape = x.shape();
         if (keep) {
@@ -96,8 +97,8 @@ const OperatorRow kRows[] = {
     {"", "ReduceL2", 1, makeReduce<ReduceOp::l2>, kReducible},
     {"", "ReduceLogSum", 1, makeReduce<ReduceOp::logSum>, kReducible},
     {"", "ReduceLogSumExp", 1, makeReduce<ReduceOp::logSumExp>, kReducible},
-    {"", "ArgMax", 1, makeArgReduce<kernels::ArgOp::max>, kReducible},
-    {"", "ArgMin", 1, makeArgReduce<kernels::ArgOp::min>, kReducible},
+    {"", "ArgMax", 1, makeArgReduce<kernels::ArgOp::max>, kNumericTypes},
+    {"", "ArgMin", 1, makeArgReduce<kernels::ArgOp::min>, kNumericTypes},
 };
 
 }  // namespace

@@ -211,8 +211,8 @@ Runner makeResize(const NodeInfo& info) {
 }
 
 const OperatorRow kRows[] = {
-    {"", "Resize", 10, makeResize, kNumericTypes, FloatSupport::all},
-    {"", "Upsample", 9, makeResize, kNumericTypes, FloatSupport::all},
+    {"", "Resize", 10, makeResize, kLogicTypes, FloatSupport::all},
+    {"", "Upsample", 9, makeResize, kLogicTypes, FloatSupport::all},
 };
 
 }  // namespace

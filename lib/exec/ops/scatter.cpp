@@ -30,8 +30,13 @@ void combine(Combine how, T& target, T value) {
     }
 }
 
-std::byte* copyOfInput(OpContext& context) {
-    const Tensor& x = context.input(0);
+[[noreturn]] void refuseUpdates(const Tensor& x, const Tensor& indices, const Tensor& updates) {
+    throw ModelError(fmt::format("updates {} {} at indices of shape {} do not fit {} {}", name(updates.dtype()), toString(updates.shape()),
+                                 toString(indices.shape()), name(x.dtype()), toString(x.shape())));
+}
+
+/// x as output 0.
+std::byte* copyOf(OpContext& context, const Tensor& x) {
     std::byte* y = context.outputBytes(0, x.dtype(), x.shape());
     if (x.sizeBytes() > 0) std::memcpy(y, x.bytes().data(), x.sizeBytes());
     return y;
@@ -45,9 +50,13 @@ Runner makeScatterElements(const NodeInfo& info) {
         const Tensor& indices = context.input(1);
         const Tensor& updates = context.input(2);
         const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
+        if (updates.shape() != indices.shape() || updates.dtype() != x.dtype() || indices.rank() != x.rank()) refuseUpdates(x, indices, updates);
+        for (std::size_t d = 0; d < x.shape().size(); ++d) {
+            if (d != axis && indices.shape()[d] > x.shape()[d]) refuseUpdates(x, indices, updates);
+        }
         const std::vector<std::int64_t> positions = integers(indices);
         const std::vector<std::int64_t> strides = stridesOf(x.shape());
-        std::byte* y = copyOfInput(context);
+        std::byte* y = copyOf(context, x);
         visitLogic(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
             const auto values = updates.data<T>();
@@ -71,14 +80,19 @@ Runner makeScatterND(const NodeInfo& info) {
         const Tensor& x = context.input(0);
         const Tensor& indices = context.input(1);
         const std::vector<std::int64_t> positions = integers(indices);
-        const auto depth = static_cast<std::size_t>(indices.shape().back());
+        const Tensor& updates = context.input(2);
+        const auto depth = static_cast<std::size_t>(indices.rank() == 0 ? -1 : indices.shape().back());
+        if (depth > x.shape().size()) refuseUpdates(x, indices, updates);
+        Shape expected(indices.shape().begin(), indices.shape().end() - 1);
+        expected.insert(expected.end(), x.shape().begin() + static_cast<std::ptrdiff_t>(depth), x.shape().end());
+        if (updates.shape() != expected || updates.dtype() != x.dtype()) refuseUpdates(x, indices, updates);
         const std::vector<std::int64_t> strides = stridesOf(x.shape());
         const std::int64_t slice = product(x.shape(), depth, x.shape().size());
-        std::byte* y = copyOfInput(context);
+        std::byte* y = copyOf(context, x);
         visitLogic(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
-            const auto values = context.input(2).data<T>();
-            const std::int64_t tuples = depth == 0 ? 1 : indices.size() / static_cast<std::int64_t>(depth);
+            const auto values = updates.data<T>();
+            const std::int64_t tuples = elementCount({indices.shape().begin(), indices.shape().end() - 1});
             for (std::int64_t t = 0; t < tuples; ++t) {
                 std::int64_t offset = 0;
                 for (std::size_t d = 0; d < depth; ++d) {
@@ -98,15 +112,21 @@ Runner makeTensorScatter(const NodeInfo& info) {
     const std::int64_t attribute = info.attributes.integer("axis", -2);
     const bool circular = info.attributes.text("mode", "linear") == "circular";
     return [=](OpContext& context) {
-        const Tensor& x = context.input(0);
-        const Tensor& update = context.input(1);
+        const DType type = context.input(0).dtype();
+        const Tensor x = unpackSubByte(context.input(0));
+        const Tensor update = unpackSubByte(context.input(1));
         const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
         const std::vector<std::int64_t> first = context.has(2) ? integers(context.input(2)) : std::vector<std::int64_t>(static_cast<std::size_t>(x.shape()[0]), 0);
         const std::int64_t width = bitsPerElement(x.dtype()) / 8;
         const std::int64_t inner = product(x.shape(), axis + 1, x.shape().size()) * width;
         const std::int64_t perBatch = product(x.shape(), 1, axis);
-        const std::int64_t rows = update.shape()[axis];
-        std::byte* y = copyOfInput(context);
+        const std::int64_t rows = update.shape().at(axis);
+        Shape expected = x.shape();
+        if (update.rank() == x.rank()) expected[axis] = rows;
+        if (axis == 0 || update.shape() != expected || update.dtype() != x.dtype() || rows > x.shape()[axis]) {
+            throw ModelError(fmt::format("an update of shape {} does not fit {} along axis {}", toString(update.shape()), toString(x.shape()), axis));
+        }
+        std::byte* y = copyOf(context, x);
         for (std::int64_t o = 0; o < x.shape()[0] * perBatch; ++o) {
             for (std::int64_t r = 0; r < rows; ++r) {
                 std::int64_t at = first.at(static_cast<std::size_t>(o / std::max<std::int64_t>(1, perBatch))) + r;
@@ -115,6 +135,7 @@ Runner makeTensorScatter(const NodeInfo& info) {
                 std::memcpy(y + (o * x.shape()[axis] + at) * inner, update.bytes().data() + (o * rows + r) * inner, static_cast<std::size_t>(inner));
             }
         }
+        if (type != x.dtype()) context.setOutput(0, packSubByte(context.outputTensor(0), type));
     };
 }
 
@@ -122,7 +143,7 @@ const OperatorRow kRows[] = {
     {"", "ScatterElements", 11, makeScatterElements, kLogicTypes},
     {"", "Scatter", 9, makeScatterElements, kLogicTypes},
     {"", "ScatterND", 11, makeScatterND, kLogicTypes},
-    {"", "TensorScatter", 24, makeTensorScatter, kLogicTypes, FloatSupport::all},
+    {"", "TensorScatter", 24, makeTensorScatter, kStoredTypes, FloatSupport::all},
 };
 
 }  // namespace

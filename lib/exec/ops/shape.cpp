@@ -258,7 +258,7 @@ const OperatorRow kRows[] = {
     {"", "Squeeze", 1, makeSqueeze, kStoredTypes, kAnyFloat},
     {"", "Unsqueeze", 1, makeUnsqueeze, kStoredTypes, kAnyFloat},
     {"", "Identity", 1, makeIdentity, kStoredTypes, kAnyFloat},
-    {"", "Dropout", 7, makeDropout, kFloatTypes, kAnyFloat},
+    {"", "Dropout", 7, makeDropout, kFloatTypes | kFloat8Types, kAnyFloat},
     {"", "Transpose", 1, makeTranspose, kStoredTypes, kAnyFloat},
     {"", "Expand", 8, makeExpand, kLogicTypes, kAnyFloat},
     {"", "Tile", 6, makeTile, kLogicTypes, kAnyFloat},

@@ -148,7 +148,8 @@ Runner makePad(const NodeInfo& info) {
     const auto attribute = info.attributes.integers("pads");
     const float value = info.attributes.real("value", 0);
     return [=](OpContext& context) {
-        const Tensor& x = context.input(0);
+        const DType type = context.input(0).dtype();
+        const Tensor x = unpackSubByte(context.input(0));
         const std::vector<std::int64_t> pads = attribute ? *attribute : integers(context.input(1));
         std::vector<std::int64_t> axes;
         if (const Tensor* given = context.optionalInput(3)) {
@@ -167,12 +168,14 @@ Runner makePad(const NodeInfo& info) {
             shape[axis] += pads[i] + pads[axes.size() + i];
         }
         const Tensor* given = context.optionalInput(2);
-        const Tensor fill = given && given->size() == 1 ? *given : convert(Tensor::scalar(value), x.dtype());
+        const Tensor fill = unpackSubByte(given && given->size() == 1 ? *given : convert(Tensor::scalar(value), type));
+        if (fill.dtype() != x.dtype()) throw ModelError(fmt::format("{} is padded with {}", name(type), name(fill.dtype())));
         std::byte* y = context.outputBytes(0, x.dtype(), shape);
         visitWidth(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
             padElements<T>(x, mode, before, shape, rawData<T>(fill)[0], reinterpret_cast<T*>(y));
         });
+        if (type != x.dtype()) context.setOutput(0, packSubByte(context.outputTensor(0), type));
     };
 }
 
@@ -183,6 +186,11 @@ Runner makeReverseSequence(const NodeInfo& info) {
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const std::vector<std::int64_t> lengths = integers(context.input(1));
+        const auto isLength = [&](std::int64_t length) { return length >= 0 && length <= x.shape().at(timeAxis); };
+        if (batchAxis + timeAxis != 1 || x.rank() < 2 || static_cast<std::int64_t>(lengths.size()) != x.shape()[batchAxis] ||
+            !std::ranges::all_of(lengths, isLength)) {
+            throw ModelError(fmt::format("lengths {} do not fit shape {} (time axis {})", toString(lengths), toString(x.shape()), timeAxis));
+        }
         const std::int64_t width = bitsPerElement(x.dtype()) / 8;
         const std::int64_t inner = product(x.shape(), 2, x.shape().size()) * width;
         std::byte* y = context.outputBytes(0, x.dtype(), x.shape());
@@ -201,7 +209,7 @@ Runner makeReverseSequence(const NodeInfo& info) {
 const OperatorRow kRows[] = {
     {"", "Slice", 1, makeSlice, kLogicTypes, FloatSupport::all},
     {"", "ReverseSequence", 10, makeReverseSequence, kLogicTypes, FloatSupport::all},
-    {"", "Pad", 2, makePad, kLogicTypes, FloatSupport::all},
+    {"", "Pad", 2, makePad, kStoredTypes, FloatSupport::all},
 };
 
 }  // namespace

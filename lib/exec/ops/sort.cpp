@@ -107,7 +107,9 @@ Runner makeUnique(const NodeInfo& info) {
     const bool flat = !info.attributes.has("axis");
     const std::int64_t attribute = info.attributes.integer("axis", 0);
     return [=](OpContext& context) {
-        const Tensor x = flat ? context.input(0).reshaped({context.input(0).size()}) : context.input(0);
+        const Tensor& given = context.input(0);
+        const bool isBool = given.dtype() == DType::boolean;  // ordered as the bytes 0 and 1
+        const Tensor x = Tensor::share(isBool ? DType::uint8 : given.dtype(), flat ? Shape{given.size()} : given.shape(), given.storage());
         const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
         const std::int64_t size = x.shape()[axis];
         const std::int64_t outer = product(x.shape(), 0, axis);
@@ -162,6 +164,7 @@ Runner makeUnique(const NodeInfo& info) {
                 const auto y = context.output<std::int64_t>(output, {count});
                 for (std::size_t i = 0; i < y.size(); ++i) y[i] = element(i);
             };
+            if (isBool) context.setOutput(0, Tensor::share(given.dtype(), shape, context.outputTensor(0).storage()));
             emit(1, found, [&](std::size_t i) { return first[rank[i]]; });
             emit(2, size, [&](std::size_t i) { return position[static_cast<std::size_t>(group[i])]; });
             emit(3, found, [&](std::size_t i) { return counts[rank[i]]; });
@@ -174,7 +177,7 @@ const OperatorRow kRows[] = {
     {"", "NonZero", 9, makeNonZero, kLogicTypes},
     {"", "CumSum", 11, makeCumulative<std::plus<>, 0>, kNumericTypes},
     {"", "CumProd", 26, makeCumulative<std::multiplies<>, 1>, kNumericTypes},
-    {"", "Unique", 11, makeUnique, kNumericTypes},
+    {"", "Unique", 11, makeUnique, kLogicTypes},
 };
 
 }  // namespace
