@@ -1,10 +1,28 @@
 #include "lib/exec/operator.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "lib/support/error.h"
 
 namespace tcompress::exec {
+
+namespace {
+
+/// A model or a feed can ask for any shape. One that this machine's memory cannot hold is refused before it is touched.
+void requireFits(DType dtype, const Shape& shape) {
+    static const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+    double bytes = bitsPerElement(dtype) / 8.0;
+    for (std::int64_t dimension : shape) {
+        if (dimension < 0) throw ModelError(fmt::format("an output would have shape {}", toString(shape)));
+        bytes *= static_cast<double>(std::max<std::int64_t>(dimension, 1));
+    }
+    if (bytes > memory) throw ModelError(fmt::format("an output of shape {} does not fit into memory", toString(shape)));
+}
+
+}  // namespace
 
 const Datum& OpContext::datum(std::size_t i) const {
     if (!has(i)) throw ModelError(fmt::format("input {} is required and left out", i));
@@ -48,9 +66,7 @@ void OpContext::setOutput(std::size_t i, Datum value) {
 }
 
 Tensor OpContext::temporary(DType dtype, Shape shape, std::byte** elements) {
-    for (std::int64_t dimension : shape) {
-        if (dimension < 0) throw ModelError(fmt::format("an output would have shape {}", toString(shape)));
-    }
+    requireFits(dtype, shape);
     std::shared_ptr<std::byte> bytes = allocator_->allocate(packedSizeBytes(dtype, elementCount(shape)));
     *elements = bytes.get();
     return Tensor::share(dtype, std::move(shape), std::move(bytes));

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
+#include <stdexcept>
 #include <utility>
 
 #include "kernels/run_kernel.h"
@@ -60,6 +62,24 @@ class Timing final : public kernels::KernelWatcher {
     std::string kernels_;
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
+
+/// Runs body; its errors name the node.
+template <class Body>
+void atNode(const std::string& where, Body&& body) {
+    try {
+        body();
+    } catch (const DataError& error) {
+        throw DataError(fmt::format("{}: {}", where, error.what()));
+    } catch (const ModelError& error) {
+        throw ModelError(fmt::format("{}: {}", where, error.what()));
+    } catch (const KernelError& error) {
+        throw KernelError(fmt::format("{}: {}", where, error.what()));
+    } catch (const std::out_of_range&) {
+        throw ModelError(fmt::format("{}: an input has too few axes, or a list too few entries", where));
+    } catch (const std::bad_alloc&) {
+        throw ModelError(fmt::format("{}: there is not enough memory", where));
+    }
+}
 
 }  // namespace
 
@@ -129,12 +149,10 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
         return std::make_shared<Program>(std::move(inner), profile, nullptr);
     };
     try {
-        step.run = row->make(info);
+        atNode(step.where, [&] { step.run = row->make(info); });
     } catch (const KernelError& error) {
-        refusals.push_back(fmt::format("{}: {}", step.where, error.what()));
+        refusals.emplace_back(error.what());
         return;
-    } catch (const ModelError& error) {
-        throw ModelError(fmt::format("{}: {}", step.where, error.what()));
     }
     for (std::size_t i = 0; i < packed.size(); ++i) {
         if (packed[i]) forgetPacked(std::exchange(step.inputs[i], kNoValue));
@@ -309,16 +327,10 @@ void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>
         }
     }
     std::vector<Datum> outputs(step.outputs.size());
-    try {
+    atNode(step.where, [&] {
         OpContext context(allocator, inputs, outputs, step.wanted, step.dying);
         step.run(context);
-    } catch (const DataError& error) {
-        throw DataError(fmt::format("{}: {}", step.where, error.what()));
-    } catch (const ModelError& error) {
-        throw ModelError(fmt::format("{}: {}", step.where, error.what()));
-    } catch (const KernelError& error) {
-        throw KernelError(fmt::format("{}: {}", step.where, error.what()));
-    }
+    });
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const ValueId id = step.outputs[i];
         if (id == kNoValue) continue;

@@ -95,18 +95,22 @@ std::string difference(const exec::Datum& found, const exec::Datum& expected) {
     return {};
 }
 
+std::map<std::string, exec::Datum> readFeeds(const fs::path& set, const ir::Model& model) {
+    std::map<std::string, exec::Datum> feeds;
+    for (std::size_t i = 0; i < model.graph().inputs().size(); ++i) {
+        const ir::Value& input = *model.graph().inputs()[i];
+        feeds.emplace(input.name(), readDatum(set / fmt::format("input_{}.pb", i), input));
+    }
+    return feeds;
+}
+
 std::string run(const OperatorCase& c, exec::Fusion fusion) {
     try {
         const ir::Model model = ir::load(c.folder / "model.onnx");
         exec::Executor executor(model, {fusion});
         for (const fs::directory_entry& set : fs::directory_iterator(c.folder)) {
             if (!set.is_directory()) continue;
-            std::map<std::string, exec::Datum> feeds;
-            for (std::size_t i = 0; i < model.graph().inputs().size(); ++i) {
-                const ir::Value& input = *model.graph().inputs()[i];
-                feeds.emplace(input.name(), readDatum(set.path() / fmt::format("input_{}.pb", i), input));
-            }
-            const std::vector<exec::Datum> outputs = executor.runData(feeds);
+            const std::vector<exec::Datum> outputs = executor.runData(readFeeds(set.path(), model));
             for (std::size_t i = 0; i < outputs.size(); ++i) {
                 const fs::path path = set.path() / fmt::format("output_{}.pb", i);
                 const std::string found = difference(outputs[i], readDatum(path, *model.graph().outputs()[i]));
@@ -161,6 +165,15 @@ std::vector<OperatorCase> operatorCases() {
 }
 
 onnx::ModelProto modelOf(const OperatorCase& c) { return readProto<onnx::ModelProto>(c.folder / "model.onnx"); }
+
+bool readInputs(const OperatorCase& c, const ir::Model& model, std::map<std::string, exec::Datum>& feeds) {
+    try {
+        feeds = readFeeds(c.folder / "test_data_set_0", model);
+    } catch (const Error&) {
+        return false;
+    }
+    return true;
+}
 
 Contents contentsOf(const onnx::ModelProto& model) {
     std::map<std::string, std::int64_t> opsets;

@@ -5,11 +5,13 @@
 #include <onnx/onnx_pb.h>
 
 #include <filesystem>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "lib/exec/operator.h"
+#include "lib/ir/model.h"
 
 namespace tcompress::test {
 
@@ -26,6 +28,8 @@ struct OperatorCase {
 std::vector<OperatorCase> operatorCases();
 
 onnx::ModelProto modelOf(const OperatorCase& c);
+/// Of the case's first data set, by name. False when the case has none, or of a kind the executor does not know.
+bool readInputs(const OperatorCase& c, const ir::Model& model, std::map<std::string, exec::Datum>& feeds);
 
 /// What a model is made of, sub-graphs included.
 struct Contents {

@@ -37,6 +37,7 @@ void fill(std::byte* target, const Shape& shape, const Tensor& value) {
 
 Runner makeConstantOfShape(const NodeInfo& info) {
     const Tensor value = info.attributes.tensor("value").value_or(Tensor::scalar(0.0F));
+    if (value.size() != 1) throw ModelError(fmt::format("a fill value of shape {}", toString(value.shape())));
     return [value](OpContext& context) {
         const std::vector<std::int64_t> shape = integers(context.input(0));
         fill(context.outputBytes(0, value.dtype(), shape), shape, value);
@@ -47,11 +48,17 @@ Runner makeRange(const NodeInfo&) {
     return [](OpContext& context) {
         visitNumeric(context.input(0).dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
-            const T start = context.data<T>(0)[0];
-            const T limit = context.data<T>(1)[0];
-            const T step = context.data<T>(2)[0];
+            const auto scalar = [&](std::size_t i) {
+                const Tensor& x = context.input(i);
+                if (x.size() != 1 || x.dtype() != context.input(0).dtype()) throw ModelError("a range needs three scalars of one type");
+                return x.data<T>()[0];
+            };
+            const T start = scalar(0);
+            const T limit = scalar(1);
+            const T step = scalar(2);
             if (step == T(0)) throw ModelError("the step of a range must not be 0");
             const double count = std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(step));
+            if (!(count < 0x1p53)) throw ModelError("a range has no end");
             const auto y = context.output<T>(0, {std::max<std::int64_t>(0, static_cast<std::int64_t>(count))});
             for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<T>(start + static_cast<T>(i) * step);
         });
@@ -80,6 +87,7 @@ Runner makeOneHot(const NodeInfo& info) {
         const Tensor& indices = context.input(0);
         const std::int64_t depth = integerScalar(context.input(1));
         const Tensor& values = context.input(2);
+        if (values.size() != 2) throw ModelError(fmt::format("off and on values of shape {}", toString(values.shape())));
         const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, indices.rank() + 1));
         Shape shape = indices.shape();
         shape.insert(shape.begin() + static_cast<std::ptrdiff_t>(axis), depth);
