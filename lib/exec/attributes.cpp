@@ -70,16 +70,52 @@ void copyField(Tensor& tensor, const Field& field) {
     for (int i = 0; i < field.size(); ++i) target[i] = static_cast<T>(field[i]);
 }
 
+/// Elements of a shape that a file states. Throws ModelError when no file could hold them.
+std::int64_t statedCount(const onnx::TensorProto& proto) {
+    std::int64_t count = 1;
+    for (std::int64_t dimension : proto.dims()) {
+        if (dimension < 0 || __builtin_mul_overflow(count, dimension, &count) || count > (std::int64_t{1} << 48)) {
+            throw ModelError(fmt::format("tensor '{}' has shape {}", proto.name(), toString({proto.dims().begin(), proto.dims().end()})));
+        }
+    }
+    return count;
+}
+
 /// How many field entries hold the tensor: typed fields keep one element an entry, except the packed sub-byte types.
 std::int64_t fieldEntries(DType dtype, std::int64_t count) {
     return bitsPerElement(dtype) < 8 ? static_cast<std::int64_t>(packedSizeBytes(dtype, count)) : count;
+}
+
+/// Entries of the field that holds this type, -1 when there is none.
+std::int64_t entriesOf(const onnx::TensorProto& proto, DType dtype) {
+    switch (dtype) {
+        case DType::float32: return proto.float_data_size();
+        case DType::float64: return proto.double_data_size();
+        case DType::int64: return proto.int64_data_size();
+        case DType::uint32:
+        case DType::uint64: return proto.uint64_data_size();
+        default: return bitsPerElement(dtype) > 0 && bitsPerElement(dtype) <= 32 ? proto.int32_data_size() : -1;
+    }
+}
+
+void copyFields(Tensor& tensor, const onnx::TensorProto& proto) {
+    switch (tensor.dtype()) {
+        case DType::float32: return copyField<float>(tensor, proto.float_data());
+        case DType::float64: return copyField<double>(tensor, proto.double_data());
+        case DType::int64: return copyField<std::int64_t>(tensor, proto.int64_data());
+        case DType::uint32: return copyField<std::uint32_t>(tensor, proto.uint64_data());
+        case DType::uint64: return copyField<std::uint64_t>(tensor, proto.uint64_data());
+        case DType::int32: return copyField<std::int32_t>(tensor, proto.int32_data());
+        default: break;
+    }
+    if (bitsPerElement(tensor.dtype()) == 16) return copyField<std::uint16_t>(tensor, proto.int32_data());
+    copyField<std::uint8_t>(tensor, proto.int32_data());
 }
 
 }  // namespace
 
 Tensor tensorFromProto(const onnx::TensorProto& proto) {
     const auto dtype = static_cast<DType>(proto.data_type());
-    Shape shape(proto.dims().begin(), proto.dims().end());
     if (dtype == DType::string) {
         throw ModelError(fmt::format("tensor '{}' holds strings, which the executor does not run", proto.name()));
     }
@@ -87,56 +123,22 @@ Tensor tensorFromProto(const onnx::TensorProto& proto) {
         throw ModelError(fmt::format("tensor '{}' inside an attribute keeps its data in another file: embed it",
                                      proto.name()));
     }
-    Tensor tensor(dtype, std::move(shape));
-    const std::int64_t entries = fieldEntries(dtype, tensor.size());
-    const auto require = [&](std::int64_t found, std::int64_t expected) {
-        if (found != expected) {
-            throw ModelError(fmt::format("tensor '{}' of shape {} needs {} entries and holds {}", proto.name(),
-                                         toString(tensor.shape()), expected, found));
-        }
-    };
-    if (proto.has_raw_data()) {
-        require(static_cast<std::int64_t>(proto.raw_data().size()), static_cast<std::int64_t>(tensor.sizeBytes()));
-        if (!proto.raw_data().empty()) {
-            std::memcpy(tensor.mutableBytes().data(), proto.raw_data().data(), proto.raw_data().size());
-        }
-        return tensor;
+    const std::int64_t given = proto.has_raw_data() ? static_cast<std::int64_t>(proto.raw_data().size()) : entriesOf(proto, dtype);
+    if (given < 0 || bitsPerElement(dtype) == 0) {
+        throw ModelError(fmt::format("tensor '{}' has type {}, which the executor does not run", proto.name(), name(dtype)));
     }
-    switch (dtype) {
-        case DType::float32:
-            require(proto.float_data_size(), entries);
-            copyField<float>(tensor, proto.float_data());
-            break;
-        case DType::float64:
-            require(proto.double_data_size(), entries);
-            copyField<double>(tensor, proto.double_data());
-            break;
-        case DType::int64:
-            require(proto.int64_data_size(), entries);
-            copyField<std::int64_t>(tensor, proto.int64_data());
-            break;
-        case DType::uint32:
-            require(proto.uint64_data_size(), entries);
-            copyField<std::uint32_t>(tensor, proto.uint64_data());
-            break;
-        case DType::uint64:
-            require(proto.uint64_data_size(), entries);
-            copyField<std::uint64_t>(tensor, proto.uint64_data());
-            break;
-        case DType::int32:
-            require(proto.int32_data_size(), entries);
-            copyField<std::int32_t>(tensor, proto.int32_data());
-            break;
-        default:
-            require(proto.int32_data_size(), entries);
-            if (bitsPerElement(dtype) == 16) {
-                copyField<std::uint16_t>(tensor, proto.int32_data());
-            } else if (bitsPerElement(dtype) <= 8 && bitsPerElement(dtype) > 0) {
-                copyField<std::uint8_t>(tensor, proto.int32_data());
-            } else {
-                throw ModelError(fmt::format("tensor '{}' has type {}, which the executor does not run",
-                                             proto.name(), name(dtype)));
-            }
+    Shape shape(proto.dims().begin(), proto.dims().end());
+    const std::int64_t count = statedCount(proto);
+    const std::int64_t needed = proto.has_raw_data() ? static_cast<std::int64_t>(packedSizeBytes(dtype, count)) : fieldEntries(dtype, count);
+    // Before memory is taken: the shape is only what the file says.
+    if (given != needed) {
+        throw ModelError(fmt::format("tensor '{}' of shape {} needs {} entries and holds {}", proto.name(), toString(shape), needed, given));
+    }
+    Tensor tensor(dtype, std::move(shape));
+    if (!proto.has_raw_data()) {
+        copyFields(tensor, proto);
+    } else if (given > 0) {
+        std::memcpy(tensor.mutableBytes().data(), proto.raw_data().data(), proto.raw_data().size());
     }
     return tensor;
 }

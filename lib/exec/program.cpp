@@ -76,6 +76,8 @@ void atNode(const std::string& where, Body&& body) {
         throw KernelError(fmt::format("{}: {}", where, error.what()));
     } catch (const std::out_of_range&) {
         throw ModelError(fmt::format("{}: an input has too few axes, or a list too few entries", where));
+    } catch (const std::length_error&) {
+        throw ModelError(fmt::format("{}: a list would be longer than memory", where));
     } catch (const std::bad_alloc&) {
         throw ModelError(fmt::format("{}: there is not enough memory", where));
     }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <new>
 
+#include "lib/support/error.h"
 #include "lib/support/mapped_file.h"
 
 namespace tcompress {
@@ -44,9 +45,11 @@ struct Tensor::AlignedCopy {
 std::int64_t elementCount(const Shape& shape) {
     std::int64_t count = 1;
     for (std::int64_t size : shape) {
-        TCOMPRESS_CHECK(size >= 0, fmt::format("negative dimension in shape {}", toString(shape)));
-        TCOMPRESS_CHECK(!__builtin_mul_overflow(count, size, &count),
-                        fmt::format("shape {} has too many elements", toString(shape)));
+        // Shapes come out of files and out of what a model computes: these are no bugs of ours.
+        if (size < 0) throw ModelError(fmt::format("negative dimension in shape {}", toString(shape)));
+        if (__builtin_mul_overflow(count, size, &count)) {
+            throw ModelError(fmt::format("shape {} has too many elements", toString(shape)));
+        }
     }
     return count;
 }

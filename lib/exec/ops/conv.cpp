@@ -129,6 +129,11 @@ Runner makeQLinearConv(const NodeInfo& info) {
         integerConvolution(g, x, w, groups, zeroPointValues(&context.input(2)), zeroPointValues(&context.input(5)), sums.get());
         const float xScale = realScalar(context.input(1));
         const std::vector<float> wScale = toFloat32(context.input(4));
+        const auto isPerOutput = [&](const Tensor& tensor) { return tensor.size() == w.shape()[0]; };
+        if ((wScale.size() != 1 && !isPerOutput(context.input(4))) || (context.has(8) && !isPerOutput(context.input(8))) ||
+            context.input(7).size() != 1) {
+            throw ModelError(fmt::format("scales, zero point or bias do not fit {} outputs", w.shape()[0]));
+        }
         const float yScale = realScalar(context.input(6));
         const Tensor& yZero = context.input(7);
         const auto real = context.scratch<float>(elementCount(shape));
@@ -158,6 +163,10 @@ Runner makeConvTranspose(const NodeInfo& info) {
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const Tensor& w = context.input(1);
+        if (x.rank() < 3 || w.rank() != x.rank() || groups <= 0 || w.shape()[0] != x.shape()[1] || x.shape()[1] % groups != 0 ||
+            (context.has(2) && context.input(2).size() != w.shape()[1] * groups)) {
+            throw ModelError(fmt::format("weights of shape {} and {} groups do not fit {}", toString(w.shape()), groups, toString(x.shape())));
+        }
         const std::size_t axes = x.shape().size() - 2;
         const auto entry = [](const std::vector<std::int64_t>& list, std::size_t i, std::int64_t fallback) { return list.empty() ? fallback : list.at(i); };
         // The geometry of the convolution that maps the output back to the input.
@@ -167,11 +176,16 @@ Runner makeConvTranspose(const NodeInfo& info) {
             const std::int64_t stride = entry(attributes.strides, i, 1);
             const std::int64_t dilation = entry(attributes.dilations, i, 1);
             const std::int64_t extra = outputPadding ? outputPadding->at(i) : 0;
+            constexpr std::int64_t kLargest = std::int64_t{1} << 24;
+            if (stride <= 0 || dilation <= 0 || stride > kLargest || dilation > kLargest || extra < 0 || extra > kLargest) {
+                throw ModelError(fmt::format("stride {}, dilation {} and output padding {}", stride, dilation, extra));
+            }
             const std::int64_t whole = stride * (size - 1) + extra + (w.shape()[2 + i] - 1) * dilation + 1;
             std::int64_t begin = entry(attributes.pads, i, 0);
             std::int64_t result = whole - begin - entry(attributes.pads, i + axes, 0);
             const bool same = attributes.automatic == AutoPad::sameUpper || attributes.automatic == AutoPad::sameLower;
             if (outputShape || same) {
+                if (outputShape && outputShape->size() < axes) throw ModelError("output_shape has too few entries");
                 result = outputShape ? outputShape->at(outputShape->size() - axes + i) : size * stride;
                 const std::int64_t pad = std::max<std::int64_t>(0, whole - result);
                 begin = attributes.automatic == AutoPad::sameUpper ? pad / 2 : pad - pad / 2;

@@ -38,6 +38,9 @@ Runner makeGatherElements(const NodeInfo& info) {
         const Tensor& x = context.input(0);
         const Tensor& indices = context.input(1);
         const auto axis = static_cast<std::size_t>(normalizeAxis(attribute, x.rank()));
+        bool fits = indices.rank() == x.rank();
+        for (std::size_t d = 0; fits && d < x.shape().size(); ++d) fits = d == axis || indices.shape()[d] <= x.shape()[d];
+        if (!fits) throw ModelError(fmt::format("indices of shape {} do not fit {}", toString(indices.shape()), toString(x.shape())));
         const std::vector<std::int64_t> positions = integers(indices);
         const std::vector<std::int64_t> strides = stridesOf(x.shape());
         std::byte* y = context.outputBytes(0, x.dtype(), indices.shape());
@@ -66,7 +69,10 @@ Runner makeGatherND(const NodeInfo& info) {
         const std::vector<std::int64_t> positions = integers(indices);
         if (indices.rank() == 0) throw ModelError("indices must not be a scalar");
         const auto depth = static_cast<std::size_t>(indices.shape().back());
-        if (batchDims + depth > x.shape().size()) {
+        const auto isBatch = [&](std::size_t d) { return indices.shape()[d] == x.shape()[d]; };
+        bool fits = batchDims < indices.shape().size() && batchDims < x.shape().size() + 1 && depth <= x.shape().size() - batchDims;
+        for (std::size_t d = 0; fits && d < batchDims; ++d) fits = isBatch(d);
+        if (!fits) {
             throw ModelError(fmt::format("indices of depth {} do not fit shape {}", depth, toString(x.shape())));
         }
         Shape shape(indices.shape().begin(), indices.shape().end() - 1);

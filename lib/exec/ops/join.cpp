@@ -56,6 +56,9 @@ Tensor stack(OpContext& context, const std::vector<Tensor>& parts, std::int64_t 
 
 Tensor rangeOf(OpContext& context, const Tensor& x, std::size_t axis, std::int64_t begin, std::int64_t size) {
     Shape shape = x.shape();
+    if (axis >= shape.size() || begin < 0 || size < 0 || begin + size > shape[axis]) {
+        throw ModelError(fmt::format("positions {} to {} of axis {} are not in shape {}", begin, begin + size, axis, toString(shape)));
+    }
     shape[axis] = size;
     const std::int64_t outer = product(shape, 0, axis);
     const std::int64_t inner = product(shape, axis + 1, shape.size()) * (bitsPerElement(x.dtype()) / 8);

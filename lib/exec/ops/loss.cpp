@@ -28,6 +28,11 @@ Runner makeNegativeLogLikelihoodLoss(const NodeInfo& info) {
         const std::vector<std::int64_t> classes = integers(target);
         const std::int64_t count = x.shape().at(1);
         const std::int64_t inner = product(x.shape(), 2, x.shape().size());
+        Shape expected = x.shape();
+        expected.erase(expected.begin() + 1);
+        if (target.shape() != expected || (context.has(2) && context.input(2).shape() != Shape{count})) {
+            throw ModelError(fmt::format("targets of shape {} or their weights do not fit {}", toString(target.shape()), toString(x.shape())));
+        }
         visitFloat(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
             const auto values = x.data<T>();

@@ -75,6 +75,11 @@ Tensor expandedAddend(OpContext& context, const Tensor& c, float beta, const Sha
 
 bool isRow(const Tensor& c, std::int64_t columns) { return c.size() == columns && c.rank() >= 1 && c.shape().back() == columns; }
 
+void requireAddend(const Tensor& c, const Shape& result) {
+    if (kernels::broadcastShape(result, c.shape()) == result) return;
+    throw ModelError(fmt::format("C of shape {} does not broadcast to {}", toString(c.shape()), toString(result)));
+}
+
 /// alpha · A' · B' + beta · C for float32.
 Runner floatGemm(const NodeInfo& info, MatmulOptions options, float beta) {
     kernels::PackedWeightsPtr packed;
@@ -89,6 +94,7 @@ Runner floatGemm(const NodeInfo& info, MatmulOptions options, float beta) {
         const Tensor* c = context.optionalInput(2);
         const Shape& bShape = packed ? constantShape : context.input(1).shape();
         const MatmulGeometry geometry = matmulGeometry(a.shape(), bShape, options.a, options.b);
+        if (c) requireAddend(*c, geometry.result);
         Tensor residual;
         const Tensor* bias = nullptr;
         if (c && beta == 1.0F && isRow(*c, geometry.n)) {
@@ -118,6 +124,7 @@ void plainGemm(OpContext& context, MatmulOptions options, float beta) {
     const Tensor& a = context.input(0);
     const Tensor& b = context.input(1);
     const MatmulGeometry geometry = matmulGeometry(a.shape(), b.shape(), options.a, options.b);
+    if (context.has(2)) requireAddend(context.input(2), geometry.result);
     multiplyInto(geometry, a, b, context.outputBytes(0, a.dtype(), geometry.result));
     Tensor result = convert(context.outputTensor(0), DType::float64);
     const auto values = result.mutableData<double>();

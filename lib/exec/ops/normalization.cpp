@@ -76,6 +76,7 @@ Runner makeRmsNormalization(const NodeInfo& info) {
             const std::vector<Shape> operands{scale->shape()};
             std::byte* elements = nullptr;
             const Shape columns(x.shape().end() - (x.rank() - normalizeAxis(axis, x.rank())), x.shape().end());
+            if (kernels::broadcastShape(columns, scale->shape()) != columns) requireColumns(scale, view.columns, "scale");
             expanded = context.temporary(DType::float32, columns, &elements);
             kernels::expand(kernels::broadcast(columns, operands), scale->bytes().data(), 4, elements);
             scale = &expanded;
@@ -211,6 +212,9 @@ void runGroupNormalization(OpContext& context, std::int64_t groups, const Tensor
     params.channels = x.shape().at(1);
     params.inner = product(x.shape(), 2, x.shape().size());
     params.groups = groups == 0 ? params.channels : groups;
+    if (params.groups <= 0 || params.channels % params.groups != 0) {
+        throw ModelError(fmt::format("{} channels do not divide into {} groups", params.channels, params.groups));
+    }
     params.x = x.data<float>().data();
     requireColumns(&gamma, params.channels, "scale");
     requireColumns(&beta, params.channels, "bias");
@@ -237,7 +241,7 @@ Runner makeGroupNormalization(const NodeInfo& info) {
         Tensor gamma = context.input(1);
         Tensor beta = context.input(2);
         const std::int64_t channels = context.input(0).shape().at(1);
-        if (perGroup && gamma.size() == groups && groups != channels) {
+        if (perGroup && gamma.size() == groups && groups != channels && groups > 0 && channels % groups == 0) {
             const auto spread = [&](const Tensor& values) {
                 Tensor result(DType::float32, {channels});
                 const auto target = result.mutableData<float>();

@@ -74,6 +74,7 @@ Runner makeArgReduce(const NodeInfo& info) {
         } else {
             shape.erase(shape.begin() + static_cast<std::ptrdiff_t>(axis));
         }
+        if (x.shape()[axis] == 0) throw ModelError("an axis without elements has no largest or smallest one");
         visitReducible(x.dtype(), [&](auto tag) {
             using T = typename decltype(tag)::type;
             kernels::argReduce<T>(op, tie, x.data<T>().data(), product(x.shape(), 0, axis), x.shape()[axis],

@@ -104,6 +104,7 @@ Weights weightsAt(const Options& options, const Axis& axis, std::int64_t i) {
 
 void resizeAxis(const Options& options, const Axis& axis, std::int64_t outer, std::int64_t inner, const std::vector<double>& x,
                 std::vector<double>& y) {
+    if (axis.input == 0 && axis.output > 0) throw ModelError("an axis without elements cannot be resized");
     y.assign(static_cast<std::size_t>(outer * axis.output * inner), 0);
     for (std::int64_t i = 0; i < axis.output; ++i) {
         const Weights weights = weightsAt(options, axis, i);

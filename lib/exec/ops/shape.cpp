@@ -69,7 +69,7 @@ Runner makeFlatten(const NodeInfo& info) {
     const std::int64_t axis = info.attributes.integer("axis", 1);
     return [axis](OpContext& context) {
         const Tensor& x = context.input(0);
-        const auto at = static_cast<std::size_t>(axis < 0 ? axis + x.rank() : axis);
+        const auto at = static_cast<std::size_t>(axis == x.rank() ? axis : normalizeAxis(axis, x.rank()));
         context.setOutput(0, x.reshaped({product(x.shape(), 0, at), product(x.shape(), at, x.shape().size())}));
     };
 }
@@ -163,6 +163,9 @@ Runner makeTranspose(const NodeInfo& info) {
             std::iota(permutation.rbegin(), permutation.rend(), 0);
         }
         Shape shape;
+        std::vector<std::uint8_t> seen(permutation.size(), 0);
+        for (std::int64_t axis : permutation) seen[static_cast<std::size_t>(normalizeAxis(axis, x.rank()))] = 1;
+        if (std::ranges::count(seen, 0) > 0) throw ModelError(fmt::format("perm {} is no permutation", toString(permutation)));
         for (std::int64_t axis : permutation) shape.push_back(x.shape()[static_cast<std::size_t>(normalizeAxis(axis, x.rank()))]);
         if (keepsOrder(x.shape(), permutation)) {
             context.setOutput(0, x.reshaped(std::move(shape)));
@@ -218,15 +221,28 @@ Runner makeTile(const NodeInfo&) {
 /// Both are a Reshape, a Transpose and a Reshape of [N, C, H, W].
 void moveBlocks(OpContext& context, const Shape& split, const std::vector<std::int64_t>& permutation, Shape result) {
     const Tensor& x = context.input(0);
+    if (elementCount(split) != x.size()) throw ModelError(fmt::format("an image of shape {} does not divide into blocks", toString(x.shape())));
     std::byte* y = context.outputBytes(0, x.dtype(), std::move(result));
     kernels::transpose(x.bytes().data(), bitsPerElement(x.dtype()) / 8, split, permutation, y);
 }
 
-Runner makeDepthToSpace(const NodeInfo& info) {
+const Shape& imageShape(const OpContext& context) {
+    const Shape& shape = context.input(0).shape();
+    if (shape.size() != 4) throw ModelError(fmt::format("an image has four axes and not shape {}", toString(shape)));
+    return shape;
+}
+
+std::int64_t blockSize(const NodeInfo& info) {
     const std::int64_t block = info.attributes.integer("blocksize", 1);
+    if (block <= 0 || block > (std::int64_t{1} << 20)) throw ModelError(fmt::format("blocks of {}", block));
+    return block;
+}
+
+Runner makeDepthToSpace(const NodeInfo& info) {
+    const std::int64_t block = blockSize(info);
     const bool columnFirst = info.attributes.text("mode", "DCR") == "CRD";
     return [block, columnFirst](OpContext& context) {
-        const Shape& s = context.input(0).shape();
+        const Shape& s = imageShape(context);
         const std::int64_t depth = s.at(1) / (block * block);
         const Shape result{s[0], depth, s.at(2) * block, s.at(3) * block};
         if (columnFirst) {
@@ -238,11 +254,11 @@ Runner makeDepthToSpace(const NodeInfo& info) {
 }
 
 Runner makeSpaceToDepth(const NodeInfo& info) {
-    const std::int64_t block = info.attributes.integer("blocksize", 1);
+    const std::int64_t block = blockSize(info);
     const std::vector<std::int64_t> order = info.attributes.text("mode", "DCR") == "CRD" ? std::vector<std::int64_t>{0, 1, 3, 5, 2, 4}
                                                                                          : std::vector<std::int64_t>{0, 3, 5, 1, 2, 4};
     return [=](OpContext& context) {
-        const Shape& s = context.input(0).shape();
+        const Shape& s = imageShape(context);
         moveBlocks(context, {s.at(0), s.at(1), s.at(2) / block, block, s.at(3) / block, block}, order,
                    {s[0], s[1] * block * block, s[2] / block, s[3] / block});
     };

@@ -117,6 +117,7 @@ void padElements(const Tensor& x, PadMode mode, const std::vector<std::int64_t>&
                  T* y) {
     std::vector<std::vector<std::int64_t>> sources(shape.size());
     for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+        if (mode != PadMode::constant && x.shape()[axis] == 0 && shape[axis] > 0) throw ModelError("an axis without elements has none to pad with");
         for (std::int64_t i = 0; i < shape[axis]; ++i) {
             sources[axis].push_back(padSource(mode, i - before[axis], x.shape()[axis]));
         }

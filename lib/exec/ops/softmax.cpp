@@ -45,6 +45,7 @@ Runner makeHardmax(const NodeInfo& info) {
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const AxisView view = viewOf(x, axis, version);
+        if (view.axis == 0) throw ModelError("an axis without elements has no largest one");
         std::vector<std::int64_t> largest(static_cast<std::size_t>(view.outer * view.inner));
         kernels::argReduce<float>(kernels::ArgOp::max, kernels::Tie::first, x.data<float>().data(), view.outer, view.axis,
                                   view.inner, largest.data());

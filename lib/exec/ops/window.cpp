@@ -37,6 +37,11 @@ WindowGeometry windowGeometry(const Shape& x, const WindowAttributes& attributes
         const std::int64_t size = x[2 + i];
         const std::int64_t stride = entry(attributes.strides, i, 1);
         const std::int64_t dilation = entry(attributes.dilations, i, 1);
+        constexpr std::int64_t kLargest = std::int64_t{1} << 24;  // beyond any image; keeps the products below from running over
+        const auto isSize = [](std::int64_t value) { return value > 0 && value <= kLargest; };
+        if (!isSize(kernel[i]) || !isSize(stride) || !isSize(dilation)) {
+            throw ModelError(fmt::format("a window of {} with stride {} and dilation {}", kernel[i], stride, dilation));
+        }
         const std::int64_t extent = (kernel[i] - 1) * dilation + 1;
         std::int64_t begin = 0;
         std::int64_t end = 0;
@@ -44,12 +49,14 @@ WindowGeometry windowGeometry(const Shape& x, const WindowAttributes& attributes
         if (attributes.automatic == AutoPad::sameUpper || attributes.automatic == AutoPad::sameLower) {
             output = (size + stride - 1) / stride;
             const std::int64_t pad = std::max<std::int64_t>(0, (output - 1) * stride + extent - size);
+            if (pad >= extent && size > 0) throw ModelError(fmt::format("a window of {} lies wholly outside an axis of {}", extent, size));
             begin = attributes.automatic == AutoPad::sameUpper ? pad / 2 : pad - pad / 2;
             end = pad - begin;
         } else {
             if (attributes.automatic == AutoPad::explicitPads) {
                 begin = entry(attributes.pads, i, 0);
                 end = entry(attributes.pads, i + spatial, 0);
+                if (begin < 0 || end < 0 || begin > kLargest || end > kLargest) throw ModelError(fmt::format("pads of {} and {}", begin, end));
             }
             const std::int64_t room = size + begin + end - extent;
             output = room < 0 ? 0 : (room + (attributes.ceil ? stride - 1 : 0)) / stride + 1;
