@@ -110,10 +110,7 @@ Runner makeQLinearMatMul(const NodeInfo& info) {
         const Tensor& yZero = context.input(7);
         const MatmulGeometry g = matmulGeometry(a.shape(), b.shape());
         const std::int64_t count = elementCount(g.result);
-        const auto fits = [](std::size_t size, std::int64_t whole) { return size == 1 || static_cast<std::int64_t>(size) == whole; };
-        if (!fits(aScale.size(), g.m) || !fits(bScale.size(), g.n) || yZero.size() != 1) {
-            throw ModelError(fmt::format("{} and {} scales do not fit a product of shape {}", aScale.size(), bScale.size(), toString(g.result)));
-        }
+        if (aScale.empty() || bScale.empty() || yZero.size() != 1) throw ModelError("a scale or the zero point of the result has no value");
         const auto sums = context.scratch<std::int32_t>(count);
         integerProduct(a, b, zeroPointValues(&context.input(2)), zeroPointValues(&context.input(5)), packed.get(), g,
                        sums.get());
