@@ -75,9 +75,10 @@ Tensor rangeOf(OpContext& context, const Tensor& x, std::size_t axis, std::int64
 }
 
 Tensor elementOf(OpContext& context, const Tensor& x, std::size_t axis, std::int64_t index) {
+    const Tensor part = rangeOf(context, x, axis, index, 1);
     Shape shape = x.shape();
     shape.erase(shape.begin() + static_cast<std::ptrdiff_t>(axis));
-    return rangeOf(context, x, axis, index, 1).reshaped(std::move(shape));
+    return part.reshaped(std::move(shape));
 }
 
 namespace {

@@ -161,6 +161,9 @@ std::vector<Axis> axesOf(const Options& options, const Shape& shape, const Tenso
             axis.to = region.at(named.size() + i);
         }
     }
+    Shape resized;
+    for (const Axis& axis : axes) resized.push_back(axis.output);
+    if (elementCount(resized) > (std::int64_t{1} << 40)) throw ModelError(fmt::format("a result of shape {}", toString(resized)));
     return axes;
 }
 
