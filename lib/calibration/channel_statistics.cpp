@@ -23,7 +23,7 @@ void ChannelSums::add(std::span<const Rows> sources) {
     const Rows& x = sources[0];
     rows_ += x.rows;
     const auto channels = static_cast<std::size_t>(x.channels);
-    for (std::vector<double>* sums : {&plain_, &absolute_, &maximum_}) sums->resize(channels);
+    for (std::vector<double>* sums : {&plain_, &absolute_, &squares_, &maximum_}) sums->resize(channels);
     constexpr std::int64_t kChannelsOfATask = 64;
     parallelRanges(x.channels, kChannelsOfATask, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = 0; row < x.rows; ++row) {
@@ -33,6 +33,7 @@ void ChannelSums::add(std::span<const Rows> sources) {
                 const double value = values[c];
                 plain_[channel] += value;
                 absolute_[channel] += std::fabs(value);
+                squares_[channel] += value * value;
                 maximum_[channel] = std::max(maximum_[channel], std::fabs(value));
             }
         }
@@ -45,6 +46,7 @@ ChannelStatistics ChannelSums::result() const {
     result.rows = rows_;
     result.mean = dividedBy(plain_, rows_);
     result.meanAbsolute = dividedBy(absolute_, rows_);
+    result.meanSquare = dividedBy(squares_, rows_);
     result.absoluteMaximum = maximum_;
     return result;
 }

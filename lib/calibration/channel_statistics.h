@@ -20,6 +20,7 @@ struct ChannelStatistics {
     std::int64_t rows = 0;
     std::vector<double> mean;
     std::vector<double> meanAbsolute;
+    std::vector<double> meanSquare;  ///< the diagonal of secondMoment; rows · meanSquare is the squared norm of a channel
     std::vector<double> absoluteMaximum;
     /// XᵀX / rows, channels × channels row-major; empty unless asked for.
     std::vector<double> secondMoment;
@@ -36,12 +37,12 @@ class ChannelSums : public Statistic {
     void add(std::span<const Rows> sources) override;
 
     std::string kind() const override { return "sums of channels"; }
-    void transfer(Archive& archive) override { archive(rows_), archive(plain_), archive(absolute_), archive(maximum_); }
+    void transfer(Archive& archive) override { archive(rows_), archive(plain_), archive(absolute_), archive(squares_), archive(maximum_); }
 
   private:
     Source source_;
     std::int64_t rows_ = 0;
-    std::vector<double> plain_, absolute_, maximum_;
+    std::vector<double> plain_, absolute_, squares_, maximum_;
 };
 
 enum class MomentOrder { first, second };

@@ -7,6 +7,7 @@
 #include "lib/calibration/batches.h"
 #include "lib/support/check.h"
 #include "lib/support/error.h"
+#include "lib/support/log.h"
 
 namespace tcompress::calibration {
 
@@ -33,6 +34,9 @@ void Stream::cutIntoBatches(const data::Dataset& dataset) {
     if (sampleCount_ == 0)
         throw DataError(fmt::format("{}: {} samples, the model's inputs are fixed to {} at once", dataset.origin(), given,
                                     size));
+    if (sampleCount_ < given)
+        log::info("{}: the last {} samples do not fill the model's fixed batch of {} and are left out", dataset.origin(),
+                  given - sampleCount_, size);
     for (std::int64_t begin = 0; begin < sampleCount_; begin += size)
         batches_.push_back({begin, std::min(begin + size, sampleCount_)});
 }

@@ -225,6 +225,28 @@ class Promises(InFolder):
         Path(f"{beside}.data").unlink()
         self.refused(3, ["beside.onnx.data"], "inspect", beside)
 
+    def test_statistics_are_kept_from_run_to_run(self):
+        cache = self.folder / "cache"
+        arguments = ["run", VIT, "-p", "drop-layers:count=1", "--calibration", DIGITS]
+        self.assertEqual(call(*arguments, "-o", self.out).returncode, 0)
+        for damage in (False, False, True):
+            again = self.folder / "again.onnx"
+            if damage:
+                for file in cache.iterdir():
+                    file.write_bytes(file.read_bytes()[:-1] + b"?")
+            before = {file.name for file in cache.iterdir()} if cache.exists() else set()
+            result = call(*arguments, "-o", again, "--cache-dir", cache)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(digest(again), digest(self.out))
+            self.assertEqual("computed anew" in result.stderr, damage, result.stderr)
+            self.assertTrue(before in (set(), {file.name for file in cache.iterdir()}))
+        self.refused(2, ["--memory-limit", "3 parsecs", "300MB"], "run", VIT, "-p", "cleanup", "-o", "no.onnx", "--memory-limit",
+                     "3 parsecs")
+
+    def test_only_tokens_are_enlarged(self):
+        self.refused(3, ["digits_calibration.npz", "token ids"], "run", VIT, "-p", "drop-layers:count=1", "-o", "no.onnx",
+                     "--calibration", DIGITS, "--set", "data.calibration.enlarge=2")
+
     def test_standard_output_gets_the_file(self):
         self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", self.out, "--quiet").returncode, 0)
         result = subprocess.run([binary, "run", VIT, "-p", "cleanup", "-o", "-", "--quiet"], capture_output=True, timeout=300)

@@ -86,12 +86,13 @@ TEST_CASE("channel statistics leave out padding, in tokens and in flattened rows
     const auto& flat = collector.add<ChannelSums>(named(model, "flat"));
     const auto& ids = collector.add<ChannelSums>(named(model, "input_ids"));
     collector.run(data.dataset, silentProgress());
-    std::vector<double> mean(3), absolute(3), maximum(3), flatMean(3);
+    std::vector<double> mean(3), absolute(3), square(3), maximum(3), flatMean(3);
     const auto rows = static_cast<double>(data.kept.size());
     for (const auto& row : data.kept)
         for (std::size_t c = 0; c < 3; ++c) {
             mean[c] += row[c] / rows;
             absolute[c] += std::abs(row[c]) / rows;
+            square[c] += row[c] * row[c] / rows;
             maximum[c] = std::max(maximum[c], std::abs(row[c]));
             flatMean[c] += linear(row, 2)[c] / rows;
         }
@@ -99,6 +100,7 @@ TEST_CASE("channel statistics leave out padding, in tokens and in flattened rows
     CHECK(found.rows == static_cast<std::int64_t>(data.kept.size()));
     checkEqual(found.mean, mean);
     checkEqual(found.meanAbsolute, absolute);
+    checkEqual(found.meanSquare, square);
     checkEqual(found.absoluteMaximum, maximum);
     CHECK(flat.result().rows == found.rows);
     checkEqual(flat.result().mean, flatMean);
