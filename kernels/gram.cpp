@@ -17,13 +17,14 @@ namespace {
 /// A product of so many terms in float32 has a relative error below that of the data themselves.
 constexpr std::int64_t kChunkRows = 512;
 
-/// Width of a tile: at most 256, so that its operands stay in the second-level cache, and small enough for several tiles
-/// even where there are few columns.
+/// Width of a tile: at most 256, so that its operands stay in the second-level cache, and small enough for
+/// several tiles even where there are few columns.
 std::int64_t tileWidth(std::int64_t columns) {
     return std::clamp<std::int64_t>(ceilDivide(columns, 3 * kPanelColumns) * kPanelColumns, 64, 256);
 }
 
-/// Columns of a chunk of rows as rows: each tile reads its part, so they are turned once and not once for each tile.
+/// Columns of a chunk of rows as rows: each tile reads its part, so they are turned once and not once for
+/// each tile.
 const float* transposed(const float* x, std::int64_t rows, std::int64_t n) {
     float* columns = threadScratch<class Transposed, float>(n * rows);
     parallelRanges(n, kPanelColumns, [&](std::int64_t begin, std::int64_t end) {
@@ -60,16 +61,25 @@ void addTile(const Tile& tile) {
             tile.sums[i * tile.sumsStride + j] += part[i * tile.width + j];
 }
 
-void mirror(double* sums, std::int64_t n, std::int64_t i, std::int64_t height, std::int64_t j, std::int64_t width) {
-    for (std::int64_t column = j; column < j + width; ++column)
-        for (std::int64_t row = i; row < i + height; ++row) sums[column * n + row] = sums[row * n + column];
+/// In squares of one cache line: rows are often a multiple of 4 KiB apart, so that few of them fit the
+/// first-level cache.
+void mirror(double* sums, std::int64_t n, std::int64_t i, std::int64_t height, std::int64_t j,
+            std::int64_t width) {
+    constexpr std::int64_t kSquare = 8;
+    for (std::int64_t row = i; row < i + height; row += kSquare)
+        for (std::int64_t column = j; column < j + width; column += kSquare)
+            for (std::int64_t c = column; c < std::min(column + kSquare, j + width); ++c)
+                for (std::int64_t r = row; r < std::min(row + kSquare, i + height); ++r)
+                    sums[c * n + r] = sums[r * n + c];
 }
 
 }  // namespace
 
 void accumulateGram(std::span<const float> x, std::int64_t rows, std::int64_t n, std::span<double> gram) {
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(x.size()) == rows * n, "accumulateGram: the values do not fill X");
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(gram.size()) == n * n, "accumulateGram: the sums are not [n, n]");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(x.size()) == rows * n,
+                    "accumulateGram: the values do not fill X");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(gram.size()) == n * n,
+                    "accumulateGram: the sums are not [n, n]");
     const std::int64_t step = tileWidth(n), tiles = ceilDivide(n, step);
     for (std::int64_t row = 0; row < rows; row += kChunkRows) {
         const std::int64_t count = std::min(kChunkRows, rows - row);
@@ -90,9 +100,12 @@ void accumulateGram(std::span<const float> x, std::int64_t rows, std::int64_t n,
 
 void accumulateCross(std::span<const float> x, std::span<const float> y, std::int64_t rows, std::int64_t n,
                      std::int64_t m, std::span<double> cross) {
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(x.size()) == rows * n, "accumulateCross: the values do not fill X");
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(y.size()) == rows * m, "accumulateCross: the values do not fill Y");
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(cross.size()) == n * m, "accumulateCross: the sums are not [n, m]");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(x.size()) == rows * n,
+                    "accumulateCross: the values do not fill X");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(y.size()) == rows * m,
+                    "accumulateCross: the values do not fill Y");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(cross.size()) == n * m,
+                    "accumulateCross: the sums are not [n, m]");
     const std::int64_t rowStep = tileWidth(n), columnStep = tileWidth(m);
     const std::int64_t columnTiles = ceilDivide(m, columnStep);
     for (std::int64_t row = 0; row < rows; row += kChunkRows) {

@@ -1,7 +1,7 @@
 #pragma once
-// Second moments of data that stream by: XᵀX and XᵀY of matrices with few columns and many rows. Products of a chunk of
-// rows are computed in float32 by the matrix kernels and summed in float64 over chunks. Chunks and tiles depend on the
-// shapes alone, so the sums are the same bytes for any number of threads.
+// Second moments of data that stream by: XᵀX and XᵀY of matrices with few columns and many rows. Products of
+// a chunk of rows are computed in float32 by the matrix kernels and summed in float64 over chunks. Chunks and
+// tiles depend on the shapes alone, so the sums are the same bytes for any number of threads.
 
 #include <cstdint>
 #include <span>

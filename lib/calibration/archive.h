@@ -23,12 +23,10 @@ class Archive {
     explicit Archive(std::span<const std::byte> bytes) : isReading_(true), unread_(bytes) {}
 
     template <class T>
-        requires std::is_trivially_copyable_v<T>
-    void operator()(T& value) {
-        transfer(&value, sizeof value);
-    }
+    requires std::is_trivially_copyable_v<T>
+    void operator()(T& value) { transfer(&value, sizeof value); }
     template <class T>
-        requires std::is_trivially_copyable_v<T>
+    requires std::is_trivially_copyable_v<T>
     void operator()(std::vector<T>& values) {
         auto count = static_cast<std::uint64_t>(values.size());
         (*this)(count);

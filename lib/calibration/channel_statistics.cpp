@@ -51,18 +51,15 @@ ChannelStatistics ChannelSums::result() const {
     return result;
 }
 
-std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(const ir::Model& model,
-                                                                       const data::Dataset& calibration,
-                                                                       const ValueSet& values,
-                                                                       MomentOrder moments, Progress& progress,
-                                                                       const Resources& resources) {
+std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(
+    const ir::Model& model, const data::Dataset& calibration, const ValueSet& values, MomentOrder moments,
+    Progress& progress, const Resources& resources) {
     Collector collector(model);
     std::map<const ir::Value*, const ChannelSums*> first;
     std::map<const ir::Value*, MomentSums*> second;
     for (const ir::Value* value : values) {
         first[value] = &collector.add<ChannelSums>(value);
-        if (moments == MomentOrder::second)
-            second[value] = &collector.add<MomentSums>(MomentsRequest{value});
+        if (moments == MomentOrder::second) second[value] = &collector.add<MomentSums>(MomentsRequest{value});
     }
     collector.run(calibration, progress, resources);
     std::map<const ir::Value*, ChannelStatistics> result;

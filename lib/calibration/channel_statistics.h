@@ -20,7 +20,8 @@ struct ChannelStatistics {
     std::int64_t rows = 0;
     std::vector<double> mean;
     std::vector<double> meanAbsolute;
-    std::vector<double> meanSquare;  ///< the diagonal of secondMoment; rows · meanSquare is the squared norm of a channel
+    std::vector<double>
+        meanSquare;  ///< the diagonal of secondMoment; rows · meanSquare is the squared norm of a channel
     std::vector<double> absoluteMaximum;
     /// XᵀX / rows, channels × channels row-major; empty unless asked for.
     std::vector<double> secondMoment;
@@ -37,7 +38,9 @@ class ChannelSums : public Statistic {
     void add(std::span<const Rows> sources) override;
 
     std::string kind() const override { return "sums of channels"; }
-    void transfer(Archive& archive) override { archive(rows_), archive(plain_), archive(absolute_), archive(squares_), archive(maximum_); }
+    void transfer(Archive& archive) override {
+        archive(rows_), archive(plain_), archive(absolute_), archive(squares_), archive(maximum_);
+    }
 
   private:
     Source source_;
@@ -50,10 +53,8 @@ using ValueSet = std::set<const ir::Value*>;
 
 /// The statistics of several values of one model in one pass; values that see no row have no entry. Throws as
 /// Collector::run.
-std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(const ir::Model& model,
-                                                                       const data::Dataset& calibration,
-                                                                       const ValueSet& values,
-                                                                       MomentOrder moments, Progress& progress,
-                                                                       const Resources& resources = {});
+std::map<const ir::Value*, ChannelStatistics> collectChannelStatistics(
+    const ir::Model& model, const data::Dataset& calibration, const ValueSet& values, MomentOrder moments,
+    Progress& progress, const Resources& resources = {});
 
 }  // namespace tcompress::calibration

@@ -54,7 +54,8 @@ double squaredError(const std::vector<Point>& points, const ClipRange& range, st
     const double origin = std::nearbyint(range.low / scale) * scale;
     double sum = 0;
     for (const Point& point : points) {
-        const double step = std::clamp(std::nearbyint((point.value - origin) / scale), 0.0, static_cast<double>(steps));
+        const double step =
+            std::clamp(std::nearbyint((point.value - origin) / scale), 0.0, static_cast<double>(steps));
         const double error = point.value - (origin + step * scale);
         sum += point.count * error * error;
     }
@@ -78,7 +79,8 @@ ClipRange percentileRange(const Histogram& histogram, double share, RangeKind ki
     }
     const auto at = [&](double part) {
         const double found = quantile(histogram.counts(), histogram.edge(0), histogram.width(), part * total);
-        return std::clamp(found, static_cast<double>(histogram.minimum()), static_cast<double>(histogram.maximum()));
+        return std::clamp(found, static_cast<double>(histogram.minimum()),
+                          static_cast<double>(histogram.maximum()));
     };
     if (share == 1) return fullRange(histogram, kind);
     return holdingZero(at((1 - share) / 2), at((1 + share) / 2));
@@ -100,8 +102,10 @@ ClipRange leastSquaresRange(const Histogram& histogram, RangeKind kind, std::int
     for (int percent = 99; percent >= kSmallestPercent; --percent)
         consider({full.low * percent / 100, full.high * percent / 100});
     for (int round = 0; kind == RangeKind::asymmetric && round < kRounds; ++round) {
-        for (int percent = 100; percent >= kSmallestPercent; --percent) consider({full.low * percent / 100, best.high});
-        for (int percent = 100; percent >= kSmallestPercent; --percent) consider({best.low, full.high * percent / 100});
+        for (int percent = 100; percent >= kSmallestPercent; --percent)
+            consider({full.low * percent / 100, best.high});
+        for (int percent = 100; percent >= kSmallestPercent; --percent)
+            consider({best.low, full.high * percent / 100});
     }
     return best;
 }

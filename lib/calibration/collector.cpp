@@ -43,13 +43,15 @@ void Collector::run(const Stream& stream, Progress& progress) {
 std::string Collector::request(const Statistic& statistic, const std::string& data) const {
     std::string text = fmt::format("{}\n{}\n", statistic.kind(), data);
     for (const Source& source : statistic.sources())
-        text += fmt::format("{} {}\n", source.side == Side::edited ? "edited" : "original", source.value->name());
+        text +=
+            fmt::format("{} {}\n", source.side == Side::edited ? "edited" : "original", source.value->name());
     return text;
 }
 
 void Collector::run(const data::Dataset& dataset, Progress& progress, const Resources& resources) {
     const auto streamOf = [&] {
-        return original_ ? Stream(*original_, *edited_, dataset, resources) : Stream(*edited_, dataset, resources);
+        return original_ ? Stream(*original_, *edited_, dataset, resources)
+                         : Stream(*edited_, dataset, resources);
     };
     if (dataset.sampleCount() == 0) return;
     if (resources.cacheFolder.empty() || hasRun_) return run(streamOf(), progress);

@@ -7,8 +7,8 @@
 //     context.collect(collector, context.calibration(kPass, "neurons are scored by what they add"));
 //     … channels.result().meanAbsolute, moments.take().gram …
 //
-// With two models, the dense original and the edited one, both run on the same batches and a statistic may compare
-// values of both.
+// With two models, the dense original and the edited one, both run on the same batches and a statistic may
+// compare values of both.
 
 #include <memory>
 #include <string>
@@ -41,10 +41,10 @@ class Collector {
         return result;
     }
 
-    /// Runs the models on every sample (a model with a fixed batch size: on every full batch), only as far as the
-    /// statistics need it. Further runs add to the same statistics. Statistics that the cache has are taken from there in
-    /// the first run. Throws DataError when the data do not fit a model, PassError when a value that is looked at is not
-    /// finite.
+    /// Runs the models on every sample (a model with a fixed batch size: on every full batch), only as far as
+    /// the statistics need it. Further runs add to the same statistics. Statistics that the cache has are
+    /// taken from there in the first run. Throws DataError when the data do not fit a model, PassError when a
+    /// value that is looked at is not finite.
     void run(const data::Dataset& dataset, Progress& progress, const Resources& resources = {});
     /// The same from the stream's cut on. The stream must be of the collector's models.
     void run(const Stream& stream, Progress& progress);

@@ -1,6 +1,6 @@
-// The threshold of least Kullback-Leibler divergence. Within a run of cells Q has one value, so Σ P log Q over the run is
-// that value's logarithm times a difference of running sums: a candidate costs one step for each level instead of one for
-// each cell.
+// The threshold of least Kullback-Leibler divergence. Within a run of cells Q has one value, so Σ P log Q
+// over the run is that value's logarithm times a difference of running sums: a candidate costs one step for
+// each level instead of one for each cell.
 
 #include <algorithm>
 #include <cmath>
@@ -27,8 +27,8 @@ struct RunningSums {
     std::vector<double> mass, filled, entropy;
 };
 
-/// Σ P log(P / Q) for the first `cells` cells, from counts that are not normalized: with P = p / total and Q = q / inside,
-/// total · divergence = Σ p log p − Σ p log q − total · log(total / inside).
+/// Σ P log(P / Q) for the first `cells` cells, from counts that are not normalized: with P = p / total and Q
+/// = q / inside, total · divergence = Σ p log p − Σ p log q − total · log(total / inside).
 double divergence(const std::vector<std::uint64_t>& counts, const RunningSums& sums, std::size_t cells,
                   std::size_t levels) {
     const double total = sums.mass.back(), inside = sums.mass[cells];

@@ -1,5 +1,6 @@
 #pragma once
-// What makes two models, or two sets of samples, the same to a statistic: SHA-256 of their content, wherever it came from.
+// What makes two models, or two sets of samples, the same to a statistic: SHA-256 of their content, wherever
+// it came from.
 
 #include <string>
 

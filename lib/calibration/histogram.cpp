@@ -68,7 +68,8 @@ std::vector<std::uint64_t> Histogram::absoluteCounts(double& w) const {
     };
     int shift = 0;
     while (farthest(shift) >= static_cast<std::int64_t>(counts_.size())) ++shift;
-    std::vector<std::uint64_t> folded(static_cast<std::size_t>(std::max<std::int64_t>(farthest(shift), 0)) + 1);
+    std::vector<std::uint64_t> folded(static_cast<std::size_t>(std::max<std::int64_t>(farthest(shift), 0)) +
+                                      1);
     for (std::size_t i = 0; i < counts_.size(); ++i) {
         if (counts_[i] == 0) continue;
         const std::int64_t cell = (std::int64_t{first_} + static_cast<std::int64_t>(i)) >> shift;

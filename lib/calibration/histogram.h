@@ -1,7 +1,8 @@
 #pragma once
-// The distribution of a value in a histogram of fixed size. Cells are [k · 2^e, (k + 1) · 2^e) for whole k. When a value
-// falls outside, e grows and pairs of cells are merged: a cell of the finer grid lies in exactly one of the coarser, so
-// re-binning loses nothing but resolution, and the histogram is that of all the data, whatever their order.
+// The distribution of a value in a histogram of fixed size. Cells are [k · 2^e, (k + 1) · 2^e) for whole k.
+// When a value falls outside, e grows and pairs of cells are merged: a cell of the finer grid lies in exactly
+// one of the coarser, so re-binning loses nothing but resolution, and the histogram is that of all the data,
+// whatever their order.
 
 #include <cstdint>
 #include <limits>
@@ -33,13 +34,14 @@ class Histogram {
     /// Lower edge of cell i.
     double edge(std::size_t i) const;
     const std::vector<std::uint64_t>& counts() const { return counts_; }
-    /// Counts of |x| in cells [j · w, (j + 1) · w) from 0 up to the largest |x|, at most as many as counts() has; `w` is
-    /// width() or, when the values are far from 0 for their spread, a power of two times it.
+    /// Counts of |x| in cells [j · w, (j + 1) · w) from 0 up to the largest |x|, at most as many as counts()
+    /// has; `w` is width() or, when the values are far from 0 for their spread, a power of two times it.
     std::vector<std::uint64_t> absoluteCounts(double& w) const;
 
     bool operator==(const Histogram&) const = default;
     void transfer(Archive& archive) {
-        archive(counts_), archive(total_), archive(exponent_), archive(first_), archive(minimum_), archive(maximum_);
+        archive(counts_), archive(total_), archive(exponent_), archive(first_), archive(minimum_),
+            archive(maximum_);
     }
 
   private:

@@ -20,20 +20,21 @@ constexpr std::int64_t kChannelsOfATask = 64;
 /// Y in float32, summed in double.
 std::vector<float> targetValues(const Target& target, std::span<const Rows> sources) {
     std::vector<float> values(sources[0].values.size());
-    parallelRanges(static_cast<std::int64_t>(values.size()), 1 << 16, [&](std::int64_t begin, std::int64_t end) {
-        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-            double sum = 0;
-            for (std::size_t term = 0; term < target.size(); ++term)
-                sum += target[term].coefficient * static_cast<double>(sources[term].values[i]);
-            values[i] = static_cast<float>(sum);
-        }
-    });
+    parallelRanges(
+        static_cast<std::int64_t>(values.size()), 1 << 16, [&](std::int64_t begin, std::int64_t end) {
+            for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+                double sum = 0;
+                for (std::size_t term = 0; term < target.size(); ++term)
+                    sum += target[term].coefficient * static_cast<double>(sources[term].values[i]);
+                values[i] = static_cast<float>(sum);
+            }
+        });
     return values;
 }
 
 /// sums[c] += Σ x, squares[c] += Σ x² (squares may be empty).
-void addColumns(std::span<const float> values, std::int64_t rows, std::int64_t channels, std::span<double> sums,
-                std::span<double> squares) {
+void addColumns(std::span<const float> values, std::int64_t rows, std::int64_t channels,
+                std::span<double> sums, std::span<double> squares) {
     parallelRanges(channels, kChannelsOfATask, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = 0; row < rows; ++row)
             for (std::int64_t c = begin; c < end; ++c) {
@@ -157,21 +158,24 @@ Moments& Moments::operator+=(const Moments& other) {
     return *this;
 }
 
-std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests, Progress& progress) {
+std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests,
+                                    Progress& progress) {
     Collector collector(stream);
     return collected(collector, requests, [&] { collector.run(stream, progress); });
 }
 
 std::vector<SplitMoments> collectMoments(const ir::Model& original, const ir::Model& edited,
-                                         const std::vector<MomentsRequest>& requests, const data::Split& split,
-                                         Progress& progress, const Resources& resources) {
+                                         const std::vector<MomentsRequest>& requests,
+                                         const data::Split& split, Progress& progress,
+                                         const Resources& resources) {
     const auto momentsOf = [&](const data::Dataset& part) {
         Collector collector(original, edited);
         return collected(collector, requests, [&] { collector.run(part, progress, resources); });
     };
     std::vector<Moments> fit = momentsOf(split.fit), heldBack = momentsOf(split.heldBack);
     std::vector<SplitMoments> result;
-    for (std::size_t i = 0; i < requests.size(); ++i) result.push_back({std::move(fit[i]), std::move(heldBack[i])});
+    for (std::size_t i = 0; i < requests.size(); ++i)
+        result.push_back({std::move(fit[i]), std::move(heldBack[i])});
     return result;
 }
 

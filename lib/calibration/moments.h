@@ -1,7 +1,7 @@
 #pragma once
-// Second moments of a value and, for least squares, of a target beside it: with XᵀX, XᵀY and ΣY² the squared error of any
-// linear map from X to Y is a closed form, so that a solution can be judged on rows it was not fitted to without running
-// a model again.
+// Second moments of a value and, for least squares, of a target beside it: with XᵀX, XᵀY and ΣY² the squared
+// error of any linear map from X to Y is a closed form, so that a solution can be judged on rows it was not
+// fitted to without running a model again.
 
 #include <cstdint>
 #include <span>
@@ -23,8 +23,8 @@ struct Term {
 };
 using Target = std::vector<Term>;
 
-/// What to gather: X, whose n channels are its last axis, and any number of targets Y with as many rows and m channels
-/// (m may differ from target to target). No targets: the plain second moments of X.
+/// What to gather: X, whose n channels are its last axis, and any number of targets Y with as many rows and m
+/// channels (m may differ from target to target). No targets: the plain second moments of X.
 struct MomentsRequest {
     Source x;
     std::vector<Target> targets = {};
@@ -45,8 +45,8 @@ struct Moments {
     std::vector<double> gram;  ///< [n, n] XᵀX, exactly symmetric
     std::vector<Cross> targets;
 
-    /// Σ over rows of ‖x · map + bias − y‖², by channel of Y. `map` is [n, m] row-major as a MatMul's weights; an empty
-    /// bias is 0. Never negative.
+    /// Σ over rows of ‖x · map + bias − y‖², by channel of Y. `map` is [n, m] row-major as a MatMul's
+    /// weights; an empty bias is 0. Never negative.
     std::vector<double> squaredErrors(std::size_t target, std::span<const double> map,
                                       std::span<const double> bias = {}) const;
     /// Adds the sums over other rows.
@@ -72,17 +72,19 @@ class MomentSums : public Statistic {
 };
 
 /// The moments of every request on the way from the stream's cut.
-std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests, Progress& progress);
+std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests,
+                                    Progress& progress);
 
 /// Moments of the rows to fit to, and of rows held back to choose by (empty when nothing is held back).
 struct SplitMoments {
     Moments fit, heldBack;
 };
 
-/// The moments of every request, in one pass over each part of the split. For targets that are values of `original` both
-/// models run in lock-step; it may be the same model as `edited`.
+/// The moments of every request, in one pass over each part of the split. For targets that are values of
+/// `original` both models run in lock-step; it may be the same model as `edited`.
 std::vector<SplitMoments> collectMoments(const ir::Model& original, const ir::Model& edited,
-                                         const std::vector<MomentsRequest>& requests, const data::Split& split,
-                                         Progress& progress, const Resources& resources = {});
+                                         const std::vector<MomentsRequest>& requests,
+                                         const data::Split& split, Progress& progress,
+                                         const Resources& resources = {});
 
 }  // namespace tcompress::calibration

@@ -14,7 +14,8 @@ namespace tcompress::calibration {
 namespace {
 
 void requireFinite(const ir::Value& value, const Rows& rows) {
-    // An exponent of all ones is an infinity or a NaN. Bits are compared because compilers do that for many at once.
+    // An exponent of all ones is an infinity or a NaN. Bits are compared because compilers do that for many
+    // at once.
     constexpr std::uint32_t kExponent = 0x7f800000;
     std::uint32_t notFinite = 0;
     for (const float x : rows.values) {
@@ -42,7 +43,8 @@ Deliveries::Deliveries(const std::vector<Statistic*>& statistics) {
     for (Statistic* statistic : statistics) {
         const std::vector<Source> sources = statistic->sources();
         for (std::size_t i = 0; i < sources.size(); ++i)
-            (sources[i].side == Side::edited ? edited_ : original_)[sources[i].value].push_back({waiting_.size(), i});
+            (sources[i].side == Side::edited ? edited_ : original_)[sources[i].value].push_back(
+                {waiting_.size(), i});
         waiting_.push_back({statistic, std::vector<std::shared_ptr<ObservedRows>>(sources.size())});
     }
 }
@@ -83,7 +85,10 @@ void Deliveries::endBatch() {
 }
 
 ObservedModel::ObservedModel(const Stream& stream, Side side, Deliveries& deliveries)
-    : stream_(stream), side_(side), deliveries_(deliveries), executor_(*stream.model(side), fromCut(stream, side), this) {
+    : stream_(stream),
+      side_(side),
+      deliveries_(deliveries),
+      executor_(*stream.model(side), fromCut(stream, side), this) {
     for (const ir::Value* value : deliveries.values(side))
         TCOMPRESS_CHECK(stream.model(side)->graph().find(value->name()) == value,
                         "a statistic of a value of another model");

@@ -12,8 +12,8 @@
 
 namespace tcompress::calibration {
 
-/// Statistics that wait for their sources. One with a single source gets it as it is computed; one with several gets them
-/// together when the last is there, so those before are kept for so long.
+/// Statistics that wait for their sources. One with a single source gets it as it is computed; one with
+/// several gets them together when the last is there, so those before are kept for so long.
 class Deliveries {
   public:
     explicit Deliveries(const std::vector<Statistic*>& statistics);

@@ -9,13 +9,15 @@ namespace tcompress::calibration {
 namespace {
 
 /// Rows of `source` whose flag is set, one behind the other.
-std::vector<float> gathered(std::span<const float> source, std::int64_t channels, const std::vector<bool>& keep) {
+std::vector<float> gathered(std::span<const float> source, std::int64_t channels,
+                            const std::vector<bool>& keep) {
     std::vector<std::int64_t> kept;
     for (std::size_t row = 0; row < keep.size(); ++row)
         if (keep[row]) kept.push_back(static_cast<std::int64_t>(row));
     std::vector<float> result(kept.size() * static_cast<std::size_t>(channels));
     constexpr std::int64_t kElementsOfATask = 1 << 16;
-    const std::int64_t grain = std::max<std::int64_t>(1, kElementsOfATask / std::max<std::int64_t>(1, channels));
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, kElementsOfATask / std::max<std::int64_t>(1, channels));
     parallelRanges(static_cast<std::int64_t>(kept.size()), grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i)
             std::copy_n(source.data() + kept[static_cast<std::size_t>(i)] * channels, channels,

@@ -1,6 +1,6 @@
 #pragma once
-// The largest magnitudes of a value and where they stand: a few channels that are much larger than the rest decide what a
-// tensor-wide scale costs.
+// The largest magnitudes of a value and where they stand: a few channels that are much larger than the rest
+// decide what a tensor-wide scale costs.
 
 #include <string>
 #include <vector>

@@ -1,6 +1,6 @@
 #pragma once
-// How alike two values of one shape are, row by row: the input and the output of a block, or a value of the original
-// model and the same value of the edited one.
+// How alike two values of one shape are, row by row: the input and the output of a block, or a value of the
+// original model and the same value of the edited one.
 
 #include <string>
 
@@ -21,7 +21,9 @@ struct Similarity {
 
     double meanCosine() const { return rows == 0 ? 1.0 : cosines / static_cast<double>(rows); }
     /// ‖first − second‖² / ‖first‖²; 0 where both are 0.
-    double relativeError() const { return squaredFirst > 0 ? squaredDifference / squaredFirst : squaredDifference; }
+    double relativeError() const {
+        return squaredFirst > 0 ? squaredDifference / squaredFirst : squaredDifference;
+    }
 };
 
 class SimilaritySums : public Statistic {

@@ -1,7 +1,7 @@
 #pragma once
-// What can be gathered about values while a model runs on calibration data. A statistic sees its values batch by batch
-// and keeps sums only, so its memory does not depend on the number of samples. What it adds must depend on the batches
-// and their order alone, never on the number of threads.
+// What can be gathered about values while a model runs on calibration data. A statistic sees its values batch
+// by batch and keeps sums only, so its memory does not depend on the number of samples. What it adds must
+// depend on the batches and their order alone, never on the number of threads.
 
 #include <cstdint>
 #include <span>
@@ -24,8 +24,8 @@ struct Source {
     Side side;
 };
 
-/// A value in one batch, seen as rows × channels, row-major and dense: channels are its last axis, rows all the others.
-/// Rows of padding are left out (token_mask.h), so the number of rows varies; it may be 0.
+/// A value in one batch, seen as rows × channels, row-major and dense: channels are its last axis, rows all
+/// the others. Rows of padding are left out (token_mask.h), so the number of rows varies; it may be 0.
 struct Rows {
     std::int64_t rows = 0;
     std::int64_t channels = 0;
@@ -46,8 +46,8 @@ class Statistic {
     /// The sources in one batch, in their order. The rows are valid during the call.
     virtual void add(std::span<const Rows> sources) = 0;
 
-    /// The kind of statistic with its settings, sources left out: "histogram in 4096 cells". Two statistics of one kind and
-    /// the same sources are the same. Empty: it is never kept from run to run.
+    /// The kind of statistic with its settings, sources left out: "histogram in 4096 cells". Two statistics
+    /// of one kind and the same sources are the same. Empty: it is never kept from run to run.
     virtual std::string kind() const { return {}; }
     /// All fields that add() changes, to be kept and restored. A statistic with a kind must have it.
     virtual void transfer(Archive& archive) { static_cast<void>(archive); }

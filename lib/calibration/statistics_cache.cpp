@@ -22,7 +22,9 @@ namespace {
 constexpr std::string_view kHeader = "tcompress statistic 2\n";
 constexpr std::size_t kDigestSize = 64;
 
-std::span<const std::byte> bytesOf(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> bytesOf(std::string_view text) {
+    return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 /// The payload of an entry: header, checksum of what follows, payload.
 std::span<const std::byte> checkedPayload(std::string_view content) {
@@ -30,7 +32,8 @@ std::span<const std::byte> checkedPayload(std::string_view content) {
     content.remove_prefix(kHeader.size());
     if (content.size() < kDigestSize) throw Error("it is cut short");
     const std::string_view payload = content.substr(kDigestSize);
-    if (sha256(bytesOf(payload)) != content.substr(0, kDigestSize)) throw Error("its checksum does not match");
+    if (sha256(bytesOf(payload)) != content.substr(0, kDigestSize))
+        throw Error("its checksum does not match");
     return bytesOf(payload);
 }
 
@@ -55,7 +58,8 @@ bool StatisticsCache::load(const std::string& request, Statistic& statistic) con
     } catch (const Error& error) {
         Archive undo(asItWas);
         statistic.transfer(undo);
-        log::warning("{}: not a statistic of this program ({}); it is computed anew", path.string(), error.what());
+        log::warning("{}: not a statistic of this program ({}); it is computed anew", path.string(),
+                     error.what());
         return false;
     }
     return true;

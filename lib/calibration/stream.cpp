@@ -32,11 +32,11 @@ void Stream::cutIntoBatches(const data::Dataset& dataset) {
     const bool isFixed = data::fixedBatchSize(*edited_.model) > 0;
     sampleCount_ = isFixed ? given / size * size : given;
     if (sampleCount_ == 0)
-        throw DataError(fmt::format("{}: {} samples, the model's inputs are fixed to {} at once", dataset.origin(), given,
-                                    size));
+        throw DataError(fmt::format("{}: {} samples, the model's inputs are fixed to {} at once",
+                                    dataset.origin(), given, size));
     if (sampleCount_ < given)
-        log::info("{}: the last {} samples do not fill the model's fixed batch of {} and are left out", dataset.origin(),
-                  given - sampleCount_, size);
+        log::info("{}: the last {} samples do not fill the model's fixed batch of {} and are left out",
+                  dataset.origin(), given - sampleCount_, size);
     for (std::int64_t begin = 0; begin < sampleCount_; begin += size)
         batches_.push_back({begin, std::min(begin + size, sampleCount_)});
 }
@@ -56,7 +56,8 @@ void Stream::advance(const Cut& cut, Progress& progress) {
 
 void Stream::advance(Lane& lane, Side side, const std::vector<const ir::Value*>& cut, Progress& progress) {
     for (const ir::Value* value : cut)
-        TCOMPRESS_CHECK(lane.model->graph().find(value->name()) == value, "a cut through another model's value");
+        TCOMPRESS_CHECK(lane.model->graph().find(value->name()) == value,
+                        "a cut through another model's value");
     exec::ExecutorOptions options;
     options.inputs = lane.cut;
     options.outputs = cut;

@@ -1,7 +1,8 @@
 #pragma once
-// Calibration data on their way through a model. The stream stands at a cut, a few values between which and the inputs
-// nothing has to be computed any more: at first the inputs, then, block after block, the values of the residual stream.
-// Methods that must see what their own earlier edits did (GPTQ's "true sequential", SparseGPT) work with one:
+// Calibration data on their way through a model. The stream stands at a cut, a few values between which and
+// the inputs nothing has to be computed any more: at first the inputs, then, block after block, the values of
+// the residual stream. Methods that must see what their own earlier edits did (GPTQ's "true sequential",
+// SparseGPT) work with one:
 //
 //     calibration::Stream stream = context.stream(model, samples);
 //     for (const analysis::Block& block : blocks) {
@@ -11,9 +12,9 @@
 //         context.advance(stream, {{block.output}});      // runs the edited block once
 //     }
 //
-// Only the cut's values are kept, for every sample, in memory up to a limit, then in a temporary file. What else a block
-// reads (masks, positions, shapes) is computed again from the inputs; where that would run earlier blocks again (the
-// encoder's output in a decoder), the cut must hold it.
+// Only the cut's values are kept, for every sample, in memory up to a limit, then in a temporary file. What
+// else a block reads (masks, positions, shapes) is computed again from the inputs; where that would run
+// earlier blocks again (the encoder's output in a decoder), the cut must hold it.
 
 #include <vector>
 
@@ -34,8 +35,8 @@ struct Cut {
 
 class Stream {
   public:
-    /// Stands at the inputs. The models must outlive the stream. They may be edited between calls, as long as the values of
-    /// the cut stay. Throws DataError when the data do not fit a model.
+    /// Stands at the inputs. The models must outlive the stream. They may be edited between calls, as long as
+    /// the values of the cut stay. Throws DataError when the data do not fit a model.
     Stream(const ir::Model& model, const data::Dataset& dataset, const Resources& resources = {});
     Stream(const ir::Model& original, const ir::Model& edited, const data::Dataset& dataset,
            const Resources& resources = {});

@@ -29,7 +29,8 @@ class TensorStore::File {
 
     void write(std::span<const std::byte> bytes, std::uint64_t offset) const {
         while (!bytes.empty()) {
-            const ssize_t done = ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+            const ssize_t done =
+                ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
             if (done < 0 && errno == EINTR) continue;
             if (done <= 0) fail("written");
             bytes = bytes.subspan(static_cast<std::size_t>(done));
@@ -48,9 +49,10 @@ class TensorStore::File {
 
   private:
     [[noreturn]] void fail(std::string_view what) const {
-        throw Error(fmt::format("{}: the temporary file for calibration data cannot be {}: {}; set TMPDIR to a folder with "
-                                "room, or raise memory_limit",
-                                folder_.string(), what, std::strerror(errno)));
+        throw Error(fmt::format(
+            "{}: the temporary file for calibration data cannot be {}: {}; set TMPDIR to a folder with "
+            "room, or raise memory_limit",
+            folder_.string(), what, std::strerror(errno)));
     }
 
     std::filesystem::path folder_;
@@ -93,7 +95,8 @@ void TensorStore::write(Entry& entry, const Tensor& tensor) {
         memoryBytes_ += bytes;
         return;
     }
-    if (!file_) file_ = std::make_unique<File>(folder_.empty() ? std::filesystem::temp_directory_path() : folder_);
+    if (!file_)
+        file_ = std::make_unique<File>(folder_.empty() ? std::filesystem::temp_directory_path() : folder_);
     placeInFile(entry, bytes);
     file_->write(tensor.bytes(), entry.offset);
 }

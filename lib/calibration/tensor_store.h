@@ -1,6 +1,6 @@
 #pragma once
-// Tensors that are kept for later: in memory up to a limit, the rest in a temporary file that has no name and vanishes
-// with the process.
+// Tensors that are kept for later: in memory up to a limit, the rest in a temporary file that has no name and
+// vanishes with the process.
 
 #include <cstdint>
 #include <filesystem>
@@ -16,7 +16,8 @@ class TensorStore {
   public:
     using Slot = std::size_t;
 
-    /// The file is made in `folder` when it is first needed; the system's folder for temporary files when it is empty.
+    /// The file is made in `folder` when it is first needed; the system's folder for temporary files when it
+    /// is empty.
     explicit TensorStore(std::uint64_t memoryLimitBytes, std::filesystem::path folder = {});
     ~TensorStore();
     TensorStore(TensorStore&&) noexcept;

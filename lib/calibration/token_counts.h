@@ -9,7 +9,8 @@
 
 namespace tcompress::calibration {
 
-/// Counts the elements of an integer value (the indices of a Gather), without padding. Ids that never occur have no entry.
+/// Counts the elements of an integer value (the indices of a Gather), without padding. Ids that never occur
+/// have no entry.
 class TokenCounts : public Statistic {
   public:
     explicit TokenCounts(Source source) : source_(source) {}

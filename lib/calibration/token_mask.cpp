@@ -9,7 +9,8 @@ namespace tcompress::calibration {
 TokenMask::TokenMask(const exec::Feeds& feeds) {
     for (const auto& [name, tensor] : feeds) {
         const bool counts = isInteger(tensor.dtype()) || tensor.dtype() == DType::boolean;
-        if (data::inputRole(name) != data::InputRole::attentionMask || tensor.rank() != 2 || !counts) continue;
+        if (data::inputRole(name) != data::InputRole::attentionMask || tensor.rank() != 2 || !counts)
+            continue;
         Mask mask{tensor.shape(), toInt64(tensor)};
         // A mask without padding changes nothing.
         if (std::find(mask.tokens.begin(), mask.tokens.end(), 0) != mask.tokens.end())

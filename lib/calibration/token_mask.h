@@ -7,15 +7,16 @@
 
 namespace tcompress::calibration {
 
-/// The attention masks of a batch: integer or boolean inputs [samples, tokens] with the role that data::inputRole gives
-/// them; 0 = padding. Other masks (float, more axes) say nothing here.
+/// The attention masks of a batch: integer or boolean inputs [samples, tokens] with the role that
+/// data::inputRole gives them; 0 = padding. Other masks (float, more axes) say nothing here.
 class TokenMask {
   public:
     TokenMask() = default;
     explicit TokenMask(const exec::Feeds& feeds);
 
-    /// One flag for each row of a tensor seen as rows × channels. Rows count where no mask says they are padding: for
-    /// tensors [samples, tokens, …, channels] and [samples · tokens, channels] of the mask's size. Empty: all rows count.
+    /// One flag for each row of a tensor seen as rows × channels. Rows count where no mask says they are
+    /// padding: for tensors [samples, tokens, …, channels] and [samples · tokens, channels] of the mask's
+    /// size. Empty: all rows count.
     std::vector<bool> rowsOf(const Shape& shape) const;
     /// The same for each element of a tensor [samples, tokens] of the mask's size. Empty: all count.
     std::vector<bool> elementsOf(const Shape& shape) const;

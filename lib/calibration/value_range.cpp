@@ -52,7 +52,8 @@ void ChannelRanges::add(std::span<const Rows> sources) {
 
 std::vector<float> ChannelRanges::absoluteMaxima() const {
     std::vector<float> maxima;
-    for (const ValueRange& range : ranges_) maxima.push_back(std::max(std::fabs(range.low), std::fabs(range.high)));
+    for (const ValueRange& range : ranges_)
+        maxima.push_back(std::max(std::fabs(range.low), std::fabs(range.high)));
     return maxima;
 }
 

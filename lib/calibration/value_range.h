@@ -33,9 +33,9 @@ class MinMaxRange : public Statistic {
     ValueRange range_;
 };
 
-/// The exponentially weighted average of each batch's smallest and largest value (Jacob et al. 2018, section 3):
-/// range ← momentum · range + (1 − momentum) · batch, starting with the first batch. Depends on the order of the samples
-/// and on how they are batched (batches.h).
+/// The exponentially weighted average of each batch's smallest and largest value (Jacob et al. 2018, section
+/// 3): range ← momentum · range + (1 − momentum) · batch, starting with the first batch. Depends on the order
+/// of the samples and on how they are batched (batches.h).
 class MovingRange : public Statistic {
   public:
     explicit MovingRange(Source source, double momentum = 0.9) : source_(source), momentum_(momentum) {}

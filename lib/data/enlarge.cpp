@@ -29,7 +29,8 @@ struct Tokens {
     }
     /// Neither padding nor the first or last token.
     bool isInner(std::int64_t sample, std::int64_t position) const {
-        return position > first[static_cast<std::size_t>(sample)] && position < last[static_cast<std::size_t>(sample)];
+        return position > first[static_cast<std::size_t>(sample)] &&
+               position < last[static_cast<std::size_t>(sample)];
     }
 };
 
@@ -37,12 +38,14 @@ Tokens tokensOf(const Dataset& dataset, const Tensor& array) {
     Tokens tokens{array.shape()[0], array.shape()[1], toInt64(array), {}, {}};
     std::vector<std::int64_t> mask(tokens.ids.size(), 1);
     for (const auto& [name, other] : dataset.arrays())
-        if (inputRole(name) == InputRole::attentionMask && other.shape() == array.shape()) mask = toInt64(other);
+        if (inputRole(name) == InputRole::attentionMask && other.shape() == array.shape())
+            mask = toInt64(other);
     for (std::int64_t sample = 0; sample < tokens.samples; ++sample) {
         const auto begin = mask.begin() + sample * tokens.length, end = begin + tokens.length;
         const auto isToken = [](std::int64_t flag) { return flag != 0; };
         tokens.first.push_back(std::find_if(begin, end, isToken) - begin);
-        const auto behind = std::find_if(std::make_reverse_iterator(end), std::make_reverse_iterator(begin), isToken);
+        const auto behind =
+            std::find_if(std::make_reverse_iterator(end), std::make_reverse_iterator(begin), isToken);
         tokens.last.push_back(behind.base() - begin - 1);
     }
     return tokens;
@@ -78,8 +81,8 @@ class ZipfIds {
 };
 
 /// One made sample's ids: `sample`, continued by `partner`, then with other tokens strewn in.
-void makeSample(const Tokens& tokens, const ZipfIds& zipf, std::int64_t sample, std::int64_t partner, Random& random,
-                std::vector<std::int64_t>& target) {
+void makeSample(const Tokens& tokens, const ZipfIds& zipf, std::int64_t sample, std::int64_t partner,
+                Random& random, std::vector<std::int64_t>& target) {
     const auto cut = static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(tokens.length)));
     for (std::int64_t position = 0; position < tokens.length; ++position) {
         std::int64_t id = tokens.at(sample, position);
@@ -91,7 +94,8 @@ void makeSample(const Tokens& tokens, const ZipfIds& zipf, std::int64_t sample, 
     }
 }
 
-Tensor enlargedTokens(const Dataset& dataset, const std::string& name, const Enlargement& how, std::int64_t vocabulary) {
+Tensor enlargedTokens(const Dataset& dataset, const std::string& name, const Enlargement& how,
+                      std::int64_t vocabulary) {
     const Tensor& array = dataset.arrays().at(name);
     const Tokens tokens = tokensOf(dataset, array);
     const ZipfIds zipf(tokens, vocabulary);
@@ -101,7 +105,8 @@ Tensor enlargedTokens(const Dataset& dataset, const std::string& name, const Enl
     std::vector<std::int64_t> ids = tokens.ids;
     for (std::int64_t copy = 1; copy < how.factor; ++copy)
         for (std::int64_t sample = 0; sample < tokens.samples; ++sample) {
-            const auto partner = static_cast<std::int64_t>(partners.below(static_cast<std::uint64_t>(tokens.samples)));
+            const auto partner =
+                static_cast<std::int64_t>(partners.below(static_cast<std::uint64_t>(tokens.samples)));
             makeSample(tokens, zipf, sample, partner, random, ids);
         }
     Shape shape = array.shape();

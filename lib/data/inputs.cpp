@@ -63,7 +63,8 @@ void lowerToIndexedRows(const ir::Value& value, std::optional<std::int64_t>& few
             if (rows > 0) fewest = std::min(fewest.value_or(rows), rows);
         } else if (depth < kDeepest && use.index == 0) {
             for (const char* op : {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Slice", "Flatten"})
-                if (node.is(op) && node.output() != nullptr) lowerToIndexedRows(*node.output(), fewest, depth + 1);
+                if (node.is(op) && node.output() != nullptr)
+                    lowerToIndexedRows(*node.output(), fewest, depth + 1);
         }
     }
 }

@@ -20,7 +20,9 @@ Dataset selected(const Dataset& dataset, const std::vector<bool>& keep) {
 
 Split split(const Dataset& dataset, double heldBackShare) {
     TCOMPRESS_CHECK(heldBackShare >= 0 && heldBackShare < 1, "a share of samples to hold back");
-    const auto heldUpTo = [&](std::int64_t count) { return std::floor(static_cast<double>(count) * heldBackShare); };
+    const auto heldUpTo = [&](std::int64_t count) {
+        return std::floor(static_cast<double>(count) * heldBackShare);
+    };
     std::vector<bool> held;
     for (std::int64_t i = 0; i < dataset.sampleCount(); ++i) held.push_back(heldUpTo(i + 1) > heldUpTo(i));
     if (heldUpTo(dataset.sampleCount()) == 0) return {dataset, {}};

@@ -41,7 +41,8 @@ Dataset syntheticDataset(const ir::Model& model, std::int64_t samples, std::uint
             values = Tensor::of<float>(shape, floats);
         } else {
             const ir::Value* value = model.graph().find(input.name);
-            const std::int64_t rows = value != nullptr ? indexedRows(*value).value_or(highestToken) : highestToken;
+            const std::int64_t rows =
+                value != nullptr ? indexedRows(*value).value_or(highestToken) : highestToken;
             const std::int64_t limit = std::min(rows, highestToken);
             std::vector<std::int64_t> integers(static_cast<std::size_t>(count));
             for (std::size_t i = 0; i < integers.size(); ++i) {

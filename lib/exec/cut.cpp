@@ -71,7 +71,9 @@ void cutGraph(PlanGraph& graph, const ExecutorOptions& options, const Observer* 
     detach(graph, inputs);
     const std::vector<std::uint8_t> needed = removeUnneeded(graph);
     for (ValueId id : graph.inputs) {
-        if (needed[static_cast<std::size_t>(id)] && std::find(inputs.begin(), inputs.end(), id) == inputs.end()) inputs.push_back(id);
+        if (needed[static_cast<std::size_t>(id)] &&
+            std::find(inputs.begin(), inputs.end(), id) == inputs.end())
+            inputs.push_back(id);
     }
     graph.inputs = std::move(inputs);
 }

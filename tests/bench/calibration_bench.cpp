@@ -1,7 +1,7 @@
 // Percentile calibration of every computed input of every MatMul on random token ids.
 //   calibration_bench MODEL SAMPLES LENGTH [THREADS]
-// Prints one JSON object: bytes of constant data, values calibrated, seconds, the process's peak resident bytes, and the
-// thresholds' sum, which tells whether two runs saw the same.
+// Prints one JSON object: bytes of constant data, values calibrated, seconds, the process's peak resident
+// bytes, and the thresholds' sum, which tells whether two runs saw the same.
 
 #include <fmt/core.h>
 
@@ -43,6 +43,8 @@ int main(int argc, char** argv) {
     for (const auto& [value, histogram] : histograms)
         thresholds += percentileRange(*histogram, 0.9999, calibration::RangeKind::symmetric).high;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    fmt::print("{{\"model_bytes\": {}, \"values\": {}, \"seconds\": {:.2f}, \"peak_bytes\": {}, \"thresholds\": {:.17g}}}\n",
-               model.constantBytes(), histograms.size(), seconds, measure::peakMemoryBytes(), thresholds);
+    fmt::print(
+        "{{\"model_bytes\": {}, \"values\": {}, \"seconds\": {:.2f}, \"peak_bytes\": {}, \"thresholds\": "
+        "{:.17g}}}\n",
+        model.constantBytes(), histograms.size(), seconds, measure::peakMemoryBytes(), thresholds);
 }

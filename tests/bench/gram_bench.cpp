@@ -1,7 +1,8 @@
 // Speed of gathering second moments next to that of the matrix product the executor runs, in turns.
 //   gram_bench [THREADS]
-// One line a shape: GFLOP/s of a packed product [rows, n] · [n, n], of XᵀX and XᵀY (2 · rows · n² operations each, although
-// XᵀX needs half of them), their ratios, and GB/s of a histogram of X. Times are the best of many short runs.
+// One line a shape: GFLOP/s of a packed product [rows, n] · [n, n], of XᵀX and XᵀY (2 · rows · n² operations
+// each, although XᵀX needs half of them), their ratios, and GB/s of a histogram of X. Times are the best of
+// many short runs.
 
 #include <fmt/core.h>
 
@@ -31,8 +32,8 @@ double secondsOf(const std::function<void()>& run) {
 
 int main(int argc, char** argv) {
     setThreadCount(argc > 1 ? std::atoi(argv[1]) : 0);
-    fmt::print("{} threads\n{:>6} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>11}\n", threadCount(), "rows", "n", "product",
-               "gram", "cross", "gram", "cross", "histogram");
+    fmt::print("{} threads\n{:>6} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>11}\n", threadCount(), "rows", "n",
+               "product", "gram", "cross", "gram", "cross", "histogram");
     for (const std::int64_t n : {384, 768, 1536, 3072})
         for (const std::int64_t rows : {350, 1024}) {
             Random random(1, "bench");
@@ -56,7 +57,9 @@ int main(int argc, char** argv) {
                 [&] { kernels::matmul(product); },
                 [&] { kernels::accumulateGram(x, rows, n, sums); },
                 [&] { kernels::accumulateCross(x, x, rows, n, n, sums); },
-                [&] { kernels::countCells({x, -8, -2048, counts}); },
+                [&] {
+                    kernels::countCells({x, -8, -2048, counts});
+                },
             };
             std::vector<double> best(runs.size(), 1e30);
             constexpr int kRounds = 7;

@@ -1,5 +1,5 @@
-// Real architectures block by block: what is computed from the residual stream between two blocks is what the whole model
-// computes, for every model of the zoo, and no block in front of the cut runs again.
+// Real architectures block by block: what is computed from the residual stream between two blocks is what the
+// whole model computes, for every model of the zoo, and no block in front of the cut runs again.
 
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -9,6 +9,7 @@
 #include "lib/calibration/channel_statistics.h"
 #include "lib/calibration/collector.h"
 #include "lib/calibration/stream.h"
+#include "lib/data/inputs.h"
 #include "lib/ir/load.h"
 
 namespace {
@@ -35,9 +36,19 @@ void checkClose(const std::vector<double>& found, const std::vector<double>& exp
     CHECK(worst <= 1e-5 * largest);
 }
 
-/// Nodes between the cut and the value.
-std::int64_t nodesRun(const Stream& stream, const ir::Value* value) {
-    exec::Executor executor(*stream.model(Side::edited), {exec::Fusion::none, stream.cut(Side::edited), {{value}}});
+/// Three samples of 12 tokens, empty caches.
+data::Dataset samplesFor(const ir::Model& model) {
+    std::map<std::string, std::int64_t> sizes;
+    for (const data::InputInfo& input : data::modelInputs(model))
+        for (const data::InputDim& dim : input.dims)
+            if (data::inputRole(input.name) != data::InputRole::pastKeyValue) sizes[dim.symbol] = 12;
+    return data::syntheticDataset(model, 3, 1, sizes);
+}
+
+/// Matrix products between the cut and the value.
+std::int64_t productsRun(const Stream& stream, const ir::Value* value) {
+    exec::Executor executor(*stream.model(Side::edited),
+                            {exec::Fusion::none, stream.cut(Side::edited), {{value}}});
     executor.run(stream.feeds(Side::edited, 0));
     std::int64_t count = 0;
     for (const auto& row : executor.profile())
@@ -56,7 +67,7 @@ TEST_CASE("every model of the zoo runs block by block") {
         const analysis::TransformerView view = analysis::recognise(model);
         REQUIRE(view.blocks.size() >= 2);
         ++models;
-        const data::Dataset samples = data::syntheticDataset(model, 3, 1, {{"sequence", 12}});
+        const data::Dataset samples = samplesFor(model);
         const Stream whole(model, samples);
         Stream stream(model, samples);
         std::int64_t productsBefore = 0;
@@ -65,7 +76,7 @@ TEST_CASE("every model of the zoo runs block by block") {
             REQUIRE((block.input && block.output));
             INFO("block " << i);
             checkClose(meanSquares(stream, block.output), meanSquares(whole, block.output));
-            const std::int64_t products = nodesRun(stream, block.output);
+            const std::int64_t products = productsRun(stream, block.output);
             if (i > 1) CHECK(products == productsBefore);
             productsBefore = products;
             stream.advance({{block.output}}, silentProgress());

@@ -38,7 +38,8 @@ double largestMagnitude(const std::vector<float>& values) {
 }
 
 /// The algorithm of the slides, word by word: distributions as arrays, one candidate after the other.
-double literalEntropyThreshold(const std::vector<std::uint64_t>& bins, double width, std::size_t levels, double largest) {
+double literalEntropyThreshold(const std::vector<std::uint64_t>& bins, double width, std::size_t levels,
+                               double largest) {
     double best = std::numeric_limits<double>::infinity(), threshold = largest;
     for (std::size_t i = levels; i <= bins.size(); ++i) {
         std::vector<double> reference(bins.begin(), bins.begin() + static_cast<std::ptrdiff_t>(i));
@@ -78,7 +79,8 @@ double quantizationError(const std::vector<float>& values, const ClipRange& rang
     const double zero = std::nearbyint(-range.low / scale);
     double sum = 0;
     for (const float value : values) {
-        const double step = std::clamp(std::nearbyint(static_cast<double>(value) / scale) + zero, 0.0, static_cast<double>(steps));
+        const double step = std::clamp(std::nearbyint(static_cast<double>(value) / scale) + zero, 0.0,
+                                       static_cast<double>(steps));
         const double error = static_cast<double>(value) - (step - zero) * scale;
         sum += error * error;
     }
@@ -105,7 +107,8 @@ TEST_CASE("a percentile is that of the sorted values, within a cell") {
         std::sort(magnitudes.begin(), magnitudes.end());
         for (const double share : {0.5, 0.99, 0.9999, 1.0}) {
             const auto at = [&](const std::vector<float>& sorted, double part) {
-                const double place = std::clamp(part * static_cast<double>(sorted.size()), 1.0, static_cast<double>(sorted.size()));
+                const double place = std::clamp(part * static_cast<double>(sorted.size()), 1.0,
+                                                static_cast<double>(sorted.size()));
                 return static_cast<double>(sorted[static_cast<std::size_t>(std::ceil(place)) - 1]);
             };
             const ClipRange symmetric = percentileRange(histogram, share, RangeKind::symmetric);
@@ -113,7 +116,8 @@ TEST_CASE("a percentile is that of the sorted values, within a cell") {
             CHECK(symmetric.low == -symmetric.high);
             const ClipRange free = percentileRange(histogram, share, RangeKind::asymmetric);
             CHECK(free.high == Approx(at(values, (1 + share) / 2)).margin(1.01 * histogram.width()));
-            CHECK(free.low == Approx(std::min(0.0, at(values, (1 - share) / 2))).margin(1.01 * histogram.width()));
+            CHECK(free.low ==
+                  Approx(std::min(0.0, at(values, (1 - share) / 2))).margin(1.01 * histogram.width()));
         }
     }
 }
@@ -127,8 +131,8 @@ TEST_CASE("the entropy threshold is that of the algorithm read literally") {
                 const Histogram histogram = histogramOf(values, cells);
                 double width = 0;
                 const std::vector<std::uint64_t> bins = histogram.absoluteCounts(width);
-                const double expected =
-                    literalEntropyThreshold(bins, width, static_cast<std::size_t>(levels), largestMagnitude(values));
+                const double expected = literalEntropyThreshold(bins, width, static_cast<std::size_t>(levels),
+                                                                largestMagnitude(values));
                 INFO(cells << " cells, " << levels << " levels, " << name);
                 CHECK(entropyRange(histogram, RangeKind::symmetric, levels).high == expected);
             }
@@ -145,17 +149,21 @@ TEST_CASE("the entropy threshold is that of the algorithm read literally") {
 TEST_CASE("the least-squares range beats the full range and every neighbour on the data") {
     for (const std::int64_t steps : {6, 15, 254})
         for (const RangeKind kind : {RangeKind::symmetric, RangeKind::asymmetric}) {
-            const std::vector<float> values = activations(20000, "squares", kind == RangeKind::asymmetric ? 2 : 0);
+            const std::vector<float> values =
+                activations(20000, "squares", kind == RangeKind::asymmetric ? 2 : 0);
             const Histogram histogram = histogramOf(values);
             const ClipRange best = leastSquaresRange(histogram, kind, steps);
             const double error = quantizationError(values, best, steps);
             INFO(steps << " steps from " << best.low << " to " << best.high);
             CHECK(error < quantizationError(values, fullRange(histogram, kind), steps));
-            // The least over the range scaled as a whole, but for the coarseness of the search and of the cells.
+            // The least over the range scaled as a whole, but for the coarseness of the search and of the
+            // cells.
             const ClipRange full = fullRange(histogram, kind);
             double least = error;
             for (int percent = 1; percent <= 100; ++percent)
-                least = std::min(least, quantizationError(values, {full.low * percent / 100, full.high * percent / 100}, steps));
+                least = std::min(
+                    least,
+                    quantizationError(values, {full.low * percent / 100, full.high * percent / 100}, steps));
             CHECK(error <= 1.01 * least);
         }
     CHECK(leastSquaresRange(histogramOf({0, 0}), RangeKind::symmetric) == ClipRange{0, 0});

@@ -1,5 +1,5 @@
-// Statistics against their definitions on what the model computes, with padding left out, for batches and threads that
-// cut the data differently.
+// Statistics against their definitions on what the model computes, with padding left out, for batches and
+// threads that cut the data differently.
 
 #include "lib/calibration/collector.h"
 
@@ -25,7 +25,8 @@ ir::Model tokenModel(float weight = 2) {
 <ir_version: 10, opset_import: ["" : 18]>
 agraph (int64[N, T] input_ids, int64[N, T] attention_mask) => (float[N, T, 3] y, float[M, 3] flat, float[N, T] mask)
 <float[6, 3] table = {0, 0, 0, 1, -2, 3, 4, 5, 6, -7, 8, 9, 0.5, 1.5, -2.5, 3, 3, 3},
- float[3, 3] w = {)" + std::to_string(weight) + R"(, 0, 1, 0, 1, 0, -1, 0, 1}, int64[2] rows = {-1, 3}> {
+ float[3, 3] w = {)" + std::to_string(weight) +
+                             R"(, 0, 1, 0, 1, 0, -1, 0, 1}, int64[2] rows = {-1, 3}> {
     x = Gather(table, input_ids)
     h = MatMul(x, w)
     y = Add(x, h)
@@ -115,8 +116,8 @@ TEST_CASE("moments of two models in lock-step give the error of any linear map")
     Collector collector(original, edited);
     // Y = original's y − 2 · edited's x, and the edited model's own layer.
     const Target mixed{{1, {named(original, "y"), Side::original}}, {-2, named(edited, "x")}};
-    auto& sums = collector.add<MomentSums>(
-        MomentsRequest{named(edited, "h"), {mixed, {{1, named(edited, "h")}}}});
+    auto& sums =
+        collector.add<MomentSums>(MomentsRequest{named(edited, "h"), {mixed, {{1, named(edited, "h")}}}});
     collector.run(data.dataset, silentProgress());
     const Moments moments = sums.take();
 
@@ -160,11 +161,13 @@ TEST_CASE("moments of two models in lock-step give the error of any linear map")
 TEST_CASE("rows held back and rows to fit to add up to all rows") {
     const ir::Model model = tokenModel();
     const Tokens data = tokens(33, 6);
-    const std::vector<MomentsRequest> requests{{named(model, "x"), {{{1, {named(model, "y"), Side::original}}}}}};
+    const std::vector<MomentsRequest> requests{
+        {named(model, "x"), {{{1, {named(model, "y"), Side::original}}}}}};
     const data::Split split = data::split(data.dataset, 0.2);
     CHECK(split.heldBack.sampleCount() == 6);
     std::vector<SplitMoments> parts = collectMoments(model, model, requests, split, silentProgress());
-    const std::vector<SplitMoments> whole = collectMoments(model, model, requests, {data.dataset, {}}, silentProgress());
+    const std::vector<SplitMoments> whole =
+        collectMoments(model, model, requests, {data.dataset, {}}, silentProgress());
     REQUIRE(parts.size() == 1);
     CHECK(parts[0].heldBack.rows > 0);
     CHECK(whole[0].heldBack.rows == 0);
@@ -179,7 +182,8 @@ TEST_CASE("similarity of a value with another, across models") {
     const ir::Model original = tokenModel(2), edited = tokenModel(5);
     const Tokens data = tokens(10, 4);
     Collector collector(original, edited);
-    const auto& layers = collector.add<SimilaritySums>(Source(named(original, "h"), Side::original), named(edited, "h"));
+    const auto& layers =
+        collector.add<SimilaritySums>(Source(named(original, "h"), Side::original), named(edited, "h"));
     collector.run(data.dataset, silentProgress());
     double cosines = 0, difference = 0, squared = 0;
     for (const auto& row : data.kept) {
@@ -250,5 +254,6 @@ agraph (float[2, 1] x) => (float[2, 1] y) { y = Neg(x) }
     collector.run(dataset, silentProgress());
     CHECK(y.result().rows == 4);
     CHECK(y.result().mean == std::vector<double>{-2.5});
-    CHECK_THROWS_WITH(collector.run(dataset.head(1), silentProgress()), Catch::Contains("1 samples") && Catch::Contains("fixed to 2"));
+    CHECK_THROWS_WITH(collector.run(dataset.head(1), silentProgress()),
+                      Catch::Contains("1 samples") && Catch::Contains("fixed to 2"));
 }

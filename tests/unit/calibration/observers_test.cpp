@@ -31,7 +31,8 @@ void feed(Statistic& statistic, const std::vector<float>& values, std::int64_t c
     for (std::int64_t row = 0; row < rows; row += size, size = size * 3 + 1) {
         size = std::min(size, rows - row);
         const Rows batch{size, channels,
-                         std::span(values).subspan(static_cast<std::size_t>(row * channels), static_cast<std::size_t>(size * channels))};
+                         std::span(values).subspan(static_cast<std::size_t>(row * channels),
+                                                   static_cast<std::size_t>(size * channels))};
         statistic.add({&batch, 1});
     }
 }
@@ -43,7 +44,8 @@ std::vector<std::uint64_t> countedAtOnce(const Histogram& histogram, const std::
     std::vector<std::uint64_t> counts(histogram.counts().size());
     const double first = std::floor(histogram.edge(0) / histogram.width());
     for (const float value : values)
-        ++counts.at(static_cast<std::size_t>(std::floor(static_cast<double>(value) / histogram.width()) - first));
+        ++counts.at(
+            static_cast<std::size_t>(std::floor(static_cast<double>(value) / histogram.width()) - first));
     return counts;
 }
 
@@ -58,8 +60,8 @@ TEST_CASE("a histogram that grew is the histogram of all the data") {
         return values;
     }();
     for (const std::vector<float>& values :
-         {mixed, normal(5000, "plain"), normal(100, "far", 1e-3, 1e4), std::vector<float>{3.0F}, std::vector<float>{0, 0},
-          std::vector<float>{-1e-44F, 3e38F, -3e38F}, std::vector<float>{1e-44F}}) {
+         {mixed, normal(5000, "plain"), normal(100, "far", 1e-3, 1e4), std::vector<float>{3.0F},
+          std::vector<float>{0, 0}, std::vector<float>{-1e-44F, 3e38F, -3e38F}, std::vector<float>{1e-44F}}) {
         for (const std::int64_t cells : {16, 4096}) {
             HistogramCounts counts(nullptr, cells);
             feed(counts, values, 1);
@@ -69,8 +71,8 @@ TEST_CASE("a histogram that grew is the histogram of all the data") {
             CHECK(found.minimum() == *std::min_element(values.begin(), values.end()));
             CHECK(found.maximum() == *std::max_element(values.begin(), values.end()));
             CHECK(found.counts() == countedAtOnce(found, values));
-            // As fine as the cells allow, if not as fine as floats of this size or at all are: on a grid half as wide the range would
-            // not fit.
+            // As fine as the cells allow, if not as fine as floats of this size or at all are: on a grid half
+            // as wide the range would not fit.
             const double range = static_cast<double>(found.maximum()) - static_cast<double>(found.minimum());
             const double largest = std::max(std::fabs(found.minimum()), std::fabs(found.maximum()));
             if (found.width() > std::max(largest * 1e-8, 1e-36))
@@ -164,8 +166,9 @@ TEST_CASE("the largest magnitudes with their places") {
     std::vector<Outlier> expected;
     for (std::size_t i = 0; i < values.size(); ++i)
         expected.push_back({values[i], static_cast<std::int32_t>(i % 7), static_cast<std::int64_t>(i / 7)});
-    std::stable_sort(expected.begin(), expected.end(),
-                     [](const Outlier& a, const Outlier& b) { return std::fabs(a.value) > std::fabs(b.value); });
+    std::stable_sort(expected.begin(), expected.end(), [](const Outlier& a, const Outlier& b) {
+        return std::fabs(a.value) > std::fabs(b.value);
+    });
     expected.resize(40);
     CHECK(top.result() == expected);
     CHECK(top.result()[0] == Outlier{-50, 2, 33});

@@ -1,5 +1,5 @@
-// Statistics that are kept: found again for the same model, data and request, not for others, and made anew when the file
-// is damaged.
+// Statistics that are kept: found again for the same model, data and request, not for others, and made anew
+// when the file is damaged.
 
 #include "lib/calibration/statistics_cache.h"
 
@@ -26,18 +26,23 @@ using namespace tcompress::calibration;
 namespace fs = std::filesystem;
 
 struct Folder {
-    Folder() : path(fs::temp_directory_path() / ("tcompress-cache-test-" + std::to_string(::getpid()))) { fs::remove_all(path); }
+    Folder() : path(fs::temp_directory_path() / ("tcompress-cache-test-" + std::to_string(::getpid()))) {
+        fs::remove_all(path);
+    }
     ~Folder() { fs::remove_all(path); }
     fs::path path;
 };
 
 ir::Model layer(float weight) {
-    return ir::fromText("<ir_version: 10, opset_import: [\"\" : 18]>\nagraph (float[N, 2] x) => (float[N, 2] y)\n<float[2, 2] w = {" +
-                        std::to_string(weight) + ", 0, 0, 1}> { h = MatMul(x, w)\n y = Relu(h) }");
+    return ir::fromText(
+        "<ir_version: 10, opset_import: [\"\" : 18]>\nagraph (float[N, 2] x) => (float[N, 2] y)\n<float[2, "
+        "2] w = {" +
+        std::to_string(weight) + ", 0, 0, 1}> { h = MatMul(x, w)\n y = Relu(h) }");
 }
 
 data::Dataset samples(float first) {
-    return data::Dataset({{"x", Tensor::of<float>({3, 2}, {first, 2, -3, 4, 5, -6})}}, std::nullopt, "samples");
+    return data::Dataset({{"x", Tensor::of<float>({3, 2}, {first, 2, -3, 4, 5, -6})}}, std::nullopt,
+                         "samples");
 }
 
 /// How often a model ran on a batch.
@@ -47,16 +52,17 @@ struct Counter : Progress {
 };
 
 /// All statistics of one value, as bytes.
-std::vector<std::vector<std::byte>> collected(const ir::Model& model, const data::Dataset& dataset, const fs::path& folder,
-                                              Counter& counter) {
+std::vector<std::vector<std::byte>> collected(const ir::Model& model, const data::Dataset& dataset,
+                                              const fs::path& folder, Counter& counter) {
     const ir::Value* h = model.graph().find("h");
     const ir::Value* y = model.graph().find("y");
     Collector collector(model);
     const std::vector<Statistic*> statistics{
-        &collector.add<ChannelSums>(h),       &collector.add<MinMaxRange>(h),          &collector.add<MovingRange>(h),
-        &collector.add<ChannelRanges>(h),     &collector.add<HistogramCounts>(h, 64),  &collector.add<TopOutliers>(h, 3),
-        &collector.add<TokenCounts>(h),       &collector.add<SimilaritySums>(h, y),    &collector.add<HistogramCounts>(h, 128),
-        &collector.add<MomentSums>(MomentsRequest{h, {{{2, y}}}}),
+        &collector.add<ChannelSums>(h),          &collector.add<MinMaxRange>(h),
+        &collector.add<MovingRange>(h),          &collector.add<ChannelRanges>(h),
+        &collector.add<HistogramCounts>(h, 64),  &collector.add<TopOutliers>(h, 3),
+        &collector.add<TokenCounts>(h),          &collector.add<SimilaritySums>(h, y),
+        &collector.add<HistogramCounts>(h, 128), &collector.add<MomentSums>(MomentsRequest{h, {{{2, y}}}}),
     };
     collector.run(dataset, counter, {.cacheFolder = folder});
     std::vector<std::vector<std::byte>> bytes;
@@ -112,8 +118,8 @@ TEST_CASE("a damaged entry is noticed, made anew and mended") {
         const std::string whole = test::readFile(file);
         std::string flipped = whole;
         flipped.back() = static_cast<char>(flipped.back() ^ 1);
-        for (const std::string& damaged : {flipped, whole.substr(0, whole.size() / 2), std::string(), std::string("nonsense"),
-                                           whole + "x"}) {
+        for (const std::string& damaged : {flipped, whole.substr(0, whole.size() / 2), std::string(),
+                                           std::string("nonsense"), whole + "x"}) {
             test::writeFile(file, damaged);
             CHECK((collected(layer(2), samples(1), folder.path, counter) == first));
             CHECK(counter.runs == ++runs);

@@ -1,5 +1,5 @@
-// Blocks run one by one on kept activations give what the whole model gives, before and after edits, wherever the
-// activations are kept.
+// Blocks run one by one on kept activations give what the whole model gives, before and after edits, wherever
+// the activations are kept.
 
 #include "lib/calibration/stream.h"
 
@@ -49,7 +49,8 @@ data::Dataset samples(std::int64_t count) {
     std::vector<float> x(static_cast<std::size_t>(count * kLength * 3));
     for (float& value : x) value = static_cast<float>(random.normal());
     std::vector<std::int64_t> mask(static_cast<std::size_t>(count * kLength));
-    for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = static_cast<std::int64_t>(i % kLength) < 10 ? 1 : 0;
+    for (std::size_t i = 0; i < mask.size(); ++i)
+        mask[i] = static_cast<std::int64_t>(i % kLength) < 10 ? 1 : 0;
     return data::Dataset({{"x", Tensor::of<float>({count, kLength, 3}, x)},
                           {"attention_mask", Tensor::of<std::int64_t>({count, kLength}, mask)}},
                          std::nullopt, "samples");
@@ -107,7 +108,8 @@ TEST_CASE("a stream sees the edits of the blocks that it passed, and only from t
     // Behind the cut: what is edited in front of it now does not count.
     const std::vector<double> expected = gramOf(edited, dataset, "h2");
     setWeights(edited, "w1", {7, 7, 7, 7, 7, 7, 7, 7, 7});
-    const std::vector<MomentsRequest> requests{{named(edited, "h2"), {{{1, {named(original, "h2"), Side::original}}}}}};
+    const std::vector<MomentsRequest> requests{
+        {named(edited, "h2"), {{{1, {named(original, "h2"), Side::original}}}}}};
     const std::vector<Moments> moments = collectMoments(stream, requests, silentProgress());
     CHECK(moments.at(0).gram == expected);
     CHECK(moments[0].targets.at(0).squares[1] == Approx(gramOf(original, dataset, "h2")[4]));
@@ -118,7 +120,8 @@ TEST_CASE("stored tensors come back whole, and free room is used again") {
     TensorStore store(100);
     const Tensor small = Tensor::of<float>({2, 3}, {1, 2, 3, 4, 5, 6});
     const Tensor large = Tensor::of<std::int64_t>({16}, std::vector<std::int64_t>(16, -5));
-    const TensorStore::Slot first = store.add(small), second = store.add(large), third = store.add(Tensor(DType::float32, {0, 4}));
+    const TensorStore::Slot first = store.add(small), second = store.add(large),
+                            third = store.add(Tensor(DType::float32, {0, 4}));
     CHECK(store.memoryBytes() == 24);
     CHECK(store.fileBytes() == 128);
     CHECK(toFloat32(store.get(first)) == toFloat32(small));
@@ -135,5 +138,6 @@ TEST_CASE("stored tensors come back whole, and free room is used again") {
     CHECK(toInt64(store.get(first)) == toInt64(large));
     CHECK(toFloat32(store.get(second)) == toFloat32(small));
     TensorStore nowhere(0, "/nonexistent/folder");
-    CHECK_THROWS_WITH(nowhere.add(small), Catch::Contains("/nonexistent/folder") && Catch::Contains("TMPDIR"));
+    CHECK_THROWS_WITH(nowhere.add(small),
+                      Catch::Contains("/nonexistent/folder") && Catch::Contains("TMPDIR"));
 }

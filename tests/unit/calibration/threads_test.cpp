@@ -1,8 +1,8 @@
-// Every kind of statistic, on a model and data large enough to be shared between threads, has the same bytes for any number
-// of them.
+// Every kind of statistic, on a model and data large enough to be shared between threads, has the same bytes
+// for any number of them.
 
-#include <catch2/catch.hpp>
 #include <fmt/core.h>
+#include <catch2/catch.hpp>
 
 #include "lib/calibration/archive.h"
 #include "lib/calibration/channel_statistics.h"
@@ -63,7 +63,8 @@ data::Dataset tokens(std::int64_t samples, std::int64_t length) {
                          std::nullopt, "tokens");
 }
 
-std::vector<std::vector<std::byte>> statistics(const ir::Model& original, const ir::Model& edited, const data::Dataset& data) {
+std::vector<std::vector<std::byte>> statistics(const ir::Model& original, const ir::Model& edited,
+                                               const data::Dataset& data) {
     const auto value = [&](const char* name) { return edited.graph().find(name); };
     const Source dense(original.graph().find("y"), Side::original);
     Collector collector(original, edited);

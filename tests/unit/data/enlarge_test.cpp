@@ -18,7 +18,8 @@ constexpr std::int64_t kLength = 12;
 constexpr std::int64_t kVocabulary = 500;
 constexpr std::int64_t kStart = 1, kEnd = 2, kSmallest = 100;
 
-/// Sentences [start, tokens …, end, padding …] with ids 100 … 139, the low ones more often; the sample's number as a float.
+/// Sentences [start, tokens …, end, padding …] with ids 100 … 139, the low ones more often; the sample's
+/// number as a float.
 data::Dataset sentences(std::int64_t samples) {
     Random random(5, "sentences");
     std::vector<std::int64_t> ids, mask;
@@ -27,24 +28,28 @@ data::Dataset sentences(std::int64_t samples) {
         const auto length = static_cast<std::int64_t>(4 + random.below(kLength - 3));
         for (std::int64_t t = 0; t < kLength; ++t) {
             const bool isEnd = t == length - 1;
-            const auto token = static_cast<std::int64_t>(kSmallest + std::min(random.below(40), random.below(40)));
+            const auto token =
+                static_cast<std::int64_t>(kSmallest + std::min(random.below(40), random.below(40)));
             ids.push_back(t == 0 ? kStart : isEnd ? kEnd : t < length ? token : 0);
             mask.push_back(t < length ? 1 : 0);
         }
         numbers.push_back(static_cast<float>(sample));
     }
-    return data::Dataset({{"input_ids", Tensor::of<std::int64_t>({samples, kLength}, ids)},
-                          {"attention_mask", Tensor::of<std::int64_t>({samples, kLength}, mask)},
-                          {"number", Tensor::of<float>({samples}, numbers)}},
-                         Tensor::of<std::int64_t>({samples}, std::vector<std::int64_t>(static_cast<std::size_t>(samples))),
-                         "sentences");
+    return data::Dataset(
+        {{"input_ids", Tensor::of<std::int64_t>({samples, kLength}, ids)},
+         {"attention_mask", Tensor::of<std::int64_t>({samples, kLength}, mask)},
+         {"number", Tensor::of<float>({samples}, numbers)}},
+        Tensor::of<std::int64_t>({samples}, std::vector<std::int64_t>(static_cast<std::size_t>(samples))),
+        "sentences");
 }
 
 std::vector<std::int64_t> integers(const data::Dataset& dataset, const char* name) {
     return toInt64(dataset.arrays().at(name));
 }
 
-data::Enlargement by(std::int64_t factor, std::uint64_t seed = 7) { return {factor, seed, {{"input_ids", kVocabulary}}}; }
+data::Enlargement by(std::int64_t factor, std::uint64_t seed = 7) {
+    return {factor, seed, {{"input_ids", kVocabulary}}};
+}
 
 }  // namespace
 
@@ -101,7 +106,8 @@ TEST_CASE("the second part of a made sample is another sample's") {
     const std::int64_t length = 60;
     std::vector<std::int64_t> ids(static_cast<std::size_t>(2 * length), 50);
     std::fill(ids.begin() + length, ids.end(), 60);
-    const data::Dataset given({{"input_ids", Tensor::of<std::int64_t>({2, length}, ids)}}, std::nullopt, "pair");
+    const data::Dataset given({{"input_ids", Tensor::of<std::int64_t>({2, length}, ids)}}, std::nullopt,
+                              "pair");
     const auto after = integers(data::enlarged(given, {20, 3, {{"input_ids", 2000000}}}), "input_ids");
     std::int64_t spliced = 0;
     for (std::size_t sample = 2; sample < 40; ++sample) {
@@ -109,7 +115,8 @@ TEST_CASE("the second part of a made sample is another sample's") {
         const std::int64_t own = sample % 2 == 0 ? 50 : 60, other = 110 - own;
         CHECK(begin[0] == own);
         CHECK(end[-1] == own);
-        // Behind the first run of the partner's tokens none of the sample's own follow, bar single replacements.
+        // Behind the first run of the partner's tokens none of the sample's own follow, bar single
+        // replacements.
         const auto share = [&](auto from, auto to, std::int64_t id) {
             return static_cast<double>(std::count(from, to, id)) / static_cast<double>(to - from);
         };
@@ -132,7 +139,8 @@ TEST_CASE("the same seed makes the same samples, another one others") {
 
 TEST_CASE("only token ids are enlarged, and which inputs those are is the model's to say") {
     const data::Dataset images({{"pixels", Tensor::of<float>({1, 2}, {1, 2})}}, std::nullopt, "images.npz");
-    CHECK_THROWS_WITH(data::enlarged(images, by(2)), Catch::Contains("images.npz") && Catch::Contains("token ids"));
+    CHECK_THROWS_WITH(data::enlarged(images, by(2)),
+                      Catch::Contains("images.npz") && Catch::Contains("token ids"));
     const ir::Model model = ir::fromText(R"(
 <ir_version: 10, opset_import: ["" : 18]>
 agraph (int64[N, T] input_ids, int64[N, T] token_type_ids, float[N, T] x) => (float[N, T, 2] y)

@@ -1,4 +1,5 @@
-// Plans of a part of a graph: computed values fed, other values asked for, and only the nodes between them run.
+// Plans of a part of a graph: computed values fed, other values asked for, and only the nodes between them
+// run.
 
 #include <catch2/catch.hpp>
 
@@ -54,7 +55,8 @@ TEST_CASE("a cut feeds computed values and runs only the nodes behind them") {
 
 TEST_CASE("an output may be an inner value, an input, or asked for twice") {
     const ir::Model model = ir::fromText(kModel);
-    const std::vector<const ir::Value*> outputs{named(model, "b"), named(model, "x"), named(model, "b"), named(model, "w")};
+    const std::vector<const ir::Value*> outputs{named(model, "b"), named(model, "x"), named(model, "b"),
+                                                named(model, "w")};
     exec::Executor executor(model, {exec::Fusion::full, {}, outputs});
     REQUIRE(executor.inputs() == std::vector<const ir::Value*>{named(model, "x")});
     // A graph input that is not needed may be fed all the same.
@@ -78,7 +80,8 @@ TEST_CASE("without outputs a plan runs what the observer wants and no more") {
 TEST_CASE("a cut value is observed like any other, and one of a node's several outputs may be fed") {
     const ir::Model model = ir::fromText(kModel);
     Recorder recorder(named(model, "c"));
-    exec::Executor executor(model, {exec::Fusion::full, {named(model, "c")}, {{named(model, "e")}}}, &recorder);
+    exec::Executor executor(model, {exec::Fusion::full, {named(model, "c")}, {{named(model, "e")}}},
+                            &recorder);
     REQUIRE(executor.inputs() == std::vector<const ir::Value*>{named(model, "c"), named(model, "x")});
     const auto outputs = executor.run({{"c", Tensor::of<float>({1, 1}, {9})}, {"x", row(1, 1)}});
     CHECK(toFloat32(outputs.at(0)) == std::vector<float>{6, 9});
@@ -89,8 +92,10 @@ TEST_CASE("a cut says which feed is missing or unknown") {
     const ir::Model model = ir::fromText(kModel);
     exec::Executor executor(model, {exec::Fusion::full, {named(model, "b")}, {{named(model, "y")}}});
     CHECK_THROWS_WITH(executor.run({{"b", row(1, 1)}}), Catch::Contains("'scale' is not fed"));
-    CHECK_THROWS_WITH(executor.run({{"b", row(1, 1)}, {"scale", row(1, 1)}, {"e", row(1, 1)}}), Catch::Contains("no input 'e'"));
-    CHECK_THROWS_WITH(executor.run({{"b", Tensor::of<float>({2}, {1, 1})}, {"scale", row(1, 1)}}), Catch::Contains("'b'"));
+    CHECK_THROWS_WITH(executor.run({{"b", row(1, 1)}, {"scale", row(1, 1)}, {"e", row(1, 1)}}),
+                      Catch::Contains("no input 'e'"));
+    CHECK_THROWS_WITH(executor.run({{"b", Tensor::of<float>({2}, {1, 1})}, {"scale", row(1, 1)}}),
+                      Catch::Contains("'b'"));
 }
 
 }  // namespace

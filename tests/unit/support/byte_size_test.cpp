@@ -14,7 +14,8 @@ TEST_CASE("sizes as people write them") {
     CHECK(parseByteSize("7 KiB") == 7168);
     CHECK(parseByteSize("2TiB") == std::uint64_t{2} << 40);
     CHECK(parseByteSize("12b") == 12);
-    for (const char* text : {"", "MB", "-1", "1 parsec", "1MBx", "1M B", "nan", "inf", "1e30", "99999999TB", " 5"}) {
+    for (const char* text :
+         {"", "MB", "-1", "1 parsec", "1MBx", "1M B", "nan", "inf", "1e30", "99999999TB", " 5"}) {
         INFO(text);
         CHECK_FALSE(parseByteSize(text));
     }
