@@ -1,8 +1,8 @@
 // Operators that only fusion makes, in the domain "tcompress".
 
-#include "kernels/gather.h"
-
 #include "kernels/activation.h"
+#include "kernels/gather.h"
+#include "kernels/rotary.h"
 #include "lib/exec/ops/attention_support.h"
 #include "lib/exec/ops/integer_matmul.h"
 #include "lib/exec/ops/matmul_support.h"
@@ -126,6 +126,30 @@ Runner makePackedAttention(const NodeInfo& info) {
     };
 }
 
+/// Inputs x, cosines, sines; `split` of x's last axis.
+Runner makeRotateHalves(const NodeInfo& info) {
+    const std::int64_t split = info.attributes.integer("split", 0);
+    return [split](OpContext& context) {
+        const Tensor& x = context.input(0);
+        const Tensor& cosines = context.input(1);
+        const Tensor& sines = context.input(2);
+        BroadcastPlan plan = broadcastPlan({&x, &cosines, &sines});
+        if (x.rank() == 0 || x.shape().back() != plan.shape.back() || split > x.shape().back()) {
+            throw ModelError(fmt::format("tables of shapes {} and {} do not fit heads of shape {} that are split at {}",
+                                         toString(cosines.shape()), toString(sines.shape()), toString(x.shape()), split));
+        }
+        kernels::RotateHalves params;
+        params.size = x.shape().back();
+        params.split = split;
+        params.x = x.data<float>().data();
+        params.cosines = cosines.data<float>().data();
+        params.sines = sines.data<float>().data();
+        params.y = context.output<float>(0, plan.shape).data();
+        params.loop = std::move(plan.loop);
+        kernels::rotateHalves(params);
+    };
+}
+
 /// Inputs table, scales (one, or one a row), [zero points], indices.
 Runner makeGatherDequantize(const NodeInfo&) {
     return [](OpContext& context) {
@@ -156,6 +180,7 @@ const OperatorRow kRows[] = {
     {kFusedDomain, "Activation", 1, makeActivation, kSingle, FloatSupport::float32},
     {kFusedDomain, "Attention", 1, makeFusedAttention, kSingle, FloatSupport::float32},
     {kFusedDomain, "PackedAttention", 1, makePackedAttention, kSingle, FloatSupport::float32},
+    {kFusedDomain, "RotateHalves", 1, makeRotateHalves, kSingle, FloatSupport::float32},
     {kFusedDomain, "GatherDequantize", 1, makeGatherDequantize, kStoredTypes, FloatSupport::all},
 };
 

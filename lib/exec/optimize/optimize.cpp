@@ -21,6 +21,7 @@ PlanGraph preparedGraph(const ir::Model& model, const ExecutorOptions& options, 
     gatherBeforeDecoding(graph);
     fuseActivations(graph);
     fuseNormalizations(graph);
+    fuseRotary(graph);
     fuseInt8Linears(graph);
     fuseLinears(graph);
     forwardShapes(graph);

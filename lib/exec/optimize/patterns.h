@@ -23,6 +23,8 @@ void gatherBeforeDecoding(PlanGraph& graph);
 void fuseActivations(PlanGraph& graph);
 /// LayerNormalization and RMS normalization spelled out.
 void fuseNormalizations(PlanGraph& graph);
+/// Rotary position embedding spelled out.
+void fuseRotary(PlanGraph& graph);
 /// DynamicQuantizeLinear → MatMulInteger → Cast → Mul becomes an 8-bit linear layer.
 void fuseInt8Linears(PlanGraph& graph);
 /// QuantizeLinear after an operator that only moves elements goes before it; pairs that undo each other vanish.

@@ -45,6 +45,29 @@ TEST_CASE("tanh-GELU and SiLU are recognised, a near miss is not") {
     CHECK_FALSE(has(run("a = Mul(x, three)\n g = Sigmoid(a)\n y = Mul(x, g)"), "Activation"));
 }
 
+TEST_CASE("Rotary embedding spelled out becomes one operator, near misses do not") {
+    const auto body = [](const std::string& headEnd, const std::string& tailStart, const std::string& tailEnd, const std::string& axis) {
+        return "zero = Constant<value_ints = [0]>()\n h = Constant<value_ints = [" + headEnd + "]>()\n t = Constant<value_ints = [" + tailStart +
+               "]>()\n e = Constant<value_ints = [" + tailEnd + "]>()\n a = Constant<value_ints = [" + axis + "]>()\n one = Constant<value_ints = [1]>()\n"
+               "p = Mul(x, c)\n v = Slice(x, t, e, a, one)\n n = Neg(v)\n u = Slice(x, zero, h, a, one)\n"
+               "r = Concat<axis = -1>(n, u)\n q = Mul(r, s)\n y = Add(p, q)";
+    };
+    const auto run = [&](const std::string& text, const Shape& xShape, const Shape& table) {
+        const ir::Model m = model("(float[B, H, L, D] x, float[b, h, l, d] c, float[b, h, l, d] s) => (float[B2, H2, L2, D2] y)", text);
+        return runBoth(m, {{"x", randomTensor(xShape, "x")}, {"c", randomTensor(table, "c")}, {"s", randomTensor(table, "s")}});
+    };
+    const std::string end = "9223372036854775807";
+    for (const Shape& table : {Shape{1, 1, 5, 16}, Shape{2, 1, 5, 16}, Shape{2, 3, 5, 16}, Shape{1, 1, 1, 16}, Shape{2, 1, 5, 1}}) {
+        const auto kinds = run(body("8", "8", end, "-1"), {2, 3, 5, 16}, table);
+        CHECK(kinds == std::vector<std::string>{"RotateHalves"});
+    }
+    // Tables of more heads than x, a split that is not the middle, one head in all.
+    CHECK(has(run(body("8", "8", end, "3"), {2, 1, 5, 16}, {2, 3, 5, 16}), "RotateHalves"));
+    CHECK(has(run(body("3", "3", end, "-1"), {2, 3, 5, 7}, {1, 1, 5, 7}), "RotateHalves"));
+    CHECK(has(run(body("4", "4", end, "-1"), {1, 1, 1, 9}, {1, 1, 1, 9}), "RotateHalves"));
+    CHECK_FALSE(has(run(body("8", "8", "16", "-1"), {2, 3, 5, 16}, {1, 1, 5, 16}), "RotateHalves"));
+}
+
 TEST_CASE("Normalizations spelled out become one operator") {
     const std::string constants = "two = Constant<value = float {2.0}>()\n e = Constant<value = float {0.00001}>()\n one = Constant<value = float {1.0}>()\n";
     const std::string signature = "(float[N, 4] x) => (float[N, 4] y) <float[4] g = {1, 2, 3, 4}, float[4] b = {0.5, 0.25, -1, 2}>";
