@@ -12,6 +12,7 @@ pipeline::PassInfo pruneSparsegpt();      // prune/sparsegpt.cpp
 pipeline::PassInfo pruneWanda();          // prune/sparsegpt.cpp
 pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
 pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
+pipeline::PassInfo lowRankActivationAware();  // low_rank/activation_aware.cpp
 pipeline::PassInfo quantizeDynamic();     // quantize/dynamic.cpp
 pipeline::PassInfo quantizeStatic();      // quantize/static.cpp
 pipeline::PassInfo quantizeWeightOnly();  // quantize/weight_only.cpp

@@ -7,7 +7,8 @@ namespace tcompress::passes {
 std::span<const pipeline::PassInfo> registry() {
     static const std::vector<pipeline::PassInfo> list = {
         removeHeads(),    pruneMagnitude(),     pruneNeuron(),  pruneSparsegpt(),
-        pruneWanda(),     dropLayers(),         lowRankSvd(),   quantizeDynamic(),
+        pruneWanda(),     dropLayers(),         lowRankSvd(),   lowRankActivationAware(),
+        quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
         quantizeHqq(),    quantizeEmbedding(),  quantizeCast(), cleanup(),
     };

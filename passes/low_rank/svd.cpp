@@ -21,8 +21,8 @@
 #include "kernels/linalg.h"
 #include "lib/support/error.h"
 #include "lib/support/parallel.h"
+#include "passes/low_rank/factor_products.h"
 #include "passes/passes.h"
-#include "passes/support/emit.h"
 #include "passes/support/target_weights.h"
 
 namespace tcompress::passes {
@@ -73,16 +73,6 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
             fmt::format("exactly one of rank, rank_ratio, keep and energy says how small the factors "
                         "are; {} are given",
                         given));
-}
-
-/// Why a site cannot run as two products; empty when it can.
-std::string refusal(const Site& site) {
-    const ir::Node& node = *site.node;
-    if (isEmbedding(site))
-        return node.is("Gather") ? std::string() : fmt::format("{} looks its rows up inside", node.opType());
-    if (!node.is("MatMul") && !node.is("Gemm")) return fmt::format("{} is not factorised", node.opType());
-    if (site.input != node.input(0)) return "its weight is the left operand";
-    return {};
 }
 
 /// A stored matrix [m, n] and what became of it.
@@ -144,7 +134,7 @@ class LowRankSvd : public pipeline::Pass {
         Factorisation plan;
         plan.weight = &weight;
         for (const Site* site : weight.sites)
-            if (plan.refusal.empty()) plan.refusal = refusal(*site);
+            if (plan.refusal.empty()) plan.refusal = factorRefusal(*site);
         const Shape& shape = weight.constant->constant()->shape();
         if (plan.refusal.empty() && shape.size() != 2)
             plan.refusal = fmt::format("its weight has rank {}, not 2", shape.size());
@@ -154,7 +144,7 @@ class LowRankSvd : public pipeline::Pass {
         plan.m = shape[0];
         plan.n = shape[1];
         plan.rank = plannedRank(plan.m, plan.n);
-        if (plan.rank) plan.refusal = sizeRefusal(plan, *plan.rank);
+        if (plan.rank) plan.refusal = factorSizeRefusal(plan.m, plan.n, *plan.rank);
         return plan;
     }
 
@@ -186,13 +176,6 @@ class LowRankSvd : public pipeline::Pass {
                multiple;
     }
 
-    static std::string sizeRefusal(const Factorisation& plan, std::int64_t rank) {
-        const std::int64_t factors = rank * (plan.m + plan.n);
-        if (factors < plan.m * plan.n) return {};
-        return fmt::format("rank {} would take {} parameters, and the matrix has {}", rank, factors,
-                           plan.m * plan.n);
-    }
-
     void decompose(Factorisation& plan) const {
         try {
             plan.svd = kernels::svd(plan.weight->constant->constant()->data<float>(), plan.m, plan.n);
@@ -202,7 +185,7 @@ class LowRankSvd : public pipeline::Pass {
         }
         if (!plan.rank) {
             plan.rank = rankByEnergy(plan.svd.s);
-            plan.refusal = sizeRefusal(plan, *plan.rank);
+            plan.refusal = factorSizeRefusal(plan.m, plan.n, *plan.rank);
         }
     }
 
@@ -213,7 +196,8 @@ class LowRankSvd : public pipeline::Pass {
         const double lost = energyOf(plan.svd.s, rank, plan.svd.s.size());
         const std::string change = fmt::format("[{}, {}] to rank {}: {} of {} parameters", plan.m, plan.n,
                                                rank, *plan.rank * (plan.m + plan.n), plan.m * plan.n);
-        rewrite(edit, plan);
+        auto [left, right] = factors(plan);
+        replaceByFactors(edit, *plan.weight, std::move(left), std::move(right));
         for (const Site* site : plan.weight->sites)
             report.changed.push_back({site->name, change, all > 0 ? std::sqrt(lost / all) : 0.0});
     }
@@ -240,46 +224,6 @@ class LowRankSvd : public pipeline::Pass {
                     plan.svd.vt[static_cast<std::size_t>(i * plan.n + column)] *
                     roots[static_cast<std::size_t>(i)];
         return result;
-    }
-
-    static void rewrite(ir::Edit& edit, const Factorisation& plan) {
-        const TargetWeight& weight = *plan.weight;
-        const std::string& name = weight.constant->name();
-        auto [left, right] = factors(plan);
-        if (weight.hasEmbedding()) {
-            ir::Value* rows = edit.addInitializer(name + "_rows", std::move(left));
-            ir::Value* basis = edit.addInitializer(name + "_basis", std::move(right));
-            for (const Site* site : weight.sites) rewriteLookup(edit, *site, rows, basis);
-            return;
-        }
-        // Stored [in, out], x · W = (x · left) · right; stored [out, in], it is (x · rightᵀ) · leftᵀ.
-        const bool stored = weight.inAxis == 0;
-        ir::Value* first = edit.addInitializer(name + "_in", stored ? left : transpose(right, {1, 0}));
-        ir::Value* second = edit.addInitializer(name + "_out", stored ? right : transpose(left, {1, 0}));
-        for (const Site* site : weight.sites) rewriteProduct(edit, *site, first, second);
-    }
-
-    /// The site keeps its name and its bias and gets the second factor; a product of the same kind goes
-    /// before.
-    static void rewriteProduct(ir::Edit& edit, const Site& site, ir::Value* first, ir::Value* second) {
-        ir::Node& node = *site.node;
-        std::vector<ir::Attribute> attributes;
-        if (const std::int64_t transposed = node.attributeInt("transA", 0); transposed != 0) {
-            attributes.push_back({"transA", transposed});
-            edit.removeAttribute(&node, "transA");
-        }
-        if (node.attribute("transB") != nullptr) edit.removeAttribute(&node, "transB");
-        // node.input(0), not site.input: nothing else in this edit replaces it.
-        ir::Value* inner =
-            emit(edit, node.opType(), {node.input(0), first}, std::move(attributes), site.name + "/low_rank");
-        edit.replaceInput(&node, 0, inner);
-        edit.replaceInput(&node, 1, second);
-    }
-
-    static void rewriteLookup(ir::Edit& edit, const Site& site, ir::Value* rows, ir::Value* basis) {
-        edit.replaceInput(site.node, 0, rows);
-        ir::Value* result = emit(edit, "MatMul", {site.output, basis});
-        edit.replaceAllUses(site.output, result, {result->producer()});
     }
 
     Options options_;

@@ -121,8 +121,12 @@ ConstrainedFit chooseConstrained(
 }
 
 std::string describe(const RefitChoice& choice) {
-    return fmt::format("ridge {}, {:.0f} % of the residual stream's error taken over, bias {}", choice.ridge,
-                       100 * choice.share, choice.bias == BiasFit::fitted ? "moved" : "kept");
+    const std::string share =
+        choice.share > 0
+            ? fmt::format(", {:.0f} % of the residual stream's error taken over", 100 * choice.share)
+            : std::string();
+    return fmt::format("ridge {}{}, bias {}", choice.ridge, share,
+                       choice.bias == BiasFit::fitted ? "moved" : "kept");
 }
 
 double heldBackError(const LayerProblem& problem, const LinearLayer& layer) {
