@@ -122,17 +122,18 @@ class Roles {
     std::unordered_map<const ir::Value*, std::string> byValue_;
 };
 
-/// Elements that were trained: not shape constants, not quantization scales. Weights packed by MatMulNBits
-/// count unpacked.
+/// Elements that were trained: not shape constants, not quantization scales, not the shifts that unpack codes.
+/// Weights packed by MatMulNBits count unpacked.
 std::int64_t parameterCount(const ir::Value& value) {
     const DType type = value.constant()->dtype();
     if (type == DType::int64 || type == DType::boolean || type == DType::string) return 0;
     if (isInteger(type) && value.constant()->size() == 1) return 0;
     if (scaledWeight(value) != nullptr) return 0;
     for (const ir::Use& use : value.uses()) {
-        if (use.node != nullptr && use.node->opType() == "MatMulNBits" && use.index == 1) {
+        if (use.node == nullptr || use.index != 1) continue;
+        if (use.node->opType() == "BitShift") return 0;
+        if (use.node->opType() == "MatMulNBits")
             return use.node->attributeInt("K", 0) * use.node->attributeInt("N", 0);
-        }
     }
     return value.constant()->size();
 }

@@ -227,7 +227,7 @@ class Promises(InFolder):
 
     def test_statistics_are_kept_from_run_to_run(self):
         cache = self.folder / "cache"
-        arguments = ["run", VIT, "-p", "drop-layers:count=1", "--calibration", DIGITS]
+        arguments = ["run", VIT, "-p", "drop-layers:count=1,criterion=block-influence", "--calibration", DIGITS]
         self.assertEqual(call(*arguments, "-o", self.out).returncode, 0)
         for damage in (False, False, True):
             again = self.folder / "again.onnx"
