@@ -74,10 +74,12 @@ RunData readData(const Config& config, const ir::Model& model) {
         readSamples(config.calibration.file, config.calibration.samples, model);
     if (config.calibration.synthetic > 0)
         samples = data::syntheticDataset(model, config.calibration.synthetic, seed);
-    if (samples)
-        data.calibration.emplace(
-            *std::move(samples),
-            data::Enlargement{config.calibration.enlarge, seed, data::vocabularies(model)});
+    if (samples) {
+        data::Enlargement how{config.calibration.enlarge, seed, data::vocabularies(model)};
+        // One recipe serves models of any kind: what reads no tokens is calibrated on what was given.
+        if (how.vocabularies.empty()) how.factor = 1;
+        data.calibration.emplace(*std::move(samples), std::move(how));
+    }
     data.evaluation = readSamples(config.evaluation.file, config.evaluation.samples, model);
     if (config.constraints.maxAccuracyDrop && !data.evaluation->labels())
         throw DataError(
@@ -102,6 +104,9 @@ void noteMadeSamples(const Config& config, const RunData& data, report::Report& 
         warn(report, fmt::format("passes calibrated on {} samples, of which {} were given and {} made of them "
                                  "(data.calibration.enlarge)",
                                  all, given, all - given));
+    else if (config.calibration.enlarge > 1)
+        warn(report, "no samples were made (data.calibration.enlarge): only sequences of token ids can be enlarged, and the "
+                     "model reads none");
 }
 
 std::vector<report::PassRow> runPasses(PassRunner& runner, ir::Model& model, const Config& config) {
