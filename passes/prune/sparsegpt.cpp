@@ -78,14 +78,8 @@ class PruneByOutput : public pipeline::Pass {
         const analysis::TransformerView& view = context.view(model);
         const std::vector<TargetWeight> weights =
             targetWeights(view, {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
-        std::vector<const TargetWeight*> usable;
-        for (const TargetWeight& weight : weights) {
-            const std::string reason = refusal(weight);
-            if (reason.empty())
-                usable.push_back(&weight);
-            else
-                skip(report, weight, reason);
-        }
+        const std::vector<const TargetWeight*> usable =
+            withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
         fitLayerwise(model, model.clone(), view, usable, samples, context.progress(),
                      [&](const LayerProblem& problem) { return prune(problem, report); });
         return report;

@@ -91,6 +91,19 @@ void fitLayerwise(ir::Model& model, const ir::Model& reference, const Transforme
     }
 }
 
+std::vector<const TargetWeight*> withoutRefusal(const std::vector<TargetWeight>& weights,
+                                                const std::function<std::string(const TargetWeight&)>& refusal,
+                                                pipeline::PassReport& report) {
+    std::vector<const TargetWeight*> usable;
+    for (const TargetWeight& weight : weights) {
+        if (const std::string reason = refusal(weight); reason.empty())
+            usable.push_back(&weight);
+        else
+            skip(report, weight, reason);
+    }
+    return usable;
+}
+
 ConstrainedFit chooseConstrained(
     const LayerProblem& problem,
     const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve) {

@@ -20,6 +20,11 @@ struct LayerProblem {
     Evidence evidence;
 };
 
+/// The weights for which `refusal` is empty; the others become skipped sites with it as the reason.
+std::vector<const TargetWeight*> withoutRefusal(const std::vector<TargetWeight>& weights,
+                                                const std::function<std::string(const TargetWeight&)>& refusal,
+                                                pipeline::PassReport& report);
+
 /// Calls `fit` for each weight (float32 matrices without a refitRefusal) and writes the layer that it returns.
 /// `view` is of the model and stays valid. Weights that read the same value share one run of the models.
 void fitLayerwise(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
