@@ -11,7 +11,6 @@
 // as they are.
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <string_view>
 #include <unordered_map>
@@ -20,8 +19,8 @@
 #include "lib/exec/executor.h"
 #include "lib/ir/edit.h"
 #include "lib/support/counted.h"
-#include "lib/support/sha256.h"
 #include "passes/passes.h"
+#include "passes/support/equal_constants.h"
 
 namespace tcompress::passes {
 namespace {
@@ -118,11 +117,6 @@ std::size_t constantBytes(const std::vector<Tensor>& tensors) {
                            [](std::size_t sum, const Tensor& tensor) { return sum + tensor.sizeBytes(); });
 }
 
-bool isUsedInSubgraph(const ir::Value& value) {
-    return std::any_of(value.uses().begin(), value.uses().end(),
-                       [](const ir::Use& use) { return use.kind == ir::UseKind::captured; });
-}
-
 /// Constants computed so far, by the value they replace.
 class Folding {
   public:
@@ -157,7 +151,7 @@ class Folding {
             inputs.push_back(known == nullptr ? Tensor() : *known);
         }
         for (const ir::Value* output : node.outputs())
-            if (output != nullptr && (isUsedInSubgraph(*output) || output->isGraphOutput())) return;
+            if (output != nullptr && (isCaptured(*output) || output->isGraphOutput())) return;
         const std::vector<Tensor> outputs = exec::evaluateNode(model_, node, inputs);
         if (outputs.empty() || constantBytes(outputs) > constantBytes(inputs) + kGrowthBytes) return;
         nodes_.insert(&node);
@@ -219,9 +213,9 @@ bool doesNothing(const ir::Node& node) {
 
 /// Graph outputs keep their names, so the node before must be free to take this one's.
 bool canStandIn(const ir::Value& input, const ir::Value& output) {
-    if (isUsedInSubgraph(output)) return false;
+    if (isCaptured(output)) return false;
     return !output.isGraphOutput() || (input.producer() != nullptr && !input.isGraphOutput() &&
-                                       !isUsedInSubgraph(input) && input.constant() == nullptr);
+                                       !isCaptured(input) && input.constant() == nullptr);
 }
 
 std::size_t removeIdentities(ir::Model& model) {
@@ -251,28 +245,6 @@ std::size_t foldConstants(ir::Model& model) {
     return folding.nodeCount();
 }
 
-std::size_t mergeDuplicates(ir::Model& model) {
-    std::map<std::pair<DType, Shape>, std::vector<ir::Value*>> alike;
-    for (ir::Value* value : model.graph().values())
-        if (value->constant() != nullptr && bitsPerElement(value->dtype()) > 0 && !value->isGraphOutput() &&
-            !isUsedInSubgraph(*value))
-            alike[{value->constant()->dtype(), value->constant()->shape()}].push_back(value);
-    ir::Edit edit(model, kPass);
-    std::size_t count = 0;
-    for (const auto& [key, values] : alike) {
-        if (values.size() < 2) continue;
-        std::map<std::string, ir::Value*> first;
-        for (ir::Value* value : values) {
-            const auto [found, isNew] = first.try_emplace(sha256(value->constant()->bytes()), value);
-            if (isNew || value->uses().empty()) continue;
-            edit.replaceAllUses(value, found->second);
-            ++count;
-        }
-    }
-    if (!edit.empty()) edit.commit();
-    return count;
-}
-
 class Cleanup : public pipeline::Pass {
   public:
     explicit Cleanup(Options options) : options_(options) {}
@@ -285,7 +257,7 @@ class Cleanup : public pipeline::Pass {
             before = folded + removed + merged;
             if (options_.removeIdentities) removed += removeIdentities(model);
             if (options_.foldConstants) folded += foldConstants(model);
-            if (options_.mergeDuplicates) merged += mergeDuplicates(model);
+            if (options_.mergeDuplicates) merged += mergeEqualConstants(model, kPass);
             after = folded + removed + merged;
         }
         PassReport report;

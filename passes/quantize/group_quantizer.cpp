@@ -407,6 +407,15 @@ std::vector<float> dequantizeWeights(const QuantizedWeights& weights) {
     return values;
 }
 
+QuantizedWeights placeholderWeights(const kernels::QuantizationLayout& layout, const QuantizationRule& rule) {
+    const auto groups = static_cast<std::size_t>(layout.outer * layout.blocks() * layout.inner);
+    QuantizedWeights weights{layout, rule, {}, {}, {}};
+    weights.codes.resize(static_cast<std::size_t>(layout.size()));
+    weights.scales.assign(groups, 1);
+    if (rule.symmetry == Symmetry::asymmetric) weights.zeroPoints.resize(groups);
+    return weights;
+}
+
 void measureRelativeError(QuantizedWeights& quantized, std::span<const float> weights) {
     const std::vector<float> after = dequantizeWeights(quantized);
     Energy energy;

@@ -85,6 +85,10 @@ float storedScale(float scale, DType type);
 /// What the codes stand for.
 std::vector<float> dequantizeWeights(const QuantizedWeights& weights);
 
+/// Codes, scales and zero points of the right sizes that stand for nothing: what a form takes in a file can be
+/// measured before anything is rounded.
+QuantizedWeights placeholderWeights(const kernels::QuantizationLayout& layout, const QuantizationRule& rule);
+
 /// Sets relativeError for codes that were chosen otherwise.
 void measureRelativeError(QuantizedWeights& quantized, std::span<const float> weights);
 

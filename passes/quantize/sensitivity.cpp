@@ -1,9 +1,7 @@
 #include "passes/quantize/sensitivity.h"
 
-#include "lib/calibration/collector.h"
-#include "lib/calibration/similarity.h"
 #include "lib/ir/edit.h"
-#include "lib/support/error.h"
+#include "passes/quantize/output_damage.h"
 #include "passes/quantize/packed_codes.h"
 #include "passes/quantize/weight_storage.h"
 
@@ -11,32 +9,6 @@ namespace tcompress::passes {
 namespace {
 
 constexpr const char* kPass = "sensitivity";
-
-using OutputPairs = std::vector<std::pair<const ir::Value*, const ir::Value*>>;
-
-/// Floating-point outputs of both models.
-OutputPairs floatOutputs(const ir::Model& original, const ir::Model& edited) {
-    OutputPairs pairs;
-    for (std::size_t i = 0; i < original.graph().outputs().size(); ++i) {
-        const ir::Value* output = original.graph().outputs()[i];
-        if (isFloatingPoint(output->dtype()) && output->producer() != nullptr)
-            pairs.emplace_back(output, edited.graph().outputs()[i]);
-    }
-    if (pairs.empty()) throw PassError("sensitivity: the model has no floating-point output to compare");
-    return pairs;
-}
-
-double damage(const ir::Model& original, const ir::Model& edited, const data::Dataset& samples) {
-    calibration::Collector collector(original, edited);
-    std::vector<const calibration::SimilaritySums*> sums;
-    for (const auto& [before, after] : floatOutputs(original, edited))
-        sums.push_back(&collector.add<calibration::SimilaritySums>(
-            calibration::Source(before, calibration::Side::original), calibration::Source(after)));
-    collector.run(samples, silentProgress());
-    double sum = 0;
-    for (const calibration::SimilaritySums* output : sums) sum += output->result().relativeError();
-    return sum / static_cast<double>(sums.size());
-}
 
 std::int64_t storedBytes(const QuantizedWeights& quantized) {
     const kernels::QuantizationLayout& layout = quantized.layout;
@@ -59,7 +31,7 @@ std::vector<WeightSensitivity> measureSensitivity(const ir::Model& model, const 
                        kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower},
                       unused);
     ir::Model edited = model.clone();
-    floatOutputs(model, edited);
+    requireFloatOutput(model);
     std::vector<WeightSensitivity> result;
     progress.begin("rounding one weight at a time",
                    static_cast<std::int64_t>(weights.size() * request.bits.size()));
@@ -82,7 +54,7 @@ std::vector<WeightSensitivity> measureSensitivity(const ir::Model& model, const 
             ir::Edit edit(edited, kPass);
             edit.setConstant(target, Tensor::of<float>(constant.shape(), std::span<const float>(values)));
             edit.commit();
-            found.damages.push_back({bits, storedBytes(*quantized), damage(model, edited, samples)});
+            found.damages.push_back({bits, storedBytes(*quantized), outputDamage(model, edited, samples)});
         }
         ir::Edit restore(edited, kPass);
         restore.setConstant(edited.graph().find(weight.constant->name()), constant);
