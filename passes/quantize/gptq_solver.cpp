@@ -56,6 +56,7 @@ struct RowStep {
     const float* scales;
     const float* low;
     const float* high;
+    const float* shifts;  ///< quotients are whole numbers after these are added: 0 but at 1 bit
     float* quotients;
 };
 
@@ -65,7 +66,7 @@ TCOMPRESS_MULTIVERSION void roundRow(const RowStep& step, std::int64_t count) {
         float x = step.target[i] * step.inverseDiagonal / step.scales[i];
         x = x < step.low[i] ? step.low[i] : x;
         x = x > step.high[i] ? step.high[i] : x;
-        const float q = (x + kRounder) - kRounder;
+        const float q = ((x + step.shifts[i] + kRounder) - kRounder) - step.shifts[i];
         step.quotients[i] = q;
         step.target[i] = step.weights[i] - q * step.scales[i];
     }
@@ -113,14 +114,14 @@ class Solver {
     }
 
     void solveBlock(std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t last) {
-        float scales[kTile], low[kTile], high[kTile], quotients[kTile];
+        float scales[kTile], low[kTile], high[kTile], shifts[kTile], quotients[kTile];
         const std::int64_t count = last - first;
         for (std::int64_t place = end - 1; place >= begin; --place) {
             const std::int64_t input = order_[static_cast<std::size_t>(place)];
-            grids(input, first, last, scales, low, high);
+            grids(input, first, last, scales, low, high, shifts);
             float* row = work_.data() + place * channels_ + first;
             roundRow({weights_.data() + input * channels_ + first, row,
-                      static_cast<float>(1.0 / l(place, place)), scales, low, high, quotients},
+                      static_cast<float>(1.0 / l(place, place)), scales, low, high, shifts, quotients},
                      count);
             storeCodes(input, first, last, quotients);
             for (std::int64_t earlier = begin; earlier < place; ++earlier)
@@ -159,24 +160,25 @@ class Solver {
     }
 
     void grids(std::int64_t input, std::int64_t first, std::int64_t last, float* scales, float* low,
-               float* high) const {
+               float* high, float* shifts) const {
         const CodeRange range = codeRange(result_.rule);
         for (std::int64_t channel = first; channel < last; ++channel) {
             const std::size_t place = group(input, channel);
-            const float zero = result_.zeroPoints.empty() ? 0.0F : result_.zeroPoints[place];
+            const float zero = result_.zeroOf(place);
             const std::int64_t i = channel - first;
             scales[i] = result_.scales[place];
             low[i] = static_cast<float>(range.low) - zero;
             high[i] = static_cast<float>(range.high) - zero;
+            shifts[i] = result_.rule.bits == 1 ? zero : 0.0F;
         }
     }
 
     void storeCodes(std::int64_t input, std::int64_t first, std::int64_t last, const float* quotients) {
         for (std::int64_t channel = first; channel < last; ++channel) {
             const std::int64_t outer = channel / layout_.inner, inner = channel % layout_.inner;
-            const int zero = result_.zeroPoints.empty() ? 0 : result_.zeroPoints[group(input, channel)];
+            const float zero = result_.zeroOf(group(input, channel));
             result_.codes[static_cast<std::size_t>((outer * n_ + input) * layout_.inner + inner)] =
-                static_cast<std::uint8_t>(static_cast<int>(quotients[channel - first]) + zero);
+                static_cast<std::uint8_t>(std::lround(quotients[channel - first] + zero));
         }
     }
 

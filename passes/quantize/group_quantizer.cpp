@@ -9,6 +9,7 @@
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
+#include "passes/quantize/few_levels.h"
 
 namespace tcompress::passes {
 namespace {
@@ -109,6 +110,24 @@ struct Candidates {
     float low[kLanes];
     float high[kLanes];
 };
+
+/// Codes of a group of two levels, the nearer one each, and what that lost.
+Energy encodeBinary(const float* x, std::int64_t n, const BinaryGrid& grid, std::uint8_t* codes) {
+    const float low = (0.0F - grid.zero) * grid.scale, high = (1.0F - grid.zero) * grid.scale;
+    Energy energy;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const bool isHigh = std::fabs(x[i] - high) < std::fabs(x[i] - low);
+        const double error = static_cast<double>(isHigh ? high : low) - x[i];
+        codes[i] = isHigh ? 1 : 0;
+        energy.error += error * error;
+        energy.weight += static_cast<double>(x[i]) * x[i];
+    }
+    return energy;
+}
+
+float nearestStored(float value, DType type) {
+    return type == DType::float16 ? toFloat(toHalf(value)) : value;
+}
 
 /// Squared error of the group on each grid, times what each place counts.
 TCOMPRESS_MULTIVERSION void squaredErrors(const float* x, const float* importance, std::int64_t n,
@@ -217,6 +236,7 @@ struct TaskResult {
     Energy energy;
     bool finite = true;
     bool scalesFit = true;
+    FewLevels fewLevels;  ///< memory that its groups share
 };
 
 class Quantizer {
@@ -238,18 +258,12 @@ class Quantizer {
         const Extent extent = extentOf(x, n);
         task.finite = task.finite && extent.finite;
         if (!extent.finite) return;
+        if (rule_.bits == 1) return quantizeBinary(x, n, first, group, codes, task);
+        if (isTernary(rule_) && rule_.range == RangeChoice::mse)
+            return store(x, n, ternaryGrid(x, n, first, task.fewLevels), group, codes, task);
         const Shares shares =
             tried_.empty() ? Shares{} : bestShares(x, importance_.data() + first, n, extent, rule_, tried_);
-        const Grid grid = gridFor(extent, rule_, shares);
-        const Energy energy = encode(x, n, grid, codes);
-        const auto index = static_cast<std::size_t>(group);
-        result_.scales[index] = grid.scale;
-        if (!result_.zeroPoints.empty())
-            result_.zeroPoints[index] = static_cast<std::uint8_t>(grid.zeroPoint);
-        task.energy.error += energy.error;
-        task.energy.weight += energy.weight;
-        const float magnitude = std::fabs(grid.scale);
-        task.scalesFit = task.scalesFit && magnitude >= kSmallestHalfScale && magnitude <= kLargestHalfScale;
+        store(x, n, gridFor(extent, rule_, shares), group, codes, task);
     }
 
     TaskResult run() {
@@ -288,6 +302,54 @@ class Quantizer {
         std::vector<float> values;
         std::vector<std::uint8_t> codes;
     };
+
+    void store(const float* x, std::int64_t n, const Grid& grid, std::int64_t group, std::uint8_t* codes,
+               TaskResult& task) {
+        const auto index = static_cast<std::size_t>(group);
+        if (!result_.zeroPoints.empty())
+            result_.zeroPoints[index] = static_cast<std::uint8_t>(grid.zeroPoint);
+        result_.scales[index] = grid.scale;
+        account(encode(x, n, grid, codes), grid.scale, task);
+    }
+
+    void quantizeBinary(const float* x, std::int64_t n, std::int64_t first, std::int64_t group,
+                        std::uint8_t* codes, TaskResult& task) {
+        const auto index = static_cast<std::size_t>(group);
+        const auto [values, importance] = groupSpans(x, n, first);
+        BinaryGrid grid;
+        if (rule_.symmetry == Symmetry::asymmetric)
+            grid = task.fewLevels.binaryLevels(values, importance);
+        else  // there is no code for 0: a group of zeros gets the smallest levels
+            grid.scale = std::max(2 * task.fewLevels.binaryMagnitude(values, importance), kSmallestHalfScale);
+        grid.scale = nearestStored(grid.scale, rule_.scaleType);
+        grid.zero = nearestStored(grid.zero, rule_.scaleType);
+        result_.scales[index] = grid.scale;
+        if (!result_.realZeros.empty()) result_.realZeros[index] = grid.zero;
+        account(encodeBinary(x, n, grid, codes), grid.scale, task);
+    }
+
+    Grid ternaryGrid(const float* x, std::int64_t n, std::int64_t first, FewLevels& fewLevels) const {
+        const auto [values, importance] = groupSpans(x, n, first);
+        const float scale =
+            nearestStored(fewLevels.ternaryMagnitude(values, importance), rule_.scaleType);
+        if (!(scale > kSmallestMagnitude)) return {1, 0, 0, 0};
+        return {scale, -1, 1, 0};
+    }
+
+    struct GroupSpans {
+        std::span<const float> values, importance;
+    };
+    GroupSpans groupSpans(const float* x, std::int64_t n, std::int64_t first) const {
+        const auto count = static_cast<std::size_t>(n);
+        return {{x, count}, {importance_.data() + first, count}};
+    }
+
+    static void account(const Energy& energy, float scale, TaskResult& task) {
+        task.energy.error += energy.error;
+        task.energy.weight += energy.weight;
+        const float magnitude = std::fabs(scale);
+        task.scalesFit = task.scalesFit && magnitude >= kSmallestHalfScale && magnitude <= kLargestHalfScale;
+    }
 
     std::int64_t blockSize(std::int64_t block) const {
         return std::min(layout_.block, layout_.axis - block * layout_.block);
@@ -346,12 +408,27 @@ float storedScale(float scale, DType type) {
     return toFloat(half);
 }
 
+bool isTernary(const QuantizationRule& rule) {
+    return rule.bits == 2 && rule.symmetry == Symmetry::balanced;
+}
+
+float QuantizedWeights::zeroOf(std::size_t group) const {
+    if (!realZeros.empty()) return realZeros[group];
+    if (rule.bits == 1) return 0.5F;
+    return zeroPoints.empty() ? 0.0F : zeroPoints[group];
+}
+
 CodeRange codeRange(const QuantizationRule& rule) {
     const std::int32_t codes = 1 << rule.bits;
-    if (rule.symmetry == Symmetry::asymmetric) return {0, codes - 1};
+    if (rule.symmetry == Symmetry::asymmetric || rule.bits == 1) return {0, codes - 1};
     if (rule.symmetry == Symmetry::fullRange) return {-codes / 2, codes / 2 - 1};
     const std::int32_t limit = rule.balancedLimit > 0 ? rule.balancedLimit : codes / 2 - 1;
     return {-limit, limit};
+}
+
+int storedOffset(const QuantizationRule& rule) {
+    if (rule.symmetry == Symmetry::asymmetric || rule.bits == 1) return 0;
+    return isTernary(rule) ? 1 : 1 << (rule.bits - 1);
 }
 
 kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, std::int64_t block) {
@@ -378,7 +455,12 @@ std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
     result.codes.resize(weights.size());
     const auto groups = static_cast<std::size_t>(layout.outer * layout.blocks() * layout.inner);
     result.scales.resize(groups);
-    if (rule.symmetry == Symmetry::asymmetric) result.zeroPoints.resize(groups);
+    if (rule.symmetry == Symmetry::asymmetric) {
+        if (rule.bits == 1)
+            result.realZeros.resize(groups);
+        else
+            result.zeroPoints.resize(groups);
+    }
     const TaskResult total = Quantizer(weights, result, importance).run();
     if (!total.finite) return std::nullopt;
     if (rule.scaleType == DType::float16 && !total.scalesFit) {
@@ -399,8 +481,9 @@ std::vector<float> dequantizeWeights(const QuantizedWeights& weights) {
                 const auto group = static_cast<std::size_t>(
                     (outer * layout.blocks() + axis / layout.block) * layout.inner + inner);
                 const int code = weights.zeroPoints.empty() ? static_cast<std::int8_t>(weights.codes[i])
-                                                            : weights.codes[i] - weights.zeroPoints[group];
-                values[i] = static_cast<float>(code) * weights.scales[group];
+                                                            : weights.codes[i];
+                values[i] =
+                    (static_cast<float>(code) - weights.zeroOf(group)) * weights.scales[group];
             }
         }
     }

@@ -6,6 +6,7 @@
 //   code = clamp(roundHalfEven(w / scale) + zeroPoint),   w ≈ (code − zeroPoint) · scale
 //
 // so that |w − dequantized| ≤ scale / 2 for every weight inside the range (ONNX QuantizeLinear's definition).
+// One bit has no code for 0: codes are 0 and 1, and zero points are real numbers (few_levels.h).
 // Each group is handled by itself in a fixed order of operations: the same bytes for any number of threads
 // and any processor.
 
@@ -39,11 +40,14 @@ struct QuantizationRule {
     int bits = 8;
     Symmetry symmetry = Symmetry::balanced;
     RangeChoice range = RangeChoice::minmax;
-    /// Largest code of a balanced rule; 0: all that the bits hold (127 at 8 bits).
+    /// Largest code of a balanced rule; 0: all that the bits hold (127 at 8 bits). With 2 bits: −1, 0, 1.
     std::int32_t balancedLimit = 0;
     /// float32 or float16: what the scales are stored in.
     DType scaleType = DType::float32;
 };
+
+/// Codes −1, 0 and 1, of which five are stored in a byte.
+bool isTernary(const QuantizationRule& rule);
 
 /// Smallest and largest stored code.
 struct CodeRange {
@@ -51,20 +55,28 @@ struct CodeRange {
     std::int32_t high = 0;
 };
 CodeRange codeRange(const QuantizationRule& rule);
+/// What is added to codes where they are stored unsigned.
+int storedOffset(const QuantizationRule& rule);
 
 /// A tensor seen as [outer, axis, inner], cut in blocks along `axis` (block = axis: one group a channel).
 /// scales and zeroPoints: [outer, blocks, inner].
 struct QuantizedWeights {
     kernels::QuantizationLayout layout;
     QuantizationRule rule;
-    /// One code a byte, in the tensor's order: int8 for symmetric rules, uint8 for asymmetric ones.
+    /// One code a byte, in the tensor's order: int8 for symmetric rules, uint8 for asymmetric ones and for 1
+    /// bit.
     std::vector<std::uint8_t> codes;
     /// Exactly representable in rule.scaleType.
     std::vector<float> scales;
     /// Empty for symmetric rules (the zero point is 0).
     std::vector<std::uint8_t> zeroPoints;
+    /// Instead of zeroPoints where 1-bit codes are asymmetric; exactly representable in rule.scaleType.
+    std::vector<float> realZeros;
     /// ‖w − dequantized‖ / ‖w‖ (0 for a tensor of zeros; −1: too large to be measured).
     double relativeError = 0;
+
+    /// What is taken from the codes of a group (a place in `scales`); ½ for symmetric codes of 1 bit.
+    float zeroOf(std::size_t group) const;
 };
 
 /// One group a channel of an axis: `block` as long as the axis.

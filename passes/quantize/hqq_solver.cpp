@@ -108,7 +108,7 @@ std::optional<QuantizedWeights> quantizeByHqq(std::span<const float> weights,
                                               const kernels::QuantizationLayout& layout,
                                               const QuantizationRule& rule, const HqqOptions& options) {
     auto result = quantizeWeights(weights, layout, rule);
-    if (!result) return result;
+    if (!result || rule.bits == 1) return result;  // two levels are the best there are already
     const std::int64_t blocks = layout.blocks();
     parallelRanges(
         static_cast<std::int64_t>(result->scales.size()), kGroupsPerTask,

@@ -11,6 +11,10 @@
 //
 // and planes are joined as high · 2ʷ + low in float32, where all codes are exact. Runtimes fold this when the
 // bytes are constant; of a table only the rows that were looked up are unpacked.
+//
+// Codes 0, 1 and 2 can be packed as digits of base 3 instead, five to a byte (1.6 bits each):
+//
+//   bytes [.., m] → Reshape [.., m, 1] → Cast to int32 → Div by (1, 3, 9, 27, 81) → Mod 3 → Cast → Reshape
 
 #include <cstdint>
 #include <span>
@@ -21,6 +25,11 @@
 
 namespace tcompress::passes {
 
+enum class Packing {
+    fields,  ///< bits
+    trits    ///< digits of base 3: codes of 2 bits without the fourth
+};
+
 /// Widths of the fields that a code of `bits` bits is cut into, high bits first.
 std::vector<int> planeWidths(int bits);
 
@@ -28,7 +37,7 @@ class PackedCodes {
   public:
     /// Adds the initializers: `codes` is [rows, entries]. Rows are padded with zero codes to whole bytes.
     PackedCodes(ir::Edit& edit, const std::string& name, int bits, std::span<const std::uint16_t> codes,
-                std::int64_t rows);
+                std::int64_t rows, Packing packing = Packing::fields);
 
     /// Entries of a row as they are unpacked, padding included.
     std::int64_t entries() const { return entries_; }
@@ -44,14 +53,19 @@ class PackedCodes {
     const std::vector<const ir::Node*>& firstReaders() const { return firstReaders_; }
 
     /// Bytes that `rows` rows of `entries` codes take.
-    static std::int64_t sizeBytes(int bits, std::int64_t rows, std::int64_t entries);
+    static std::int64_t sizeBytes(int bits, std::int64_t rows, std::int64_t entries,
+                                  Packing packing = Packing::fields);
 
   private:
     ir::Value* unpacked(ir::Value* bytes, int width, const std::vector<std::int64_t>& leading);
+    ir::Value* unpackedTrits(ir::Value* bytes, const std::vector<std::int64_t>& leading);
+    ir::Value* apart(ir::Value* bytes, int perByte, const std::vector<std::int64_t>& leading);
+    ir::Value* together(ir::Value* fields, const std::vector<std::int64_t>& leading);
     ir::Value* joined(const std::vector<ir::Value*>& bytes, const std::vector<std::int64_t>& leading);
 
     ir::Edit& edit_;
-    std::vector<int> widths_;
+    Packing packing_;
+    std::vector<int> widths_;  ///< of fields; trits are one plane
     std::int64_t rows_ = 0;
     std::int64_t entries_ = 0;
     std::vector<ir::Value*> planes_;  ///< uint8 [rows, bytes], one a width

@@ -8,22 +8,28 @@
 namespace tcompress::passes {
 namespace {
 
-/// What is added to symmetric codes of less than 8 bits, which are stored unsigned.
-int storedOffset(const QuantizationRule& rule) {
-    return rule.symmetry == Symmetry::asymmetric || rule.bits == 8 ? 0 : 1 << (rule.bits - 1);
+/// What is added to codes: symmetric ones of 8 bits are stored signed.
+int rowOffset(const QuantizationRule& rule) { return rule.bits == 8 ? 0 : storedOffset(rule); }
+
+bool hasStoredZeros(const QuantizationRule& rule) {
+    return rule.symmetry == Symmetry::asymmetric && rule.bits > 1;
+}
+
+Packing packingOf(const QuantizationRule& rule) {
+    return isTernary(rule) ? Packing::trits : Packing::fields;
 }
 
 /// Codes of a row in whole blocks (the last one padded with zero codes) and, where there are any, zero
 /// points.
 std::int64_t rowEntries(const QuantizationRule& rule, std::int64_t rowLength, std::int64_t block) {
     const std::int64_t blocks = (rowLength + block - 1) / block;
-    return blocks * block + (rule.symmetry == Symmetry::asymmetric ? blocks : 0);
+    return blocks * block + (hasStoredZeros(rule) ? blocks : 0);
 }
 
 std::vector<std::uint16_t> storedRows(const QuantizedWeights& table, std::int64_t entries) {
     const kernels::QuantizationLayout& layout = table.layout;
     const std::int64_t blocks = layout.blocks();
-    const int offset = storedOffset(table.rule);
+    const int offset = rowOffset(table.rule);
     std::vector<std::uint16_t> stored(static_cast<std::size_t>(layout.outer * entries));
     for (std::int64_t row = 0; row < layout.outer; ++row) {
         std::uint16_t* target = stored.data() + row * entries;
@@ -57,12 +63,16 @@ QuantizedTable::QuantizedTable(ir::Edit& edit, const std::string& name, const Qu
     if (rule_.bits == 8)
         codes_ = edit.addInitializer(name + "_quantized", byteRows(table, entries_));
     else
-        packed_.emplace(edit, name + "_quantized", rule_.bits, storedRows(table, entries_), layout_.outer);
-    Shape scaleShape{layout_.outer, blocks};
-    if (blocks > 1) scaleShape.push_back(1);
-    scales_ = edit.addInitializer(
-        name + "_scale",
-        convert(Tensor::of<float>(scaleShape, std::span<const float>(table.scales)), rule_.scaleType));
+        packed_.emplace(edit, name + "_quantized", rule_.bits, storedRows(table, entries_), layout_.outer,
+                        packingOf(rule_));
+    Shape groupShape{layout_.outer, blocks};
+    if (blocks > 1) groupShape.push_back(1);
+    const auto stored = [&](const char* suffix, std::span<const float> values) {
+        return edit.addInitializer(name + suffix,
+                                   convert(Tensor::of<float>(groupShape, values), rule_.scaleType));
+    };
+    scales_ = stored("_scale", table.scales);
+    if (!table.realZeros.empty()) realZeros_ = stored("_zero_point", table.realZeros);
 }
 
 std::string QuantizedTable::refusal(const ir::Node& gather, int bits, std::int64_t blocks) {
@@ -75,8 +85,9 @@ std::string QuantizedTable::refusal(const ir::Node& gather, int bits, std::int64
 std::int64_t QuantizedTable::sizeBytes(const QuantizationRule& rule, std::int64_t rows,
                                        std::int64_t rowLength, std::int64_t block) {
     const std::int64_t blocks = (rowLength + block - 1) / block;
-    return PackedCodes::sizeBytes(rule.bits, rows, rowEntries(rule, rowLength, block)) +
-           rows * blocks * bitsPerElement(rule.scaleType) / 8;
+    const std::int64_t reals = rule.symmetry == Symmetry::asymmetric && rule.bits == 1 ? 2 : 1;
+    return PackedCodes::sizeBytes(rule.bits, rows, rowEntries(rule, rowLength, block), packingOf(rule)) +
+           reals * rows * blocks * bitsPerElement(rule.scaleType) / 8;
 }
 
 ir::Value* QuantizedTable::codes() const {
@@ -84,15 +95,26 @@ ir::Value* QuantizedTable::codes() const {
     return codes_;
 }
 
-ir::Value* QuantizedTable::dequantized(ir::Value* real, ir::Value* scales, std::int64_t indexRank) {
-    const bool asymmetric = rule_.symmetry == Symmetry::asymmetric;
+/// Numbers of the groups of the rows: float32.
+ir::Value* QuantizedTable::gathered(ir::Value* groups, ir::Value* indices) {
+    ir::Value* rows = emit(edit_, "Gather", {groups, indices});
+    return rule_.scaleType == DType::float32 ? rows : emitCast(edit_, rows, DType::float32);
+}
+
+ir::Value* QuantizedTable::dequantized(ir::Value* real, ir::Value* scales, ir::Value* indices,
+                                       std::int64_t indexRank) {
     const std::int64_t blocks = layout_.blocks();
     const std::int64_t width = blocks * layout_.block;
     const std::int64_t unpackedEntries = packed_ ? packed_->entries() : entries_;
     ir::Value* zero = nullptr;
-    if (asymmetric) zero = emitSliceLast(edit_, real, width, entries_);
+    const bool storedZeros = hasStoredZeros(rule_);
+    if (storedZeros) zero = emitSliceLast(edit_, real, width, entries_);
     if (unpackedEntries != width) real = emitSliceLast(edit_, real, 0, width);
-    if (const int offset = storedOffset(rule_); offset != 0)
+    if (realZeros_ != nullptr)
+        zero = gathered(realZeros_, indices);
+    else if (rule_.bits == 1)
+        zero = edit_.addInitializer("offset", Tensor::scalar<float>(0.5F));
+    else if (const int offset = rowOffset(rule_); offset != 0)
         zero = edit_.addInitializer("offset", Tensor::scalar<float>(static_cast<float>(offset)));
     // Leading dimensions are the indices', which Reshape copies where the new shape says 0.
     std::vector<std::int64_t> leading(static_cast<std::size_t>(indexRank), 0);
@@ -103,7 +125,7 @@ ir::Value* QuantizedTable::dequantized(ir::Value* real, ir::Value* scales, std::
             return emit(edit_, "Reshape", {value, emitIntegers(edit_, shape)});
         };
         real = split(real, layout_.block);
-        if (asymmetric) zero = split(zero, 1);
+        if (storedZeros) zero = split(zero, 1);
     }
     if (zero != nullptr) real = emit(edit_, "Sub", {real, zero});
     real = emit(edit_, "Mul", {real, scales});
@@ -117,8 +139,7 @@ ir::Value* QuantizedTable::dequantized(ir::Value* real, ir::Value* scales, std::
 }
 
 ir::Value* QuantizedTable::lookedUp(ir::Value* indices, std::int64_t indexRank, ir::Node* gather) {
-    ir::Value* scales = emit(edit_, "Gather", {scales_, indices});
-    if (rule_.scaleType != DType::float32) scales = emitCast(edit_, scales, DType::float32);
+    ir::Value* scales = gathered(scales_, indices);
     ir::Value* real = nullptr;
     if (packed_) {
         real = packed_->rows(indices, indexRank, gather);
@@ -129,7 +150,7 @@ ir::Value* QuantizedTable::lookedUp(ir::Value* indices, std::int64_t indexRank, 
         real = emitCast(edit_, codes, DType::float32);
         readers_ = {real->producer()};
     }
-    return dequantized(real, scales, indexRank);
+    return dequantized(real, scales, indices, indexRank);
 }
 
 ir::Value* QuantizedTable::rows(ir::Value* indices, std::int64_t indexRank) {

@@ -42,7 +42,8 @@ class QuantizedTable {
 
   private:
     ir::Value* lookedUp(ir::Value* indices, std::int64_t indexRank, ir::Node* gather);
-    ir::Value* dequantized(ir::Value* real, ir::Value* scales, std::int64_t indexRank);
+    ir::Value* gathered(ir::Value* groups, ir::Value* indices);
+    ir::Value* dequantized(ir::Value* real, ir::Value* scales, ir::Value* indices, std::int64_t indexRank);
 
     ir::Edit& edit_;
     kernels::QuantizationLayout layout_;
@@ -51,6 +52,7 @@ class QuantizedTable {
     ir::Value* codes_ = nullptr;         ///< 8 bits
     std::optional<PackedCodes> packed_;  ///< fewer
     ir::Value* scales_ = nullptr;
+    ir::Value* realZeros_ = nullptr;  ///< asymmetric codes of 1 bit
     /// Nodes that read the output of the Gather that readBy was given.
     std::vector<const ir::Node*> readers_;
 };

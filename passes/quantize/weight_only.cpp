@@ -1,9 +1,10 @@
-// Round-to-nearest weight-only quantization: weights are stored as 8- to 2-bit integers, activations stay
+// Round-to-nearest weight-only quantization: weights are stored as 8- to 1-bit integers, activations stay
 // float32 (weight_storage.h: the forms they take in the graph).
 //
 // One scale per output channel, or per block of `group_size` weights along the summed axis. Codes are rounded
 // to nearest; below 8 bits the range of a block is cut where the squared error is smallest. Scales are stored
-// as float16, which halves what blocks of 32 cost.
+// as float16, which halves what blocks of 32 cost. Two and three levels (1 bit, ternary) are the best there
+// are for each block (few_levels.h).
 //
 // Source: Dettmers et al. 2022, "LLM.int8()" (per-channel round-to-nearest as the baseline); the search for
 // the cut: Choukroun et al. 2019, "Low-bit Quantization of Neural Networks for Efficient Inference".
@@ -43,7 +44,7 @@ pipeline::PassInfo quantizeWeightOnly() {
     pipeline::PassInfo info;
     info.type = "quantize";
     info.method = "weight-only";
-    info.summary = "8- to 2-bit weights, per channel or in blocks; activations stay float32";
+    info.summary = "8- to 1-bit weights, ternary ones too, per channel or in blocks; activations stay float32";
     info.details =
         "Stores the weights of linear layers, convolutions and embedding tables as integers with float16 "
         "scales, rounded to nearest. Linear layers read them through DequantizeLinear (8 and 4 bits) or "

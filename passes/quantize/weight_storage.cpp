@@ -34,11 +34,22 @@ Tensor stored(const Shape& shape, const std::vector<std::uint8_t>& values, const
     return tensor;
 }
 
+/// Numbers of the groups in `type`, read as float32.
+ir::Value* storedReals(ir::Edit& edit, const std::string& name, const Shape& shape,
+                       std::span<const float> values, DType type) {
+    ir::Value* stored = edit.addInitializer(name, convert(Tensor::of<float>(shape, values), type));
+    return type == DType::float32 ? stored : emitCast(edit, stored, DType::float32);
+}
+
 ir::Value* storedScales(ir::Edit& edit, const std::string& name, const Shape& shape,
                         const QuantizedWeights& quantized) {
-    const Tensor scales = Tensor::of<float>(shape, std::span<const float>(quantized.scales));
-    ir::Value* scale = edit.addInitializer(name + "_scale", convert(scales, quantized.rule.scaleType));
-    return quantized.rule.scaleType == DType::float32 ? scale : emitCast(edit, scale, DType::float32);
+    return storedReals(edit, name + "_scale", shape, quantized.scales, quantized.rule.scaleType);
+}
+
+std::string describe(const QuantizationRule& rule) {
+    if (isTernary(rule)) return "three levels";
+    if (rule.bits == 1) return rule.symmetry == Symmetry::asymmetric ? "two levels" : "its sign";
+    return fmt::format("{}int{}", rule.symmetry == Symmetry::asymmetric ? "u" : "", rule.bits);
 }
 
 /// Codes in whole blocks of the axis, the last one padded with anything (it is cut off again).
@@ -58,7 +69,11 @@ std::vector<std::uint16_t> wholeBlocks(const QuantizedWeights& quantized, int of
 
 void checkStorageOptions(const StorageOptions& options, const std::string& pointer,
                          Diagnostics& diagnostics) {
-    if (options.bits == 7) diagnostics.add(pointer + "/bits", "7 is not supported; 8, 6, 5, 4, 3 and 2 are");
+    if (options.bits == 7)
+        diagnostics.add(pointer + "/bits", "7 is not supported; 8, 6, 5, 4, 3, 2 and 1 are");
+    if (options.ternary && options.bits != 2)
+        diagnostics.add(pointer + "/ternary",
+                        fmt::format("three levels take 2 bits, and bits is {}", options.bits));
     const bool isQdq = options.format == WeightFormat::qdq,
                isContrib = options.format == WeightFormat::contrib;
     if ((isQdq || isContrib) && options.bits != 8 && options.bits != 4)
@@ -93,9 +108,11 @@ std::int64_t WeightStorage::groupSize() const {
 QuantizationRule WeightStorage::rule() const {
     QuantizationRule rule;
     rule.bits = static_cast<int>(options_.bits);
-    rule.symmetry = !options_.symmetric  ? Symmetry::asymmetric
-                    : options_.bits == 8 ? Symmetry::balanced
-                                         : Symmetry::fullRange;
+    const bool isBalanced = options_.bits == 8 || options_.bits == 1;
+    rule.symmetry = options_.ternary      ? Symmetry::balanced
+                    : !options_.symmetric ? Symmetry::asymmetric
+                    : isBalanced          ? Symmetry::balanced
+                                          : Symmetry::fullRange;
     const bool searches =
         options_.observer == Observer::automatic ? options_.bits < 8 : options_.observer == Observer::mse;
     rule.range = searches ? RangeChoice::mse : RangeChoice::minmax;
@@ -190,8 +207,7 @@ void WeightStorage::store(ir::Edit& edit, const TargetWeight& weight, const Quan
         unpack(edit, weight, quantized);
     }
     const std::string change =
-        fmt::format("{} to {}int{}, {}", describe(*weight.constant->constant()),
-                    options_.symmetric ? "" : "u", options_.bits,
+        fmt::format("{} to {}, {}", describe(*weight.constant->constant()), describe(quantized.rule),
                     plan.perChannel ? std::string("a scale per channel")
                                     : fmt::format("a scale per {} weights", plan.layout.block));
     for (const analysis::Site* site : weight.sites)
@@ -233,16 +249,20 @@ void WeightStorage::unpack(ir::Edit& edit, const TargetWeight& weight, const Qua
     const Shape grouped{layout.outer, blocks, layout.block, layout.inner};
     const Shape perGroup{layout.outer, blocks, 1, layout.inner};
     const auto unpacked = [&](const char* suffix, std::span<const std::uint16_t> codes, const Shape& target) {
-        PackedCodes packed(edit, name + suffix, rule.bits, codes, 1);
+        PackedCodes packed(edit, name + suffix, rule.bits, codes, 1,
+                           isTernary(rule) ? Packing::trits : Packing::fields);
         ir::Value* real = packed.all();
         const auto count = static_cast<std::int64_t>(codes.size());
         if (packed.entries() != count) real = emitSliceLast(edit, real, 0, count);
         return emit(edit, "Reshape", {real, emitIntegers(edit, target)});
     };
-    const int offset = rule.symmetry == Symmetry::asymmetric ? 0 : 1 << (rule.bits - 1);
+    const int offset = storedOffset(rule);
     ir::Value* zero = nullptr;
-    if (offset != 0) {
-        zero = edit.addInitializer("offset", Tensor::scalar<float>(static_cast<float>(offset)));
+    if (rule.symmetry != Symmetry::asymmetric) {
+        const float taken = static_cast<float>(offset) + quantized.zeroOf(0);
+        zero = edit.addInitializer("offset", Tensor::scalar<float>(taken));
+    } else if (!quantized.realZeros.empty()) {
+        zero = storedReals(edit, name + "_zero_point", perGroup, quantized.realZeros, rule.scaleType);
     } else {
         const std::vector<std::uint16_t> zeros(quantized.zeroPoints.begin(), quantized.zeroPoints.end());
         zero = unpacked("_zero_point", zeros, perGroup);

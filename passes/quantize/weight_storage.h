@@ -35,6 +35,7 @@ struct StorageOptions {
     std::int64_t bits = 8;
     std::int64_t groupSize = kAutomaticGroup;
     bool symmetric = false;
+    bool ternary = false;
     Observer observer = Observer::automatic;
     DType scaleType = DType::float16;
     WeightFormat format = WeightFormat::automatic;
@@ -45,8 +46,8 @@ template <class Options>
 void addStorageOptions(OptionTable<Options>& table) {
     table
         .option("bits", static_cast<std::int64_t Options::*>(&Options::bits),
-                "bits of a weight: 8, 6, 5, 4, 3 or 2")
-        .range(2, 8)
+                "bits of a weight: 8, 6, 5, 4, 3, 2 or 1")
+        .range(1, 8)
         .option("group_size", static_cast<std::int64_t Options::*>(&Options::groupSize),
                 "weights that share a scale, along the summed axis: 16 to 4096; -1: one scale per output "
                 "channel; 0: 32 below 8 bits, per channel at 8")
@@ -56,10 +57,12 @@ void addStorageOptions(OptionTable<Options>& table) {
     table
         .option("symmetric", static_cast<bool Options::*>(&Options::symmetric),
                 "no zero points: smaller, less exact")
+        .option("ternary", static_cast<bool Options::*>(&Options::ternary),
+                "with 2 bits: weights are −s, 0 or s, stored five to a byte (1.6 bits)")
         .choice("observer", static_cast<Observer Options::*>(&Options::observer),
                 {{"auto", Observer::automatic}, {"minmax", Observer::minmax}, {"mse", Observer::mse}},
                 "range of a group: smallest to largest weight, or the cut with the smallest squared error; "
-                "auto: mse below 8 bits, minmax at 8")
+                "auto: mse below 8 bits, minmax at 8; two levels, and three with mse, are the best there are")
         .choice("scale_type", static_cast<DType Options::*>(&Options::scaleType),
                 {{"float16", DType::float16}, {"float32", DType::float32}}, "what scales are stored in")
         .choice("format", static_cast<WeightFormat Options::*>(&Options::format),

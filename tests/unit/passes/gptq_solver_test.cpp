@@ -146,13 +146,15 @@ TEST_CASE("GPTQ comes close to the best rounding there is") {
 }
 
 TEST_CASE("GPTQ beats rounding to nearest in the layer's output") {
-    const int bits = GENERATE(8, 5, 4, 3, 2);
+    const int bits = GENERATE(8, 5, 4, 3, 2, 1);
+    // Balanced at 2 bits: three levels.
+    const Symmetry symmetry = GENERATE(Symmetry::asymmetric, Symmetry::balanced);
     const std::size_t axis = GENERATE(0, 1);
     const Shape shape = axis == 0 ? Shape{96, 150} : Shape{150, 96};
     const Tensor weights = test::randomTensor(shape, 31);
     const auto h = correlatedMoment(96, 400, 5);
     const auto layout = groupedLayout(shape, axis, 32);
-    const auto rule = ruleOf(bits, Symmetry::asymmetric);
+    const auto rule = ruleOf(bits, symmetry);
     const auto nearest = quantizeWeights(weights.data<float>(), layout, rule);
     const auto solved = quantizeByGptq(weights.data<float>(), layout, rule, h, {});
     REQUIRE((nearest && solved));
@@ -171,7 +173,8 @@ TEST_CASE("Uncorrelated inputs leave nothing to repay: GPTQ rounds to nearest") 
     const double energy = GENERATE(0.0, 3.0);
     for (std::size_t i = 0; i < 40; ++i) h[i * 40 + i] = energy;
     const auto layout = groupedLayout(shape, 0, 16);
-    const auto rule = ruleOf(4, Symmetry::fullRange);
+    const auto rule = GENERATE(ruleOf(4, Symmetry::fullRange), ruleOf(1, Symmetry::asymmetric),
+                               ruleOf(1, Symmetry::balanced), ruleOf(2, Symmetry::balanced));
     const auto nearest = quantizeWeights(weights.data<float>(), layout, rule);
     const auto solved = quantizeByGptq(weights.data<float>(), layout, rule, h, {});
     REQUIRE((nearest && solved));

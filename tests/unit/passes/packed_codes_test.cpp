@@ -20,7 +20,8 @@ TEST_CASE("A code is cut into the widest fields") {
 }
 
 TEST_CASE("Packed codes come back as they were") {
-    const int bits = GENERATE(range(1, 17));
+    const int bits = GENERATE(range(0, 17));
+    const auto packing = bits == 0 ? passes::Packing::trits : passes::Packing::fields;
     const std::int64_t entries = GENERATE(1, 7, 8, 33);
     constexpr std::int64_t kRows = 5;
     ir::Model model = ir::fromText(R"(
@@ -34,9 +35,9 @@ TEST_CASE("Packed codes come back as they were") {
     Random random(3, "codes");
     std::vector<std::uint16_t> codes;
     for (std::int64_t i = 0; i < kRows * entries; ++i)
-        codes.push_back(static_cast<std::uint16_t>(random.below(std::uint64_t{1} << bits)));
+        codes.push_back(static_cast<std::uint16_t>(random.below(bits == 0 ? 3 : std::uint64_t{1} << bits)));
     ir::Edit edit(model, "test");
-    PackedCodes packed(edit, "codes", bits, codes, kRows);
+    PackedCodes packed(edit, "codes", bits == 0 ? 2 : bits, codes, kRows, packing);
     edit.replaceAllUses(model.graph().find("whole"), packed.all());
     ir::Value* rows = packed.rows(model.graph().find("ids"), 2);
     edit.replaceAllUses(model.graph().find("rows"), rows);
@@ -46,8 +47,8 @@ TEST_CASE("Packed codes come back as they were") {
     for (const ir::Value* value : model.graph().initializers())
         if (value->dtype() == DType::uint8 && value->constant()->rank() == 2)
             bytes += value->constant()->sizeBytes();
-    CHECK(static_cast<std::int64_t>(bytes) == PackedCodes::sizeBytes(bits, kRows, entries));
-    CHECK(static_cast<std::int64_t>(bytes) == kRows * padded * bits / 8);
+    CHECK(static_cast<std::int64_t>(bytes) == PackedCodes::sizeBytes(bits, kRows, entries, packing));
+    CHECK(static_cast<std::int64_t>(bytes) == kRows * padded * (bits == 0 ? 8 : 5 * bits) / 40);
 
     const test::Feeds feeds{{"ids", Tensor::of<std::int64_t>({1, 3}, {4, 0, 2})}};
     const auto check = [&](const std::vector<Tensor>& outputs) {
