@@ -6,9 +6,10 @@
 //   two initializers of the same type, shape and bytes                  →   one
 //
 // Only operators whose result is exact (they move data, compute with integers, or round once as IEEE 754
-// prescribes) are folded, so that every runtime would have computed the same bits. A folded constant may take
-// at most 1 KiB more than what it was computed from. Not handled: sub-graphs of If, Loop and Scan, which stay
-// as they are.
+// prescribes) are folded, so that every runtime would have computed the same bits. What was stored narrow and
+// is widened or unpacked by the graph stays so: a constant that would take more bytes than the nodes and the
+// constants that go with it is given back. Not handled: sub-graphs of If, Loop and Scan, which stay as they
+// are.
 
 #include <algorithm>
 #include <numeric>
@@ -29,6 +30,7 @@ using pipeline::PassContext;
 using pipeline::PassReport;
 
 constexpr const char* kPass = "cleanup";
+/// What one node may add on the way to a constant.
 constexpr std::size_t kGrowthBytes = 1024;
 
 struct Options {
@@ -122,6 +124,10 @@ class Folding {
   public:
     explicit Folding(const ir::Model& model) : model_(model) {
         for (const auto& node : model.graph().nodes()) fold(*node);
+        // Given back, a node makes constants of what it reads: from the last to the first.
+        const auto& nodes = model.graph().nodes();
+        for (auto node = nodes.rbegin(); node != nodes.rend(); ++node)
+            if (nodes_.contains(node->get()) && growsFile(**node)) nodes_.erase(node->get());
     }
 
     std::size_t nodeCount() const { return nodes_.size(); }
@@ -131,11 +137,7 @@ class Folding {
         for (const auto& node : model_.graph().nodes()) {
             if (!nodes_.contains(node.get())) continue;
             for (ir::Value* output : node->outputs()) {
-                const bool isRead =
-                    output != nullptr &&
-                    std::any_of(output->uses().begin(), output->uses().end(),
-                                [&](const ir::Use& use) { return !nodes_.contains(use.node); });
-                if (isRead)
+                if (isReadOutside(output))
                     edit.replaceAllUses(output, edit.addInitializer(output->name(), computed_.at(output)));
             }
         }
@@ -157,6 +159,33 @@ class Folding {
         nodes_.insert(&node);
         for (std::size_t i = 0; i < outputs.size(); ++i)
             if (node.output(i) != nullptr) computed_[node.output(i)] = outputs[i];
+    }
+
+    bool isReadOutside(const ir::Value* value) const {
+        return value != nullptr && std::any_of(value->uses().begin(), value->uses().end(),
+                                               [&](const ir::Use& use) { return !nodes_.contains(use.node); });
+    }
+
+    /// Whether the constants that the node leaves take more bytes than everything that they replace.
+    bool growsFile(const ir::Node& last) const {
+        std::size_t added = 0, saved = 0;
+        for (const ir::Value* output : last.outputs())
+            if (isReadOutside(output)) added += computed_.at(output).sizeBytes();
+        std::vector<const ir::Node*> open{&last};
+        std::unordered_set<const void*> seen{&last};
+        while (!open.empty()) {
+            const ir::Node* node = open.back();
+            open.pop_back();
+            saved += node->proto().ByteSizeLong();
+            for (const ir::Value* input : node->inputs()) {
+                if (input == nullptr || !seen.insert(input).second) continue;
+                if (!computed_.contains(input))
+                    saved += isReadOutside(input) ? 0 : input->constant()->sizeBytes();
+                else if (seen.insert(input->producer()).second)
+                    open.push_back(input->producer());
+            }
+        }
+        return added > saved;
     }
 
     const Tensor* constantOf(const ir::Value* value) const {
@@ -284,8 +313,7 @@ pipeline::PassInfo cleanup() {
     info.summary = "fold constants, remove what does nothing, store equal constants once";
     info.details =
         "Changes no bit of the model's outputs: only operators with exact results are computed in advance, "
-        "and a folded "
-        "constant takes at most 1 KiB more than what it was computed from.";
+        "and what is stored narrow (packed or quantized weights) is not widened.";
     info.defaultMethod = true;
     info.idleIsFine = true;
     bindOptions<Cleanup>(info, optionTable());
