@@ -5,7 +5,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
-#include <new>
+
+#include "lib/support/aligned_memory.h"
 
 namespace tcompress::kernels {
 
@@ -14,11 +15,8 @@ class AlignedBuffer {
   public:
     AlignedBuffer() = default;
     explicit AlignedBuffer(std::int64_t size) : size_(size) {
-        if (size == 0) return;
-        // aligned_alloc wants a multiple of the alignment.
-        const std::size_t bytes = (static_cast<std::size_t>(size) * sizeof(T) + 63) / 64 * 64;
-        data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-        if (!data_) throw std::bad_alloc();
+        if (size > 0)
+            data_.reset(static_cast<T*>(allocateAligned(static_cast<std::size_t>(size) * sizeof(T))));
     }
 
     T* data() { return data_.get(); }

@@ -16,20 +16,28 @@
 
 namespace tcompress::kernels {
 
-/// W[k, n] = (code[k, n] − zero(k, n)) · scale(k, n); scales and zero points are shared by `block`
-/// neighbouring k.
+/// How the codes of a matrix are stored; the product takes those of two's complement as raised by half their
+/// range.
+enum class StoredCodes { plain, twosComplement };
+
+/// W[k, n] = (code(k, n) − zero(k, n)) · scale(k, n), codes unsigned; scales and zero points are shared by
+/// `block` neighbouring k.
 struct CodedMatrix {
     std::int64_t k = 0, n = 0;
     int bits = 4;            // 2, 4 or 8
     std::int64_t block = 0;  // at least k: one a column
-    const std::uint8_t* codes =
-        nullptr;  // one unsigned code a byte, at codes[k · rowStride + n · columnStride]
+    /// Code (k, n) is number k · rowStride + n · columnStride; one of the strides is 1. In `storedBits` each,
+    /// which is 8 or `bits`, low bits of a byte first.
+    const std::byte* codes = nullptr;
+    int storedBits = 8;
+    StoredCodes stored = StoredCodes::plain;
     std::int64_t rowStride = 0, columnStride = 1;
-    std::span<const float> scales;      // [ceil(k / block)][n]
-    std::span<const float> zeroPoints;  // the same, in unsigned codes; or one for all
-    /// Where `codes` is null: writes some columns' codes, which need not exist all at once, to
-    /// target[(column − first) · columnStride + k].
-    std::function<void(std::int64_t first, std::int64_t columns, std::uint8_t* target)> unpack;
+    /// That of (block, n) is number block · scaleBlockStride + n · scaleColumnStride; zero points likewise,
+    /// of unsigned codes, or one for all.
+    std::span<const float> scales, zeroPoints;
+    std::int64_t scaleBlockStride = 0, scaleColumnStride = 1;
+    /// Told which bytes of `codes` have been read for the last time, so that not all need be there at once.
+    std::function<void(std::span<const std::byte>)> consumed;
 };
 
 /// Immutable; may be used by several threads at once.

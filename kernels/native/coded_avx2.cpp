@@ -2,31 +2,23 @@
 
 #if defined(__x86_64__)
 
-#include "kernels/packed_codes.h"
+#include "kernels/native/coded_kernel.h"
 
 // Before the vectors' header, so that its inlined functions are compiled for this instruction set from the
 // start.
 #pragma GCC target("arch=x86-64-v3")
-#include "kernels/native/coded_kernel.h"
+#include "kernels/native/coded_loop.h"
 
 namespace tcompress::kernels {
 
 namespace {
 
-template <int kBits>
-using Decoder = detail::ShiftDecoder<kBits>;
+struct Avx2 {
+    template <int kBits>
+    using Decoder = detail::ShiftDecoder<kBits>;
+};
 
-template <int kBits>
-[[gnu::noinline]] void multiply(const CodedPanelTask& task) {
-    detail::multiplyCoded<Decoder<kBits>>(task);
-}
-template <int kBits>
-[[gnu::noinline]] void decode(const DecodeTask& task) {
-    detail::decodePanel<Decoder<kBits>>(task);
-}
-
-constexpr CodedKernels kKernels{
-    {multiply<2>, multiply<4>, multiply<8>}, {decode<2>, decode<4>, decode<8>}, {}};
+constexpr CodedKernels kKernels = detail::codedKernelsOf<Avx2>();
 
 }  // namespace
 

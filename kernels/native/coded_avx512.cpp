@@ -2,12 +2,12 @@
 
 #if defined(__x86_64__)
 
-#include "kernels/packed_codes.h"
+#include "kernels/native/coded_kernel.h"
 
 // Before the vectors' header, so that its inlined functions are compiled for this instruction set from the
 // start.
 #pragma GCC target("arch=x86-64-v4")
-#include "kernels/native/coded_kernel.h"
+#include "kernels/native/coded_loop.h"
 
 namespace tcompress::kernels {
 
@@ -15,20 +15,12 @@ namespace {
 
 // 2- and 4-bit codes are looked up. The table repeats for 2 bits, whose neighbours' bits the look-up also
 // reads.
-template <int kBits>
-using Decoder = std::conditional_t<kBits == 8, detail::ShiftDecoder<8>, detail::TableDecoder<kBits>>;
+struct Avx512 {
+    template <int kBits>
+    using Decoder = std::conditional_t<kBits == 8, detail::ShiftDecoder<8>, detail::TableDecoder<kBits>>;
+};
 
-template <int kBits>
-[[gnu::noinline]] void multiply(const CodedPanelTask& task) {
-    detail::multiplyCoded<Decoder<kBits>>(task);
-}
-template <int kBits>
-[[gnu::noinline]] void decode(const DecodeTask& task) {
-    detail::decodePanel<Decoder<kBits>>(task);
-}
-
-constexpr CodedKernels kKernels{
-    {multiply<2>, multiply<4>, multiply<8>}, {decode<2>, decode<4>, decode<8>}, {}};
+constexpr CodedKernels kKernels = detail::codedKernelsOf<Avx512>();
 
 }  // namespace
 

@@ -4,11 +4,11 @@
 #include <cstring>
 
 #include "kernels/aligned_buffer.h"
-#include "kernels/native/coded_kernel.h"
-#include "kernels/native/digits.h"
+#include "kernels/native/coded_panels.h"
 #include "kernels/native/gemm_kernel.h"
+#include "kernels/native/matmul_coded_digits.h"
 #include "kernels/native/matmul_native.h"
-#include "kernels/packed_codes.h"
+#include "kernels/native/vector_math.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::kernels {
@@ -20,25 +20,14 @@ constexpr std::int64_t kFewRows = 16;
 constexpr std::int64_t kStripRows = 12;
 /// About as many k are decoded at a time: eight panels, 512 KiB, which stay in a second-level cache.
 constexpr std::int64_t kPartOfK = 512;
+/// Rows whose digits are in memory at a time take at most this, but for the fewest.
+constexpr std::int64_t kMostDigitBytes = 8 << 20;
+constexpr std::int64_t kFewestRowsAtATime = 256;
 
 struct PaddedRows;
 struct BlockSums;
-struct Digits;
 struct FewSums;
 struct DecodedPart;
-
-/// alpha, bias, activation and residual of one row's columns from `column` on.
-void finishPanelRow(const CodedMatmul& params, std::int64_t row, std::int64_t column, std::int64_t columns,
-                    const float* sums) {
-    const Epilogue& epilogue = params.epilogue;
-    float* c = params.c + row * params.cStride + column;
-    for (std::int64_t i = 0; i < columns; ++i)
-        c[i] = sums[i] * epilogue.alpha + (epilogue.bias ? epilogue.bias[column + i] : 0.0F);
-    const float* residual =
-        epilogue.residual ? epilogue.residual + row * epilogue.residualStride + column : nullptr;
-    if (epilogue.activation != Activation::none || residual)
-        finishRows(epilogue.activation, c, params.cStride, residual, epilogue.residualStride, 1, columns);
-}
 
 /// A with whole groups of k, and the sums of its rows over the blocks.
 struct FewRows {
@@ -76,93 +65,30 @@ FewRows fewRows(const CodedMatmul& params) {
     return rows;
 }
 
-/// What a panel task of either kind takes from the weights.
-template <class Task>
-Task panelTask(const PackedCodes& weights, std::int64_t panel, float* c) {
-    Task task;
-    task.words = weights.panel(panel);
-    task.scales = weights.panelScales(panel);
-    task.zeros = weights.panelZeros(panel);
-    task.zero = weights.zero;
-    task.groups = weights.groups();
-    task.groupsPerBlock = weights.block / weights.codesPerWord();
-    task.blocks = weights.blocks();
-    task.c = c;
-    return task;
-}
-
-/// Panel after panel, at most Task::kMostRows rows at a time: run(task, first row) computes task.c.
-template <class Task, class Run>
-void forEachPanel(const CodedMatmul& params, const Run& run) {
+/// Panel after panel, a few rows at a time, decoded in registers.
+void multiplyFewRows(const CodedMatmul& params) {
     const PackedCodes& weights = *params.weights;
+    const FewRows rows = fewRows(params);
+    const auto kernel = codedKernels().multiply[codedKernelIndex(weights.bits)];
     const Tiles tiles = planTiles(params.m, weights.n, weights.k, kFewRows, kPanelColumns);
     parallelFor(tiles.count(), [&](std::int64_t index) {
         const std::int64_t first = index * tiles.columns;
-        auto* sums = threadScratch<FewSums, float>(Task::kMostRows * kPanelColumns);
+        auto* sums = threadScratch<FewSums, float>(CodedPanelTask::kMostRows * kPanelColumns);
         for (std::int64_t column = first; column < std::min(first + tiles.columns, weights.n);
              column += kPanelColumns) {
-            Task task = panelTask<Task>(weights, column / kPanelColumns, sums);
+            CodedPanelTask task;
+            task.panel = codedPanel(weights, column / kPanelColumns);
+            task.aStride = rows.stride;
+            task.c = sums;
             for (std::int64_t row = 0; row < params.m; row += task.rows) {
-                task.rows = std::min(Task::kMostRows, params.m - row);
-                run(task, row);
-                for (std::int64_t r = 0; r < task.rows; ++r)
-                    finishPanelRow(params, row + r, column, std::min(kPanelColumns, weights.n - column),
-                                   sums + r * kPanelColumns);
+                task.rows = std::min(CodedPanelTask::kMostRows, params.m - row);
+                task.a = rows.a + row * rows.stride;
+                task.blockSums = rows.blockSums + row * weights.blocks();
+                kernel(task);
+                finishPanel(params, row, task.rows, column, sums);
             }
         }
     });
-}
-
-/// False when A has no digits.
-bool multiplyByDigits(const CodedMatmul& params, void (*kernel)(const DigitPanelTask&)) {
-    const PackedCodes& weights = *params.weights;
-    DigitRows rows;
-    rows.a = params.a;
-    rows.aStride = params.aStride;
-    rows.rows = params.m;
-    rows.k = weights.k;
-    rows.block = weights.block;
-    rows.segment = std::min(weights.block, kMostSegment);
-    rows.stride = weights.groups() * weights.codesPerWord();
-    const std::int64_t perBlock = ceilDivide(rows.block, rows.segment);
-    const std::int64_t segments = weights.blocks() * perBlock;
-    auto* digits = threadScratch<Digits, std::int8_t>(3 * params.m * rows.stride);
-    for (int d = 0; d < 3; ++d) rows.digits[d] = digits + d * params.m * rows.stride;
-    rows.units = threadScratch<BlockSums, float>(2 * params.m * segments);
-    rows.sums = rows.units + params.m * segments;
-    if (splitIntoDigits(rows) == Split::notFinite) return false;
-    forEachPanel<DigitPanelTask>(params, [&](DigitPanelTask& task, std::int64_t row) {
-        for (int d = 0; d < 3; ++d) task.digits[d] = rows.digits[d] + row * rows.stride;
-        task.digitStride = rows.stride;
-        task.units = rows.units + row * segments;
-        task.segmentSums = rows.sums + row * segments;
-        task.groupsPerSegment = rows.segment / weights.codesPerWord();
-        task.segmentsPerBlock = perBlock;
-        task.segments = segments;
-        kernel(task);
-    });
-    return true;
-}
-
-void multiplyFewRows(const CodedMatmul& params) {
-    const PackedCodes& weights = *params.weights;
-    const int index = codedKernelIndex(weights.bits);
-    if (const auto digits = codedKernels().multiplyDigits[index]; digits && multiplyByDigits(params, digits))
-        return;
-    const FewRows rows = fewRows(params);
-    const auto kernel = codedKernels().multiply[index];
-    forEachPanel<CodedPanelTask>(params, [&](CodedPanelTask& task, std::int64_t row) {
-        task.a = rows.a + row * rows.stride;
-        task.aStride = rows.stride;
-        task.blockSums = rows.blockSums + row * task.blocks;
-        kernel(task);
-    });
-}
-
-/// k that are decoded at a time: about kPartOfK, in whole blocks or in whole words of one long block.
-std::int64_t partSizeOf(const PackedCodes& weights) {
-    if (weights.block <= kPartOfK) return kPartOfK / weights.block * weights.block;
-    return weights.blocks() == 1 || weights.block % kPartOfK == 0 ? kPartOfK : weights.block;
 }
 
 /// A tile of C: part after part of its columns is decoded and multiplied by all its rows.
@@ -176,7 +102,7 @@ void multiplyTile(const CodedMatmul& params, const Tiles& tiles, std::int64_t in
     const std::int64_t firstColumn = index % tiles.columnTiles * tiles.columns;
     const std::int64_t rows = std::min(tiles.rows, params.m - firstRow);
     const std::int64_t columns = std::min(tiles.columns, weights.n - firstColumn);
-    const std::int64_t partSize = partSizeOf(weights);
+    const std::int64_t partSize = partSizeOf(weights, kPartOfK);
     const std::int64_t panelSize = (partSize + weights.codesPerWord()) * kPanelColumns;
     auto* decoded = threadScratch<DecodedPart, float>(ceilDivide(columns, kPanelColumns) * panelSize);
     PanelTask task;
@@ -186,15 +112,9 @@ void multiplyTile(const CodedMatmul& params, const Tiles& tiles, std::int64_t in
     task.residualStride = epilogue.residualStride;
     for (std::int64_t begin = 0; begin < weights.k; begin += partSize) {
         task.k = std::min(partSize, weights.k - begin);
-        const std::int64_t place = begin / weights.block * kPanelColumns;
-        for (std::int64_t column = 0; column < columns; column += kPanelColumns) {
-            const std::int64_t panel = (firstColumn + column) / kPanelColumns;
-            const float* zeros = weights.panelZeros(panel);
-            decode({weights.panel(panel) + begin / weights.codesPerWord() * kPanelColumns,
-                    weights.panelScales(panel) + place, zeros ? zeros + place : nullptr, weights.zero,
-                    ceilDivide(task.k, weights.codesPerWord()), weights.block / weights.codesPerWord(),
+        for (std::int64_t column = 0; column < columns; column += kPanelColumns)
+            decode({codedPanel(weights, (firstColumn + column) / kPanelColumns, begin, task.k),
                     decoded + column / kPanelColumns * panelSize});
-        }
         using Part = PanelTask::Part;
         const bool last = begin + task.k == weights.k;
         task.part = begin == 0 ? (last ? Part::only : Part::first) : last ? Part::last : Part::middle;
@@ -222,12 +142,25 @@ void multiplyTile(const CodedMatmul& params, const Tiles& tiles, std::int64_t in
     }
 }
 
-}  // namespace
-
-void matmulCodedNative(const CodedMatmul& params) {
+void multiplyFloats(const CodedMatmul& params) {
     if (params.m <= kFewRows) return multiplyFewRows(params);
     const Tiles tiles = planTiles(params.m, params.weights->n, params.weights->k, kStripRows, kPanelColumns);
     parallelFor(tiles.count(), [&](std::int64_t index) { multiplyTile(params, tiles, index); });
+}
+
+}  // namespace
+
+void matmulCodedNative(const CodedMatmul& params) {
+    const std::int64_t digitBytes = 3 * std::max<std::int64_t>(1, params.weights->k);
+    const std::int64_t atATime = std::max(kFewestRowsAtATime, kMostDigitBytes / digitBytes);
+    for (std::int64_t row = 0; row < params.m; row += atATime) {
+        CodedMatmul part = params;
+        part.a += row * params.aStride;
+        part.c += row * params.cStride;
+        part.m = std::min(atATime, params.m - row);
+        if (part.epilogue.residual) part.epilogue.residual += row * part.epilogue.residualStride;
+        if (!multiplyByDigits(part)) multiplyFloats(part);
+    }
 }
 
 }  // namespace tcompress::kernels

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <map>
 #include <mutex>
-#include <new>
-#include <unordered_map>
+#include <optional>
 #include <vector>
+
+#include "lib/support/aligned_memory.h"
 
 namespace tcompress::exec {
 
@@ -26,25 +28,37 @@ std::size_t sizeClass(std::size_t bytes) {
 struct Allocator::Pool {
     ~Pool() { trim(); }
 
-    std::byte* take(std::size_t size) {
+    struct Buffer {
+        std::byte* memory;
+        std::size_t size;
+    };
+
+    Buffer take(std::size_t size) {
         const std::lock_guard lock(mutex);
-        used += size;
+        const Buffer buffer = reuse(size).value_or(Buffer{nullptr, size});
+        used += buffer.size;
         peak = std::max(peak, used);
-        std::vector<std::byte*>& list = free[size];
-        if (!list.empty()) {
-            std::byte* buffer = list.back();
-            list.pop_back();
-            return buffer;
-        }
-        auto* buffer = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
-        if (!buffer) throw std::bad_alloc();
-        return buffer;
+        return buffer.memory ? buffer : Buffer{static_cast<std::byte*>(allocateAligned(size)), size};
     }
 
-    void give(std::byte* buffer, std::size_t size) noexcept {
+    /// Of the class itself or, when large, the smallest that is at most twice as large: else buffers of many
+    /// classes would wait for each other's turn to be used.
+    std::optional<Buffer> reuse(std::size_t size) {
+        constexpr std::size_t kLarge = std::size_t{256} << 10;
+        const std::size_t most = size < kLarge ? size : 2 * size;
+        for (auto list = free.lower_bound(size); list != free.end() && list->first <= most; ++list) {
+            if (list->second.empty()) continue;
+            const Buffer buffer{list->second.back(), list->first};
+            list->second.pop_back();
+            return buffer;
+        }
+        return std::nullopt;
+    }
+
+    void give(const Buffer& buffer) noexcept {
         const std::lock_guard lock(mutex);
-        used -= size;
-        free[size].push_back(buffer);
+        used -= buffer.size;
+        free[buffer.size].push_back(buffer.memory);
     }
 
     void trim() {
@@ -56,7 +70,7 @@ struct Allocator::Pool {
     }
 
     std::mutex mutex;
-    std::unordered_map<std::size_t, std::vector<std::byte*>> free;
+    std::map<std::size_t, std::vector<std::byte*>> free;  // by size
     std::size_t used = 0;
     std::size_t peak = 0;
 };
@@ -64,9 +78,8 @@ struct Allocator::Pool {
 Allocator::Allocator() : pool_(std::make_shared<Pool>()) {}
 
 std::shared_ptr<std::byte> Allocator::allocate(std::size_t bytes) {
-    const std::size_t size = sizeClass(bytes);
-    std::byte* buffer = pool_->take(size);
-    return {buffer, [pool = pool_, size](std::byte* released) { pool->give(released, size); }};
+    const Pool::Buffer buffer = pool_->take(sizeClass(bytes));
+    return {buffer.memory, [pool = pool_, buffer](std::byte*) { pool->give(buffer); }};
 }
 
 std::size_t Allocator::peakBytes() const {

@@ -1,6 +1,7 @@
 #pragma once
-// Memory of computed values. Buffers go back to a free list of their size class when the last Tensor that looks at
-// them is gone, so that after the first run of a shape no memory is asked from the system.
+// Memory of computed values. Buffers go back to a free list when the last Tensor that looks at them is gone,
+// and serve for values of their size or somewhat less, so that after the first run of a shape hardly any
+// memory is asked from the system.
 
 #include <cstddef>
 #include <memory>

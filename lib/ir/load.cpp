@@ -28,6 +28,8 @@ Model load(const std::filesystem::path& path) {
         throw ModelError(fmt::format("cannot load {}: {}", path.string(), printable(problem.what())));
     }
     inferTypes(*model);
+    // What is needed of the weights is read again, piece by piece, by who needs it.
+    file->release(file->bytes());
     return std::move(*model);
 }
 

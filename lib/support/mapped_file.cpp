@@ -76,13 +76,14 @@ MappedFile::~MappedFile() {
 
 void MappedFile::release(std::span<const std::byte> range) const {
     if (data_ == nullptr || range.empty()) return;
-    // The system maps windows of this size around a page that is asked for, so neighbours of the range have come with it.
-    // They go too: they are clean and can be read again.
-    constexpr std::uintptr_t kWindow = 65536;
+    // The system maps what lies around a page that is asked for too, up to a huge page of its file cache, so
+    // neighbours of the range have come with it. They go too: they are clean and can be read again.
+    constexpr std::uintptr_t kWindow = std::uintptr_t{2} << 20;
     const auto first = reinterpret_cast<std::uintptr_t>(data_);
     const auto from = reinterpret_cast<std::uintptr_t>(range.data());
     const std::uintptr_t begin = std::max(first, from / kWindow * kWindow);
-    const std::uintptr_t end = std::min(first + size_, (from + range.size() + kWindow - 1) / kWindow * kWindow);
+    const std::uintptr_t end =
+        std::min(first + size_, (from + range.size() + kWindow - 1) / kWindow * kWindow);
     ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 

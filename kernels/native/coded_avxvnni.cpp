@@ -1,0 +1,44 @@
+// AVX2's coded products, and those by digits: 3 rows × 2 digits × 2 vectors of sums, two of codes and one of
+// A: 15 of 16 registers.
+
+#include "kernels/native/coded_kernel.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#pragma GCC target("arch=x86-64-v3,avxvnni")
+#include "kernels/native/coded_digits_loop.h"
+
+namespace tcompress::kernels {
+
+namespace {
+
+struct AvxVnni {
+    static constexpr int kMostRows = 3, kVectors = 2;
+    using Sums = std::int32_t __attribute__((vector_size(32)));
+    using Words = std::uint32_t __attribute__((vector_size(32)));
+    using Floats = float __attribute__((vector_size(32)));
+    static Words spread(const std::int8_t* digits) {
+        std::int32_t four;
+        __builtin_memcpy(&four, digits, sizeof four);
+        return (Words)_mm256_set1_epi32(four);
+    }
+    static Sums dotBytes(Sums sums, Words a, Words b) {
+        return (Sums)_mm256_dpbusd_avx_epi32((__m256i)sums, (__m256i)a, (__m256i)b);
+    }
+    static Sums dotPairs(Sums sums, Words a, Words b) {
+        return (Sums)_mm256_dpwssd_avx_epi32((__m256i)sums, (__m256i)a, (__m256i)b);
+    }
+};
+
+}  // namespace
+
+const CodedKernels& codedKernelsAvxVnni() {
+    static const CodedKernels kernels = detail::withDigits<AvxVnni>(codedKernelsAvx2());
+    return kernels;
+}
+
+}  // namespace tcompress::kernels
+
+#endif
