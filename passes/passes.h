@@ -21,6 +21,7 @@ pipeline::PassInfo quantizeAwq();         // quantize/awq.cpp
 pipeline::PassInfo quantizeEmbedding();   // quantize/embedding.cpp
 pipeline::PassInfo quantizeHqq();         // quantize/hqq.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
+pipeline::PassInfo rotate();              // rotate/rotate.cpp
 pipeline::PassInfo cleanup();             // cleanup/cleanup.cpp
 
 }  // namespace tcompress::passes

@@ -10,7 +10,8 @@ std::span<const pipeline::PassInfo> registry() {
         pruneWanda(),     dropLayers(),         lowRankSvd(),   lowRankActivationAware(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
-        quantizeHqq(),    quantizeEmbedding(),  quantizeCast(), cleanup(),
+        quantizeHqq(),    quantizeEmbedding(),  quantizeCast(), rotate(),
+        cleanup(),
     };
     return list;
 }
