@@ -9,6 +9,7 @@
 #include "lib/ir/edit_state.h"
 #include "lib/ir/internals.h"
 #include "lib/support/check.h"
+#include "lib/tensor/spilled.h"
 
 namespace tcompress::ir {
 namespace {
@@ -128,6 +129,16 @@ struct Edit::Impl {
     Model& model;
     std::string pass;
     std::optional<EditState> state;
+    /// What new initializers may still take of memory; none: as much as they want.
+    std::optional<std::uint64_t> memoryLeft;
+
+    Tensor kept(Tensor data) {
+        constexpr std::size_t smallest = 65536;  // a temporary file for less is not worth it
+        if (!memoryLeft || data.sizeBytes() < smallest) return data;
+        if (data.sizeBytes() > *memoryLeft) return spilled(std::move(data));
+        *memoryLeft -= data.sizeBytes();
+        return data;
+    }
 
     /// The snapshot is taken with the first change, so that an Edit may be made before another one commits.
     EditState& begin() {
@@ -144,7 +155,7 @@ struct Edit::Impl {
     }
 };
 
-Edit::Edit(Model& model, std::string pass) : impl_(new Impl{model, std::move(pass), std::nullopt}) {}
+Edit::Edit(Model& model, std::string pass) : impl_(new Impl{model, std::move(pass), std::nullopt, std::nullopt}) {}
 
 Edit::~Edit() = default;
 
@@ -154,11 +165,13 @@ Value* Edit::addInitializer(std::string_view name, Tensor data) {
     auto value = Internals::makeValue(state.names.forValue(name.empty() ? "constant" : name));
     Internals::constantKind(*value) = ConstantKind::initializer;
     Internals::stored(*value) = store(data, value->name());
-    Internals::constant(*value) = std::move(data);
+    Internals::constant(*value) = impl_->kept(std::move(data));
     state.knownValues.insert(value.get());
     state.newInitializers.push_back(value.get());
     return state.newValues.emplace_back(std::move(value)).get();
 }
+
+void Edit::keepInMemory(std::uint64_t bytes) { impl_->memoryLeft = bytes; }
 
 Node* Edit::addNode(NodeSpec spec) { return impl_->begin().addNode(std::move(spec)); }
 

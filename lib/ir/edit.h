@@ -47,6 +47,9 @@ class Edit {
     /// A new initializer; the name is `name` made unique. Usable at once as an input of addNode and
     /// replaceInput.
     Value* addInitializer(std::string_view name, Tensor data);
+    /// Data of new initializers that would hold more than this in all wait in temporary files (lib/tensor/spilled.h),
+    /// for edits that replace the weights of models of any size.
+    void keepInMemory(std::uint64_t bytes);
     /// A new node and its output values, usable at once: it shows its inputs and attributes, but uses() of
     /// what it reads says nothing of it before commit().
     Node* addNode(NodeSpec spec);

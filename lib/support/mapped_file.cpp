@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -29,6 +30,16 @@ struct Registry {
     std::map<const std::byte*, const MappedFile*> byEnd;
 };
 
+struct Descriptor {
+    explicit Descriptor(int opened) : number(opened) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor() {
+        if (number >= 0) ::close(number);
+    }
+    int number;
+};
+
 Registry& registry() {
     static Registry instance;
     return instance;
@@ -36,33 +47,49 @@ Registry& registry() {
 
 }  // namespace
 
+bool MappedFile::map(int descriptor, std::size_t size) {
+    if (size == 0) return true;
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (address == MAP_FAILED) return false;
+    data_ = static_cast<const std::byte*>(address);
+    size_ = size;
+    std::lock_guard lock(registry().mutex);
+    registry().byEnd[data_ + size_] = this;
+    return true;
+}
+
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
     // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-    int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) fail(path, std::strerror(errno));
-    struct Closer {
-        int descriptor;
-        ~Closer() { ::close(descriptor); }
-    } closer{descriptor};
-
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    if (file.number < 0) fail(path, std::strerror(errno));
     struct stat status {};
-    if (::fstat(descriptor, &status) != 0) fail(path, std::strerror(errno));
+    if (::fstat(file.number, &status) != 0) fail(path, std::strerror(errno));
     if (S_ISDIR(status.st_mode)) fail(path, "it is a folder");
     if (!S_ISREG(status.st_mode)) fail(path, "it is not a regular file");
 
-    std::shared_ptr<MappedFile> file(new MappedFile);
-    file->path_ = path;
-    file->size_ = static_cast<std::size_t>(status.st_size);
-    if (file->size_ == 0) return file;
-    void* address = ::mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (address == MAP_FAILED) {
-        file->size_ = 0;
-        fail(path, std::strerror(errno));
+    std::shared_ptr<MappedFile> mapped(new MappedFile);
+    mapped->path_ = path;
+    if (!mapped->map(file.number, static_cast<std::size_t>(status.st_size))) fail(path, std::strerror(errno));
+    return mapped;
+}
+
+std::shared_ptr<const MappedFile> MappedFile::spill(std::span<const std::byte> bytes) {
+    std::error_code unknown;
+    const std::filesystem::path folder = std::filesystem::temp_directory_path(unknown);
+    if (unknown) return nullptr;
+    std::string path = (folder / "tcompress-XXXXXX").string();
+    const Descriptor file{::mkostemp(path.data(), O_CLOEXEC)};
+    if (file.number < 0) return nullptr;
+    ::unlink(path.c_str());
+    for (std::size_t done = 0; done < bytes.size();) {
+        const ssize_t count = ::write(file.number, bytes.data() + done, bytes.size() - done);
+        if (count < 0 && errno == EINTR) continue;
+        if (count <= 0) return nullptr;
+        done += static_cast<std::size_t>(count);
     }
-    file->data_ = static_cast<const std::byte*>(address);
-    std::lock_guard lock(registry().mutex);
-    registry().byEnd[file->data_ + file->size_] = file.get();
-    return file;
+    std::shared_ptr<MappedFile> mapped(new MappedFile);
+    mapped->path_ = path;
+    return mapped->map(file.number, bytes.size()) ? mapped : nullptr;
 }
 
 MappedFile::~MappedFile() {

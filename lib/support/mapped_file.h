@@ -12,6 +12,9 @@ class MappedFile {
   public:
     /// Throws ModelError naming the path when it is missing, not a regular file or not readable.
     static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+    /// The same bytes in a temporary file that has no name and goes with its last owner: memory that the system
+    /// may take back once it is released. Null when no such file can be written.
+    static std::shared_ptr<const MappedFile> spill(std::span<const std::byte> bytes);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
@@ -24,6 +27,8 @@ class MappedFile {
 
   private:
     MappedFile() = default;
+    /// False when the system refuses; errno says why.
+    bool map(int descriptor, std::size_t size);
     std::filesystem::path path_;
     const std::byte* data_ = nullptr;
     std::size_t size_ = 0;

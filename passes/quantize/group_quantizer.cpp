@@ -8,6 +8,7 @@
 
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
+#include "lib/support/mapped_file.h"
 #include "lib/support/parallel.h"
 #include "passes/quantize/few_levels.h"
 
@@ -110,6 +111,54 @@ struct Candidates {
     float low[kLanes];
     float high[kLanes];
 };
+
+/// Sixteen columns of a row-major matrix at a time, a lane each: groups that run down columns need not be copied
+/// side by side.
+struct ColumnExtents {
+    float low[kLanes] = {}, high[kLanes] = {}, outside[kLanes] = {};
+};
+
+TCOMPRESS_MULTIVERSION void columnExtents(const float* x, std::int64_t n, std::int64_t stride,
+                                          ColumnExtents& extents) {
+    float low[kLanes] = {}, high[kLanes] = {}, outside[kLanes] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+        const float* row = x + i * stride;
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+            const float value = row[lane];
+            low[lane] = value < low[lane] ? value : low[lane];
+            high[lane] = value > high[lane] ? value : high[lane];
+            outside[lane] += value * 0.0F;  // NaN for infinities and NaN
+        }
+    }
+    std::copy(low, low + kLanes, extents.low);
+    std::copy(high, high + kLanes, extents.high);
+    std::copy(outside, outside + kLanes, extents.outside);
+}
+
+struct ColumnGrids {
+    float scale[kLanes], low[kLanes], high[kLanes], zeroPoint[kLanes];
+};
+
+TCOMPRESS_MULTIVERSION Energy encodeColumns(const float* x, std::int64_t n, std::int64_t stride,
+                                            const ColumnGrids& grids, std::uint8_t* codes) {
+    float errors[kLanes] = {}, weights[kLanes] = {};
+    for (std::int64_t i = 0; i < n; ++i) {
+        const float* row = x + i * stride;
+        std::uint8_t* target = codes + i * stride;
+        std::int32_t rounded[kLanes];
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+            const float value = row[lane], scale = grids.scale[lane];
+            const float q = roundHalfEven(clamped(value / scale, grids.low[lane], grids.high[lane]));
+            const float error = q * scale - value;
+            errors[lane] += error * error;
+            weights[lane] += value * value;
+            rounded[lane] = static_cast<std::int32_t>(q + grids.zeroPoint[lane]);
+        }
+        for (std::int64_t lane = 0; lane < kLanes; ++lane)
+            target[lane] = static_cast<std::uint8_t>(rounded[lane]);
+    }
+    return {sumOf(errors), sumOf(weights)};
+}
 
 /// Codes of a group of two levels, the nearer one each, and what that lost.
 Energy encodeBinary(const float* x, std::int64_t n, const BinaryGrid& grid, std::uint8_t* codes) {
@@ -267,9 +316,11 @@ class Quantizer {
     }
 
     TaskResult run() {
-        const std::int64_t tilesPerOuter = layout_.inner == 1 ? 1 : (layout_.inner + kLanes - 1) / kLanes;
+        const bool isPlain = rule_.bits > 1 && tried_.empty();
+        const std::int64_t width = isPlain ? kPlainWidth : kLanes;
+        const std::int64_t tilesPerOuter = layout_.inner == 1 ? 1 : (layout_.inner + width - 1) / width;
         const std::int64_t tiles = layout_.outer * tilesPerOuter;
-        const std::int64_t tileElements = layout_.axis * std::min(layout_.inner, kLanes);
+        const std::int64_t tileElements = layout_.axis * std::min(layout_.inner, width);
         const std::int64_t grain =
             std::max<std::int64_t>(1, kTaskElements / std::max<std::int64_t>(1, tileElements));
         std::vector<TaskResult> tasks(static_cast<std::size_t>((tiles + grain - 1) / grain));
@@ -278,12 +329,20 @@ class Quantizer {
             Scratch scratch;
             for (std::int64_t tile = begin; tile < end; ++tile) {
                 const std::int64_t outer = tile / tilesPerOuter;
-                const std::int64_t inner = tile % tilesPerOuter * kLanes;
+                const std::int64_t first = tile % tilesPerOuter * width;
+                const std::int64_t last = std::min(layout_.inner, first + width);
                 if (layout_.inner == 1)
                     row(outer, task);
+                else if (isPlain && (last - first) % kLanes == 0)
+                    plainColumns(outer, first, last, task);
                 else
-                    columns(outer, inner, std::min(layout_.inner, inner + kLanes), scratch, task);
+                    columns(outer, first, last, scratch, task);
             }
+            // Tables are the largest weights: what is read of a mapped one need not stay.
+            if (layout_.inner == 1)
+                releaseIfMapped(std::as_bytes(
+                    weights_.subspan(static_cast<std::size_t>(begin * layout_.axis),
+                                     static_cast<std::size_t>((end - begin) * layout_.axis))));
         });
         TaskResult total;
         for (const TaskResult& task : tasks) {
@@ -297,6 +356,8 @@ class Quantizer {
 
   private:
     static constexpr std::int64_t kTaskElements = 1 << 16;
+    /// Columns that a task takes through a block together: whole cache lines that lie side by side.
+    static constexpr std::int64_t kPlainWidth = 64;
 
     struct Scratch {
         std::vector<float> values;
@@ -387,6 +448,40 @@ class Quantizer {
             for (std::int64_t i = 0; i < size; ++i)
                 for (std::int64_t j = 0; j < width; ++j)
                     target[i * layout_.inner + j] = scratch.codes[static_cast<std::size_t>(j * stride + i)];
+        }
+    }
+
+    /// Whole ranges of groups that run down columns [begin, end), a multiple of kLanes.
+    void plainColumns(std::int64_t outer, std::int64_t begin, std::int64_t end, TaskResult& task) {
+        ColumnExtents extents;
+        ColumnGrids grids;
+        for (std::int64_t block = 0; block < blocks_; ++block) {
+            const std::int64_t size = blockSize(block);
+            for (std::int64_t column = begin; column < end; column += kLanes) {
+                const std::int64_t first =
+                    (outer * layout_.axis + block * layout_.block) * layout_.inner + column;
+                columnExtents(weights_.data() + first, size, layout_.inner, extents);
+                const auto group =
+                    static_cast<std::size_t>((outer * blocks_ + block) * layout_.inner + column);
+                task.finite = task.finite && sumOf(extents.outside) == 0.0F;
+                if (!task.finite) return;
+                for (std::size_t lane = 0; lane < kLanes; ++lane) {
+                    const Grid grid =
+                        gridFor({extents.low[lane], extents.high[lane], true}, rule_, Shares{});
+                    grids.scale[lane] = grid.scale;
+                    grids.low[lane] = grid.low;
+                    grids.high[lane] = grid.high;
+                    grids.zeroPoint[lane] = grid.zeroPoint;
+                    result_.scales[group + lane] = grid.scale;
+                    if (!result_.zeroPoints.empty())
+                        result_.zeroPoints[group + lane] = static_cast<std::uint8_t>(grid.zeroPoint);
+                    account({}, grid.scale, task);
+                }
+                const Energy energy = encodeColumns(weights_.data() + first, size, layout_.inner, grids,
+                                                    result_.codes.data() + first);
+                task.energy.error += energy.error;
+                task.energy.weight += energy.weight;
+            }
         }
     }
 

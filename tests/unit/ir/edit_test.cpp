@@ -424,3 +424,18 @@ TEST_CASE("a clone is edited without the original noticing") {
     CHECK(toText(model) == before);
     CHECK(model.graph().find("w")->constant()->data<float>()[11] == 12.0f);
 }
+
+TEST_CASE("initializers beyond the memory of an edit hold what they were given") {
+    Model model = chain();
+    Edit edit(model, "test");
+    edit.keepInMemory(100'000);
+    std::vector<Value*> added;
+    for (int i = 0; i < 3; ++i) {
+        const std::vector<float> values(20'000, static_cast<float>(i));
+        added.push_back(edit.addInitializer("large", Tensor::of<float>({20'000}, std::span<const float>(values))));
+    }
+    for (int i = 0; i < 3; ++i) {
+        const auto values = added[static_cast<std::size_t>(i)]->constant()->data<float>();
+        CHECK(std::all_of(values.begin(), values.end(), [&](float value) { return value == static_cast<float>(i); }));
+    }
+}

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "lib/support/error.h"
+#include "lib/tensor/spilled.h"
 
 using namespace tcompress;
 
@@ -171,4 +172,14 @@ TEST_CASE("transpose moves every element to its place, for every kind of type") 
     }
     CHECK_THROWS_AS(transpose(counted(DType::float32, {2, 2}), {0, 0}), InternalError);
     CHECK_THROWS_AS(transpose(counted(DType::float32, {2, 2}), {0}), InternalError);
+}
+
+TEST_CASE("A spilled tensor holds the same values, and its pages can be released") {
+    std::vector<float> values(50'000);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+    const Tensor tensor = spilled(Tensor::of<float>({50'000}, std::span<const float>(values)));
+    CHECK(std::ranges::equal(tensor.data<float>(), values));
+    tensor.releasePages();
+    CHECK(std::ranges::equal(tensor.data<float>(), values));
+    CHECK(spilled(Tensor(DType::float32, {0})).size() == 0);
 }
