@@ -4,12 +4,12 @@
 //   MatMul(x, W)  →  MatMul(x · (1/s), dequantized(s · W))          one Mul for all layers that read x
 //
 // Layers that gain nothing from scales keep their input as it is. Embedding tables and convolutions are
-// rounded to nearest.
+// rounded by themselves (hqq_solver.h).
 //
 // Source: Lin et al. 2023, "AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration".
 //
 // Not handled: what quantize/weight-only does not handle; factors are not folded into what makes x; weights
-// that are used at several places are rounded to nearest.
+// that are used at several places are rounded by themselves.
 
 #include <fmt/core.h>
 
@@ -19,6 +19,7 @@
 #include "lib/ir/edit.h"
 #include "passes/passes.h"
 #include "passes/quantize/awq_solver.h"
+#include "passes/quantize/hqq_solver.h"
 #include "passes/quantize/layer_evidence.h"
 #include "passes/quantize/output_error.h"
 #include "passes/quantize/weight_storage.h"
@@ -66,7 +67,7 @@ class QuantizeAwq : public pipeline::Pass {
             else if (multipliesRows(weight) && weight.sites.size() == 1)
                 linear.push_back(&weight);
             else
-                roundToNearest(edit, weight, plan, report);
+                roundAlone(edit, weight, plan, report);
         }
         const std::vector<LayerStage> stages = stagesOf(linear);
         calibration::ValueSet inputs;
@@ -85,10 +86,10 @@ class QuantizeAwq : public pipeline::Pass {
     }
 
   private:
-    void roundToNearest(ir::Edit& edit, const TargetWeight& weight, const StoragePlan& plan,
+    void roundAlone(ir::Edit& edit, const TargetWeight& weight, const StoragePlan& plan,
                         PassReport& report) const {
         const auto quantized =
-            quantizeWeights(weight.constant->constant()->data<float>(), plan.layout, storage_.rule());
+            quantizeByHqq(weight.constant->constant()->data<float>(), plan.layout, storage_.rule(), {});
         if (!quantized) return skip(report, weight, kNotFinite);
         storage_.store(edit, weight, *quantized, report);
     }
@@ -109,7 +110,7 @@ class QuantizeAwq : public pipeline::Pass {
                                      options_.steps);
         if (!solution) {
             for (const TargetWeight* weight : stage.weights)
-                roundToNearest(edit, *weight, storage_.plan(*weight), report);
+                roundAlone(edit, *weight, storage_.plan(*weight), report);
             return 0;
         }
         const double error = energy > 0 ? std::sqrt(solution->error / energy) : 0;
@@ -149,7 +150,7 @@ pipeline::PassInfo quantizeAwq() {
     info.details =
         "As weight-only, with the weights of each input channel multiplied before rounding by a power of its "
         "mean activation, found by the error of the layers' outputs, and the activations divided by it. "
-        "Embedding tables and convolutions are rounded to nearest.";
+        "Embedding tables and convolutions are rounded as by hqq without data.";
     info.paper =
         "Lin et al. 2023, AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration";
     info.data = pipeline::DataNeed::always;

@@ -1,10 +1,11 @@
 // GPTQ: weight-only quantization in which each layer's rounding repays its own error on calibration data.
 //
 // Layers are taken in turn, behind the quantized ones before them (gptq_run.h), and what each is fitted to is
-// chosen on samples that are held back (gptq_fit.h).
+// chosen on samples that are held back (gptq_fit.h). Coordinate descent on codes and scales goes on where GPTQ
+// ends (code_descent.h).
 //
-// Source: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-// Transformers".
+// Sources: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+// Transformers"; descent: Behdin et al. 2023, "QuantEase".
 //
 // Not handled: what quantize/weight-only does not handle; Gemm with a scaled or transposed input has its own
 // output as the only target.
@@ -27,6 +28,7 @@ struct Options : StorageOptions {
     std::optional<double> damp;
     bool actOrder = true;
     std::int64_t blockSize = 128;
+    std::int64_t refine = kDescentSweeps;
     bool sequential = true;
     bool biasCorrection = true;
     GptqTarget target = GptqTarget::automatic;
@@ -36,6 +38,7 @@ struct Options : StorageOptions {
         if (damp) settings.damps = {*damp};
         settings.order = actOrder ? ColumnOrder::activation : ColumnOrder::natural;
         settings.blockSize = blockSize;
+        settings.sweeps = refine;
         settings.sequence = sequential ? LayerSequence::behindQuantized : LayerSequence::original;
         settings.biases = biasCorrection ? BiasCorrection::yes : BiasCorrection::no;
         settings.target = target;
@@ -60,6 +63,10 @@ OptionTable<Options> optionTable() {
         .option("block_size", &Options::blockSize,
                 "input channels whose errors are handed on together; for speed only")
         .range(1, 4096)
+        .option("refine", &Options::refine,
+                "sweeps of coordinate descent on codes and scales behind GPTQ, kept where held-back samples "
+                "gain; 0: none")
+        .range(0, 100)
         .option("sequential", &Options::sequential,
                 "calibrate each layer behind the quantized ones before it; false: all on the original model, "
                 "in one run")
@@ -105,11 +112,11 @@ pipeline::PassInfo quantizeGptq() {
         "As weight-only, with the codes of linear layers chosen so that the layers' outputs change least on "
         "the calibration data, layer after layer behind the quantized ones. What is fitted to and the "
         "damping "
-        "are chosen on a fifth of the samples, which is held back. Embedding tables and convolutions are "
-        "rounded to nearest.";
+        "are chosen on a fifth of the samples, which is held back. Coordinate descent goes on from there. "
+        "Embedding tables and convolutions are rounded as by hqq without data.";
     info.paper =
         "Frantar et al. 2022, GPTQ: Accurate Post-Training Quantization for Generative Pre-trained "
-        "Transformers";
+        "Transformers; Behdin et al. 2023, QuantEase: Optimization-based Quantization for Language Models";
     info.data = pipeline::DataNeed::always;
     bindOptions<QuantizeGptq>(
         info, optionTable(),

@@ -6,6 +6,7 @@
 
 #include "kernels/linalg.h"
 #include "lib/support/check.h"
+#include "passes/quantize/code_descent.h"
 #include "passes/quantize/output_error.h"
 
 namespace tcompress::passes {
@@ -99,6 +100,7 @@ struct Choice {
     int target = 0;
     double ridge = 0;
     double damp = 0.01;
+    std::int64_t sweeps = 0;
 };
 
 class Fitter {
@@ -137,11 +139,17 @@ class Fitter {
             chosen.damp = damp;
             consider(chosen);
         }
+        if (best.target >= 0 && fit_.sweeps > 0) {
+            chosen = best;
+            chosen.sweeps = fit_.sweeps;
+            consider(chosen);
+        }
         result.error = relative(bestError, heldBack);
         result.nearestError = relative(result.nearestError, heldBack);
         result.nearest = best.target < 0;
         result.fromOriginal = best.target > 0;
         result.damp = best.damp;
+        result.descended = best.sweeps > 0;
         if (fit_.moments.heldBack.rows > 0) {
             Moments all = fit_.moments.fit;
             all += fit_.moments.heldBack;
@@ -173,10 +181,11 @@ class Fitter {
                 fit_.layout);
             weights = regressedWeights;
         }
-        const auto result = quantizeByGptq(weights, fit_.layout, fit_.rule, solve_.gram,
-                                           {choice.damp, fit_.order, fit_.blockSize});
+        auto result = quantizeByGptq(weights, fit_.layout, fit_.rule, solve_.gram,
+                                     {choice.damp, fit_.order, fit_.blockSize});
         TCOMPRESS_CHECK(result.has_value(), "finite weights became infinite");
-        return *result;
+        if (choice.sweeps > 0) descend(*result, weights, solve_.gram, {choice.sweeps, choice.damp});
+        return std::move(*result);
     }
 
     std::vector<double> map(const QuantizedWeights& weights) const {

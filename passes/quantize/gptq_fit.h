@@ -10,7 +10,8 @@
 // The second repairs what earlier layers lost, and over-fits when rows are few. So are the damping of GPTQ
 // and the ridge. Each combination is solved on the rows to fit to and judged on held-back rows by its
 // distance from Y; rounding to nearest is judged too and kept where it is best (too few rows for a Hessian).
-// The winner is solved again on all rows.
+// The winner is solved again on all rows. Last of all it is tried what coordinate descent from there on
+// (code_descent.h) does to held-back rows.
 //
 // A constant added behind the layer takes up the mean of the error, so with one the moments are taken about
 // the mean.
@@ -27,6 +28,8 @@
 
 namespace tcompress::passes {
 
+inline constexpr std::int64_t kDescentSweeps = 4;
+
 enum class GptqTarget { automatic, own, original };
 
 struct GptqFit {
@@ -42,6 +45,8 @@ struct GptqFit {
     std::vector<double> damps;
     ColumnOrder order = ColumnOrder::activation;
     std::int64_t blockSize = 128;
+    /// Of the descent; 0: none.
+    std::int64_t sweeps = kDescentSweeps;
 };
 
 struct GptqResult {
@@ -54,6 +59,7 @@ struct GptqResult {
     double damp = 0;
     bool fromOriginal = false;  ///< fitted to an output of the original model
     bool nearest = false;       ///< rounding to nearest was best
+    bool descended = false;     ///< descent was worth it
 };
 
 /// Nothing when a weight is NaN or infinite.

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "lib/ir/edit.h"
+#include "passes/quantize/hqq_solver.h"
 #include "passes/quantize/layer_evidence.h"
 
 namespace tcompress::passes {
@@ -45,7 +46,7 @@ class GptqRun {
             else if (multipliesRows(*weight))
                 linear.push_back(weight);
             else
-                roundToNearest(*weight);
+                roundAlone(*weight);
         }
         if (settings_.sequence == LayerSequence::behindQuantized)
             solveInTurn(stagesOf(linear));
@@ -75,7 +76,7 @@ class GptqRun {
 
     void solve(const TargetWeight& weight, calibration::SplitMoments moments) {
         const Tensor& constant = *weight.constant->constant();
-        if (moments.fit.rows == 0) return roundToNearest(weight);
+        if (moments.fit.rows == 0) return roundAlone(weight);
         std::optional<LayerBias> bias;
         if (settings_.biases == BiasCorrection::yes) bias = biasBehind(weight);
         fewestRowsPerInput_ =
@@ -91,6 +92,7 @@ class GptqRun {
         fit.damps = settings_.damps;
         fit.order = settings_.order;
         fit.blockSize = settings_.blockSize;
+        fit.sweeps = settings_.sweeps;
         auto result = fitGptq(fit);
         if (!result) return skip(report_, weight, kNotFinite);
         if (bias) bias->add(result->biasChange);
@@ -100,10 +102,10 @@ class GptqRun {
 
     const WeightStorage& storageOf(const TargetWeight& weight) const { return *storages_.at(&weight); }
 
-    void roundToNearest(const TargetWeight& weight) {
+    void roundAlone(const TargetWeight& weight) {
         const WeightStorage& storage = storageOf(weight);
-        auto quantized = quantizeWeights(weight.constant->constant()->data<float>(),
-                                         storage.plan(weight).layout, storage.rule());
+        auto quantized = quantizeByHqq(weight.constant->constant()->data<float>(),
+                                       storage.plan(weight).layout, storage.rule(), {});
         if (!quantized) return skip(report_, weight, kNotFinite);
         finish({&weight, std::move(*quantized), -1, std::nullopt});
     }

@@ -5,7 +5,8 @@
 // stage runs the calibration samples through the model as it is by then, so that a layer sees the inputs it
 // will get, and fits what it rounds to what the original model computes there (gptq_fit.h: how target and
 // damping are chosen, on samples that are held back). Constants behind the layers take up what is left of the
-// mean error. What is no product with rows of activations (tables, convolutions) is rounded to nearest.
+// mean error. What is no product with rows of activations (tables, convolutions) is rounded by itself
+// (hqq_solver.h).
 
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ struct GptqSettings {
     std::vector<double> damps{0.01, 0.1, 1.0};  ///< to choose from, at least one
     ColumnOrder order = ColumnOrder::activation;
     std::int64_t blockSize = 128;
+    std::int64_t sweeps = kDescentSweeps;  ///< of descent behind GPTQ
     LayerSequence sequence = LayerSequence::behindQuantized;
     BiasCorrection biases = BiasCorrection::yes;
     GptqTarget target = GptqTarget::automatic;

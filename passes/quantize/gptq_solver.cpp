@@ -27,8 +27,8 @@ std::vector<std::int64_t> solveOrder(std::span<const double> h, std::int64_t n, 
     return places;
 }
 
-/// L of the damped H in the order of the solve.
-std::vector<double> factor(std::span<const double> h, const std::vector<std::int64_t>& order, double damp) {
+/// L of the damped H in the order of the solve. Factored in double: H is often close to singular.
+std::vector<float> factor(std::span<const double> h, const std::vector<std::int64_t>& order, double damp) {
     const auto n = static_cast<std::int64_t>(order.size());
     double mean = 0;
     for (std::int64_t i = 0; i < n; ++i) mean += h[static_cast<std::size_t>(i * n + i)];
@@ -44,7 +44,7 @@ std::vector<double> factor(std::span<const double> h, const std::vector<std::int
         target[row] += added;
     });
     kernels::cholesky(permuted, n);
-    return permuted;
+    return {permuted.begin(), permuted.end()};
 }
 
 /// Columns [begin, end) of one row: codes, and the row's errors in place of `target` (which holds Lₖₖ·Wₖ plus
@@ -93,7 +93,7 @@ class Solver {
 
     void run() {
         parallelFor(n_, [&](std::int64_t place) {
-            const auto diagonal = static_cast<float>(l(place, place));
+            const float diagonal = l(place, place);
             const float* source = weights_.data() + order_[static_cast<std::size_t>(place)] * channels_;
             float* target = work_.data() + place * channels_;
             for (std::int64_t i = 0; i < channels_; ++i) target[i] = diagonal * source[i];
@@ -109,7 +109,7 @@ class Solver {
     }
 
   private:
-    double l(std::int64_t row, std::int64_t column) const {
+    float l(std::int64_t row, std::int64_t column) const {
         return l_[static_cast<std::size_t>(row * n_ + column)];
     }
 
@@ -121,30 +121,25 @@ class Solver {
             grids(input, first, last, scales, low, high, shifts);
             float* row = work_.data() + place * channels_ + first;
             roundRow({weights_.data() + input * channels_ + first, row,
-                      static_cast<float>(1.0 / l(place, place)), scales, low, high, shifts, quotients},
+                      1 / l(place, place), scales, low, high, shifts, quotients},
                      count);
             storeCodes(input, first, last, quotients);
             for (std::int64_t earlier = begin; earlier < place; ++earlier)
                 addMultiple(work_.data() + earlier * channels_ + first, row,
-                            static_cast<float>(l(place, earlier)), count);
+                            l(place, earlier), count);
         }
     }
 
     /// work[0 … begin) += L[begin … end, 0 … begin)ᵀ · E[begin … end).
     void handOn(std::int64_t begin, std::int64_t end) {
         if (begin == 0) return;
-        const std::int64_t size = end - begin;
-        std::vector<float> factors(static_cast<std::size_t>(size * begin));
-        for (std::int64_t k = 0; k < size; ++k)
-            for (std::int64_t i = 0; i < begin; ++i)
-                factors[static_cast<std::size_t>(k * begin + i)] = static_cast<float>(l(begin + k, i));
         kernels::BatchedMatmul product;
         product.m = begin;
         product.n = channels_;
-        product.k = size;
-        product.a = factors.data();
+        product.k = end - begin;
+        product.a = l_.data() + begin * n_;
         product.aRowStride = 1;
-        product.aColumnStride = begin;
+        product.aColumnStride = n_;
         product.b = work_.data() + begin * channels_;
         product.bRowStride = channels_;
         product.c = work_.data();
@@ -186,7 +181,7 @@ class Solver {
     const kernels::QuantizationLayout& layout_;
     std::int64_t n_, channels_, blockSize_;
     std::vector<std::int64_t> order_;
-    std::vector<double> l_;
+    std::vector<float> l_;
     std::vector<float> weights_;
     /// Rows at their places: Lₖₖ·Wₖ plus what is handed on until a row is solved, then its error.
     std::vector<float> work_;

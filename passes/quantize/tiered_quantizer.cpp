@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "passes/quantize/codebook_table.h"
+#include "passes/quantize/hqq_solver.h"
 #include "passes/quantize/quantized_table.h"
 #include "passes/quantize/tiered_table.h"
 
@@ -133,7 +134,7 @@ RowFormat TieredQuantizer::measured(const TableFormat& format) const {
     RowFormat result;
     if (format.dimension == 0) {
         const auto quantized =
-            quantizeWeights(rows, groupedLayout({count, length_}, 1, length_), ruleFor(format.bits));
+            quantizeByHqq(rows, groupedLayout({count, length_}, 1, length_), ruleFor(format.bits), {});
         result.bytesPerRow = static_cast<double>(QuantizedTable::sizeBytes(ruleFor(format.bits), rows_,
                                                                            length_, length_)) /
                              static_cast<double>(rows_);
@@ -196,7 +197,7 @@ EncodedTable::Part TieredQuantizer::encode(const TableFormat& format, std::span<
         return part;
     }
     part.integers =
-        quantizeWeights(rows, groupedLayout({part.rows, length_}, 1, length_), ruleFor(format.bits));
+        quantizeByHqq(rows, groupedLayout({part.rows, length_}, 1, length_), ruleFor(format.bits), {});
     const std::vector<float> after = dequantizeWeights(*part.integers);
     for (std::size_t i = 0; i < after.size(); ++i)
         lost += usage[i / static_cast<std::size_t>(length_)] *

@@ -28,10 +28,15 @@ class QuantizeWeightOnly : public pipeline::Pass {
     explicit QuantizeWeightOnly(const StorageOptions& options) : storage_(options, kPass) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
-        return storage_.quantizeEach(
-            model, context,
-            [](std::span<const float> weights, const kernels::QuantizationLayout& layout,
-               const QuantizationRule& rule) { return quantizeWeights(weights, layout, rule); });
+        PassReport report;
+        const std::vector<TargetWeight> weights = storage_.weights(model, context, report);
+        storage_.quantizeEach(
+            model, context, weights,
+            [this](const TargetWeight& weight, const kernels::QuantizationLayout& layout) {
+                return quantizeWeights(weight.constant->constant()->data<float>(), layout, storage_.rule());
+            },
+            report);
+        return report;
     }
 
   private:

@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::int64_t kGroupBelow8Bits = 32;
 constexpr std::int64_t kSmallestGroup = 16;
+/// Of a model of any size.
+constexpr std::uint64_t kResultsInMemory = std::uint64_t{48} << 20;
 
 /// One value a byte as a tensor of the rule's 8- or 4-bit integer type.
 Tensor stored(const Shape& shape, const std::vector<std::uint8_t>& values, const QuantizationRule& rule) {
@@ -120,27 +122,25 @@ QuantizationRule WeightStorage::rule() const {
     return rule;
 }
 
-pipeline::PassReport WeightStorage::quantizeEach(ir::Model& model, const pipeline::PassContext& context,
-                                                 const Rounding& rounding) const {
-    pipeline::PassReport report;
-    const std::vector<TargetWeight> targets = weights(model, context, report);
+void WeightStorage::quantizeEach(ir::Model& model, const pipeline::PassContext& context,
+                                 const std::vector<TargetWeight>& weights, const Rounding& rounding,
+                                 pipeline::PassReport& report) const {
     ir::Edit edit(model, pass_);
-    context.progress().begin("quantizing", static_cast<std::int64_t>(targets.size()));
-    for (const TargetWeight& weight : targets) {
-        const Tensor& constant = *weight.constant->constant();
+    edit.keepInMemory(kResultsInMemory);
+    context.progress().begin("quantizing", static_cast<std::int64_t>(weights.size()));
+    for (const TargetWeight& weight : weights) {
         const StoragePlan plan = this->plan(weight);
         if (!plan.refusal.empty())
             skip(report, weight, plan.refusal);
-        else if (const auto quantized = rounding(constant.data<float>(), plan.layout, rule()))
+        else if (const auto quantized = rounding(weight, plan.layout))
             store(edit, weight, *quantized, report);
         else
             skip(report, weight, kNotFinite);
-        releaseIfMapped(constant.bytes());
+        releaseIfMapped(weight.constant->constant()->bytes());
         context.progress().step();
     }
     context.progress().end();
     edit.commit();
-    return report;
 }
 
 std::vector<TargetWeight> WeightStorage::weights(ir::Model& model, const pipeline::PassContext& context,

@@ -90,21 +90,21 @@ struct StoragePlan {
 };
 
 /// Codes of one weight; nothing when it holds NaN or infinity.
-using Rounding = std::function<std::optional<QuantizedWeights>(
-    std::span<const float> weights, const kernels::QuantizationLayout& layout, const QuantizationRule& rule)>;
+using Rounding = std::function<std::optional<QuantizedWeights>(const TargetWeight& weight,
+                                                               const kernels::QuantizationLayout& layout)>;
 
 class WeightStorage {
   public:
     WeightStorage(const StorageOptions& options, std::string pass)
         : options_(options), pass_(std::move(pass)) {}
 
-    /// A whole pass that looks at one weight after another and at nothing else.
-    pipeline::PassReport quantizeEach(ir::Model& model, const pipeline::PassContext& context,
-                                      const Rounding& rounding) const;
-
     /// The weights to work on, with the opset raised to what the format needs.
     std::vector<TargetWeight> weights(ir::Model& model, const pipeline::PassContext& context,
                                       pipeline::PassReport& report) const;
+    /// Rounds and stores one weight after another.
+    void quantizeEach(ir::Model& model, const pipeline::PassContext& context,
+                      const std::vector<TargetWeight>& weights, const Rounding& rounding,
+                      pipeline::PassReport& report) const;
     QuantizationRule rule() const;
     StoragePlan plan(const TargetWeight& weight) const;
     /// Replaces the weight by its codes and reports its sites, with `error` (negative: the codes' own).

@@ -45,11 +45,12 @@ QuantizationRule ruleOf(int bits, Symmetry symmetry, RangeChoice range) {
     return rule;
 }
 
-double powerLoss(std::span<const float> weights, const QuantizedWeights& quantized, double power) {
+double squaredError(std::span<const float> weights, const QuantizedWeights& quantized,
+                    std::span<const float> importance, std::size_t axis) {
     const std::vector<float> after = dequantizeWeights(quantized);
     double sum = 0;
     for (std::size_t i = 0; i < after.size(); ++i)
-        sum += std::pow(std::fabs(static_cast<double>(weights[i]) - after[i]), power);
+        sum += importance[axis == 0 ? i / 64 : i % 64] * std::pow(static_cast<double>(weights[i]) - after[i], 2);
     return sum;
 }
 
@@ -100,21 +101,30 @@ TEST_CASE("AWQ scales nothing where all activations are alike or there are none"
     CHECK(solved->weights[0].codes == quantizeWeights(weights.data<float>(), layout, rule)->codes);
 }
 
-TEST_CASE("HQQ lowers the p-norm of the rounding error") {
+TEST_CASE("HQQ lowers the error that counts, from either range") {
     const int bits = GENERATE(4, 3, 2);
     const Symmetry symmetry = GENERATE(Symmetry::asymmetric, Symmetry::fullRange);
     const std::size_t axis = GENERATE(0, 1);
     const Shape shape{96, 64};
     const Tensor weights = test::randomTensor(shape, 6);
     const auto layout = groupedLayout(shape, axis, 32);
-    const auto rule = ruleOf(bits, symmetry, RangeChoice::minmax);
-    const auto nearest = quantizeWeights(weights.data<float>(), layout, rule);
-    const auto solved = quantizeByHqq(weights.data<float>(), layout, rule, {});
-    REQUIRE((nearest && solved));
-    const double before = powerLoss(weights.data<float>(), *nearest, 0.7);
-    const double after = powerLoss(weights.data<float>(), *solved, 0.7);
-    INFO(bits << " bits: " << before << " to " << after);
-    CHECK(after < 0.985 * before);
+    std::vector<float> importance(96, 1);
+    const bool isWeighed = GENERATE(false, true);
+    if (isWeighed)
+        for (std::size_t i = 0; i < importance.size(); ++i) importance[i] = i % 7 == 0 ? 50 : 1;
+    const auto given = isWeighed ? std::span(importance).first(axis == 0 ? 96 : 64) : std::span<const float>{};
+    const auto errorOf = [&](const QuantizedWeights& quantized) {
+        return squaredError(weights.data<float>(), quantized, importance, axis);
+    };
+    const auto rule = ruleOf(bits, symmetry, RangeChoice::mse);
+    const auto solved = quantizeByHqq(weights.data<float>(), layout, rule, {}, given);
+    REQUIRE(solved);
+    for (const RangeChoice range : {RangeChoice::minmax, RangeChoice::mse}) {
+        const auto nearest = quantizeWeights(weights.data<float>(), layout, ruleOf(bits, symmetry, range));
+        REQUIRE(nearest);
+        INFO(bits << " bits: " << errorOf(*nearest) << " to " << errorOf(*solved));
+        CHECK(errorOf(*solved) < 0.999 * errorOf(*nearest));
+    }
     // The codes are the nearest ones of the grids found.
     const std::vector<float> values = dequantizeWeights(*solved);
     const CodeRange range = codeRange(rule);

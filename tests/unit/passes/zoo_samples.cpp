@@ -14,6 +14,16 @@ data::Dataset samplesOf(const std::string& name, std::int64_t begin, std::int64_
     return {whole.rows(begin, end), std::nullopt, whole.origin()};
 }
 
+data::Dataset behindEncoder(const data::Dataset& samples) {
+    const ir::Model encoder = dataModel("t5_char_encoder");
+    const data::Dataset read = data::fitToModel(samples, encoder);
+    return {{{"input_ids", samples.arrays().at("decoder_input_ids")},
+             {"encoder_attention_mask", samples.arrays().at("attention_mask")},
+             {"encoder_hidden_states", outputsOf(encoder, read.rows(0, read.sampleCount())).front()}},
+            std::nullopt,
+            samples.origin()};
+}
+
 double outputError(const ir::Model& original, const ir::Model& compressed, const data::Dataset& samples) {
     const auto outputs = [&](const ir::Model& model) {
         const data::Dataset fitted = data::fitToModel(samples, model);
