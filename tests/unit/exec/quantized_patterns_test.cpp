@@ -45,6 +45,23 @@ TEST_CASE("A QDQ linear layer multiplies codes") {
     CHECK_FALSE(has(rounded, "Add"));
 }
 
+TEST_CASE("A product of integers with constant ranges is one layer, which its bias and activation join") {
+    const std::string signature = "(float[N, 4] x) => (float[N, 3] y) " + kWeights;
+    const std::string product =
+        "q = QuantizeLinear(x, xs, xz)\n i = MatMulInteger(q, w, xz)\n f = Cast<to = 1>(i)\n t = Mul(xs, s)\n "
+        "m = Mul(f, t)\n n = Add(m, b)\n";
+    const auto kinds = run(signature, product + "y = Relu(n)");
+    CHECK((has(kinds, "Int8Linear") && has(kinds, "QuantizeLinear") && kinds.size() == 2));
+    // What comes out is made codes by the layer.
+    const auto coded = run("(float[N, 4] x) => (uint8[N, 3] y) " + kWeights, product + "y = QuantizeLinear(n, ys, yz)");
+    CHECK((has(coded, "Int8Linear") && coded.size() == 2));
+    // The zero point of another tensor is not that of the codes.
+    const auto other = run(signature,
+                           "q = QuantizeLinear(x, xs, xz)\n i = MatMulInteger(q, w, yz)\n f = Cast<to = 1>(i)\n t = Mul(xs, s)\n "
+                           "y = Mul(f, t)\n");
+    CHECK(has(other, "MatMulInteger"));
+}
+
 TEST_CASE("A QDQ Gemm with transposed weights and an int32 bias multiplies codes") {
     const auto kinds = run(
         "(float[N, 4] x) => (float[N, 3] y) <uint8[3, 4] w = {1, 200, 3, 4, 255, 6, 7, 8, 9, 10, 11, 12}, "
