@@ -66,12 +66,21 @@ void Deliveries::deliver(const Source& source, const Tensor& tensor, const Token
     const auto rows = std::make_shared<ObservedRows>(tensor, mask);
     requireFinite(*source.value, rows->rows());
     const std::vector<Reader>& readers = *find(source);
-    if (std::any_of(readers.begin(), readers.end(),
-                    [&](const Reader& reader) { return waiting_[reader.waiting].seen.size() > 1; }))
-        rows->own();
+    const auto anyReader = [&](const auto& holds) {
+        return std::any_of(readers.begin(), readers.end(),
+                           [&](const Reader& reader) { return holds(waiting_[reader.waiting]); });
+    };
+    if (anyReader([](const Waiting& waiting) { return waiting.seen.size() > 1; })) rows->own();
+    const auto seesPadding = [](const Waiting& waiting) { return waiting.statistic->rowsSeen() == RowsSeen::all; };
+    std::shared_ptr<ObservedRows> allRows;
+    if (anyReader(seesPadding)) {
+        allRows = std::make_shared<ObservedRows>(tensor, TokenMask());
+        if (anyReader([&](const Waiting& waiting) { return seesPadding(waiting) && waiting.seen.size() > 1; }))
+            allRows->own();
+    }
     for (const Reader& reader : readers) {
         Waiting& waiting = waiting_[reader.waiting];
-        waiting.seen[reader.position] = rows;
+        waiting.seen[reader.position] = seesPadding(waiting) ? allRows : rows;
         if (std::find(waiting.seen.begin(), waiting.seen.end(), nullptr) != waiting.seen.end()) continue;
         std::vector<Rows> values;
         for (const auto& seen : waiting.seen) values.push_back(seen->rows());

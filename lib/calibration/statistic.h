@@ -25,7 +25,8 @@ struct Source {
 };
 
 /// A value in one batch, seen as rows × channels, row-major and dense: channels are its last axis, rows all
-/// the others. Rows of padding are left out (token_mask.h), so the number of rows varies; it may be 0.
+/// the others. Rows of padding are left out (token_mask.h) unless a statistic asks for them, so the number of
+/// rows varies; it may be 0.
 struct Rows {
     std::int64_t rows = 0;
     std::int64_t channels = 0;
@@ -36,6 +37,9 @@ struct Rows {
     }
 };
 
+/// Which rows a statistic gets: those of tokens, or padding too (what a range measured on each run is made of).
+enum class RowsSeen { tokens, all };
+
 class Archive;
 
 class Statistic {
@@ -43,6 +47,7 @@ class Statistic {
     virtual ~Statistic() = default;
     /// The values it looks at; asked for once.
     virtual std::vector<Source> sources() const = 0;
+    virtual RowsSeen rowsSeen() const { return RowsSeen::tokens; }
     /// The sources in one batch, in their order. The rows are valid during the call.
     virtual void add(std::span<const Rows> sources) = 0;
 

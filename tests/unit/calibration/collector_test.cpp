@@ -73,6 +73,20 @@ void checkEqual(const std::vector<double>& found, const std::vector<double>& exp
     for (std::size_t i = 0; i < found.size(); ++i) CHECK(found[i] == Approx(expected[i]).margin(1e-5));
 }
 
+class RowCount : public Statistic {
+  public:
+    RowCount(Source source, RowsSeen seen) : source_(source), seen_(seen) {}
+    std::vector<Source> sources() const override { return {source_}; }
+    RowsSeen rowsSeen() const override { return seen_; }
+    void add(std::span<const Rows> sources) override { rows += sources.front().rows; }
+
+    std::int64_t rows = 0;
+
+  private:
+    Source source_;
+    RowsSeen seen_;
+};
+
 struct RestoreThreads {
     ~RestoreThreads() { setThreadCount(0); }
 };
@@ -83,6 +97,8 @@ TEST_CASE("channel statistics leave out padding, in tokens and in flattened rows
     const ir::Model model = tokenModel();
     const Tokens data = tokens(70, 5);
     Collector collector(model);
+    const auto& counted = collector.add<RowCount>(named(model, "x"), RowsSeen::tokens);
+    const auto& all = collector.add<RowCount>(named(model, "x"), RowsSeen::all);
     const auto& x = collector.add<ChannelSums>(named(model, "x"));
     const auto& flat = collector.add<ChannelSums>(named(model, "flat"));
     const auto& ids = collector.add<ChannelSums>(named(model, "input_ids"));
@@ -99,6 +115,8 @@ TEST_CASE("channel statistics leave out padding, in tokens and in flattened rows
         }
     const ChannelStatistics found = x.result();
     CHECK(found.rows == static_cast<std::int64_t>(data.kept.size()));
+    CHECK(counted.rows == found.rows);
+    CHECK(all.rows == 70 * 5);
     checkEqual(found.mean, mean);
     checkEqual(found.meanAbsolute, absolute);
     checkEqual(found.meanSquare, square);
