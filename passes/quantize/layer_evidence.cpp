@@ -204,4 +204,10 @@ void LayerBias::add(const std::vector<float>& change) {
     for (std::size_t i = 0; i < change.size(); ++i) values[i] += change[i];
 }
 
+void LayerBias::scale(const std::vector<float>& factors) {
+    const auto values = changed.mutableData<float>();
+    TCOMPRESS_CHECK(factors.empty() || values.size() == factors.size(), "the bias and its factors have different sizes");
+    for (std::size_t i = 0; i < factors.size(); ++i) values[i] *= factors[i];
+}
+
 }  // namespace tcompress::passes

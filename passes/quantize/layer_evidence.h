@@ -75,6 +75,8 @@ struct LayerBias {
     Tensor changed;
 
     void add(const std::vector<float>& change);
+    /// Times factors; empty: all 1.
+    void scale(const std::vector<float>& factors);
 };
 std::optional<LayerBias> biasBehind(const TargetWeight& weight);
 
