@@ -218,6 +218,43 @@ def command_feed(a):
     return {"feed": a.out}, True
 
 
+def command_quantize(a):
+    """A model in a form that ONNX Runtime's own quantizer writes, calibrated on random inputs."""
+    import logging
+
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+    logging.disable(logging.WARNING)
+    if a.form == "dynamic":
+        quantize_dynamic(a.model, a.out, per_channel=True, weight_type=QuantType.QInt8)
+    else:
+        class Reader(CalibrationDataReader):
+            left = [random_feed(load(a.model), {}, {}, seed) for seed in range(4)]
+
+            def get_next(self):
+                return self.left.pop() if self.left else None
+
+        quantize_static(a.model, a.out, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, activation_type=QuantType.QUInt8,
+                        weight_type=QuantType.QInt8, op_types_to_quantize=None if a.form == "qdq-all" else ["MatMul", "Gemm"])
+    return {"model": a.out}, True
+
+
+def command_unfused(a):
+    """The operators that still read DequantizeLinear in the graph that ONNX Runtime makes of a model."""
+    import os
+    import tempfile
+
+    import onnx
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = os.path.join(folder, "optimized.onnx")
+        ort.InferenceSession(a.model, options, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(options.optimized_model_filepath).graph.node
+    dequantized = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
+    found = sorted(node.op_type for node in nodes if dequantized.intersection(node.input) and node.op_type != "QuantizeLinear")
+    return {"unfused": found, "operators": sorted({node.op_type for node in nodes})}, found == []
+
+
 def command_accuracy(a):
     found = accuracy(a.model, read(a.data), output=a.output, batch=a.batch or 32, threads=a.threads)
     return found, found["accuracy"] >= a.at_least
@@ -276,6 +313,9 @@ def parser():
     feed.add_argument("--dim", action="append", default=[], metavar="AXIS=N")
     feed.add_argument("--high", action="append", default=[], metavar="INPUT=N")
     feed.add_argument("--seed", type=int, default=0)
+    add("quantize", "quantize a model with ONNX Runtime's tools", "model", "out").add_argument(
+        "--form", choices=["dynamic", "qdq", "qdq-all"], required=True)
+    add("unfused", "does ONNX Runtime compute all that reads codes on the codes?", "model")
     add("accuracy", "accuracy on labelled samples", "model", "data").add_argument("--at-least", type=float, default=0)
     add("paired", "accuracy of two models on the same samples", "original", "compressed", "data").add_argument(
         "--max-drop", type=float, default=1)

@@ -1,0 +1,109 @@
+// Quantized models back in float32: the weights that the codes stood for, bit for bit, no quantizer of activations
+// left, and the same passes work on them again. The forms of ONNX Runtime's own quantizer come from a script.
+
+#include <catch2/catch.hpp>
+
+#include "lib/data/dataset.h"
+#include "lib/ir/load.h"
+#include "lib/ir/validate.h"
+#include "tests/support/judge.h"
+#include "tests/support/make_pass.h"
+#include "tests/unit/passes/weight_models.h"
+
+using namespace tcompress;
+using test::countOf;
+using test::runPass;
+using test::skippedSite;
+
+namespace {
+
+data::Dataset digits() {
+    const auto folder = std::filesystem::path(TCOMPRESS_TEST_DATA) / "zoo";
+    return data::readDataset(folder / "digits_calibration.npz").head(40);
+}
+
+std::size_t quantizersIn(const ir::Model& model) {
+    std::size_t count = 0;
+    for (const char* type : {"QuantizeLinear", "DynamicQuantizeLinear", "MatMulInteger"}) count += countOf(model, type);
+    return count;
+}
+
+}  // namespace
+
+TEST_CASE("What a pass has quantized is decoded and quantized anew") {
+    const auto [method, options] = GENERATE(table<std::string, std::string>({
+        {"dynamic", "{}"},
+        {"static", "{}"},
+        {"weight-only", R"({"bits": 8, "format": "qdq"})"},
+        {"weight-only", R"({"bits": 4, "format": "contrib", "group_size": 16})"},
+        {"weight-only", R"({"bits": 8, "format": "contrib", "group_size": 32, "symmetric": true})"},
+        {"weight-only", R"({"bits": 3, "format": "packed"})"},
+        {"cast", R"({"dtype": "float16"})"},
+    }));
+    const std::string name = GENERATE("vit_digits", "gpt2_char");
+    INFO(method << " " << options << " " << name);
+    if (method == "static" && name != "vit_digits") return;
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset calibration = digits();
+    const auto first = runPass(model, "quantize", method, options, method == "static" ? &calibration : nullptr);
+    const test::Feeds feeds = test::feedsFor(model);
+
+    // 8-bit weights per channel with float32 scales: what is decoded is all but what it was.
+    const auto again = runPass(first.model, "quantize", "weight-only",
+                               R"({"bits": 8, "format": "packed", "scale_type": "float32", "requantize": true})");
+    ir::validateStructure(again.model);
+    CHECK(quantizersIn(again.model) == 0);
+    if (method != "cast") CHECK(again.report.changed.size() + 3 > first.report.changed.size());
+    const double weightsOnly = method == "dynamic" || method == "static" ? 0.1 : 0.02;
+    CHECK(test::largestDifference(test::outputsOf(again.model, feeds), test::outputsOf(first.model, feeds)) < weightsOnly);
+    if (test::haveJudge())
+        CHECK(test::largestDifference(test::outputsOf(again.model, feeds), test::runtimeOutputsOf(again.model, feeds)) < 1e-3);
+
+    const auto refused = runPass(first.model, "quantize", "dynamic", "{}");
+    CHECK(refused.report.changed.empty());
+    const auto integers = runPass(first.model, "quantize", "dynamic", R"({"requantize": true})");
+    CHECK(countOf(integers.model, "MatMulInteger") == countOf(runPass(model, "quantize", "dynamic", "{}").model, "MatMulInteger"));
+}
+
+TEST_CASE("Decoded weights are what the codes stood for") {
+    // Quantized to 8 bits with float32 scales and decoded, a weight is on a grid of 8 bits: the same pass finds it again.
+    const ir::Model model = test::dataModel("vit_digits");
+    const std::string options = R"({"bits": 8, "format": "contrib", "group_size": 32, "scale_type": "float32"})";
+    const auto first = runPass(model, "quantize", "weight-only", options);
+    const auto second = runPass(first.model, "quantize", "weight-only",
+                                R"({"bits": 8, "format": "contrib", "group_size": 32, "scale_type": "float32", "requantize": true})");
+    const test::Feeds feeds = test::feedsFor(model);
+    CHECK(test::largestDifference(test::outputsOf(second.model, feeds), test::outputsOf(first.model, feeds)) < 1e-4);
+}
+
+TEST_CASE("Targets choose what is decoded") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const auto first = runPass(model, "quantize", "dynamic", "{}");
+    const auto part = runPass(first.model, "quantize", "weight-only",
+                              R"({"bits": 4, "targets": ["role:ffn.up"], "requantize": true})");
+    CHECK(part.report.changed.size() == 4);
+    CHECK(countOf(part.model, "MatMulInteger") + 4 == countOf(first.model, "MatMulInteger"));
+}
+
+TEST_CASE("The forms of ONNX Runtime's quantizer are decoded") {
+    if (!test::haveJudge()) return;
+    const std::string form = GENERATE("dynamic", "qdq", "qdq-all");
+    INFO(form);
+    const test::ScratchFolder scratch;
+    const auto source = std::filesystem::path(TCOMPRESS_TEST_DATA) / "models" / "vit_digits.onnx";
+    const auto target = scratch.path() / "quantized.onnx";
+    const auto judged = test::askJudge({"quantize", source.string(), target.string(), "--form", form});
+    INFO(judged.output);
+    REQUIRE(judged.exitCode == 0);
+    const ir::Model quantized = ir::load(target);
+    const auto refused = runPass(quantized, "quantize", "dynamic", "{}");
+    REQUIRE_FALSE(refused.report.skipped.empty());
+    CHECK(countOf(refused.model, "MatMulInteger") == countOf(quantized, "MatMulInteger"));
+    const auto again = runPass(quantized, "quantize", "dynamic", R"({"requantize": true})");
+    CHECK(countOf(again.model, "QuantizeLinear") == 0);
+    CHECK(countOf(again.model, "MatMulInteger") == 25);
+    const test::Feeds feeds = test::feedsFor(quantized);
+    const auto outputs = test::outputsOf(again.model, feeds);
+    CHECK(test::largestDifference(outputs, test::outputsOf(test::dataModel("vit_digits"), feeds)) < 0.25);
+    CHECK(test::largestDifference(outputs, test::runtimeOutputsOf(again.model, feeds)) < 0.05);
+}
