@@ -29,11 +29,12 @@ struct PartEvidence {
 };
 
 PartEvidence gather(const ir::Model& model, const std::vector<LayerStage>& stages,
-                    const data::Dataset& samples, Progress& progress) {
+                    const data::Dataset& samples, calibration::RowsSeen ranges, Progress& progress) {
     PartEvidence part;
     part.collector = std::make_unique<calibration::Collector>(model);
     for (const LayerStage& stage : stages) {
-        part.ranges.push_back(&part.collector->add<BatchRanges>(calibration::Source(stage.inputs.front())));
+        part.ranges.push_back(
+            &part.collector->add<BatchRanges>(calibration::Source(stage.inputs.front()), ranges));
         part.moments.push_back(
             &part.collector->add<calibration::MomentSums>(calibration::MomentsRequest{stage.inputs.front()}));
     }
@@ -57,7 +58,7 @@ class Preparation {
                 return;
         }
         const ActivationEvidence& judge = heldBack.rows > 0 ? heldBack : fit;
-        const auto found = findSmoothing(layers, rule_, fit, judge, options_.smoothing);
+        const auto found = findSmoothing(layers, rule_, fit, judge, smoothingOptions(stage));
         if (!found) return;
         const auto smoothing = std::make_shared<const Smoothing>(*found);
         ActivationEvidence all = fit;
@@ -80,6 +81,17 @@ class Preparation {
     }
 
   private:
+    SmoothingOptions smoothingOptions(const LayerStage& stage) const {
+        std::vector<const ir::Node*> readers;
+        for (const TargetWeight* weight : stage.weights) readers.push_back(weight->sites.front()->node);
+        const ir::Value& input = *stage.inputs.front();
+        SmoothingOptions options = options_.smoothing;
+        options.folded =
+            placesForMap(input, readers, static_cast<std::size_t>(stage.weights.front()->sites.front()->inFeatures));
+        if (options_.scaledBefore.contains(stage.weights.front()->sites.front())) options.folded.factors = true;
+        return options;
+    }
+
     std::optional<PreparedWeight> round(const AwqLayer& layer, const ActivationEvidence& x,
                                         const std::shared_ptr<const Smoothing>& smoothing) const {
         const std::vector<float> scaled =
@@ -91,7 +103,9 @@ class Preparation {
         else
             codes = quantizeWeights(scaled, layer.layout, rule_);
         if (!codes) return std::nullopt;
-        PreparedWeight prepared{smoothing, std::move(*codes), {}, {}, 0};
+        PreparedWeight prepared;
+        prepared.smoothing = smoothing;
+        prepared.codes = std::move(*codes);
         prepared.constant = constantFor(layer, scaled, x, *smoothing, prepared.codes);
         return prepared;
     }
@@ -148,8 +162,10 @@ std::map<const TargetWeight*, PreparedWeight> prepareInt8(const std::vector<cons
         if (weight->sites.size() == 1 && multipliesRows(*weight)) single.push_back(weight);
     const std::vector<LayerStage> stages = stagesOf(single);
     const data::Split split = context.calibrationSplit(pass, "ranges are those of activations", kHeldBack);
-    const PartEvidence fit = gather(model, stages, split.fit, context.progress());
-    const PartEvidence heldBack = gather(model, stages, split.heldBack, context.progress());
+    // A range that is measured on each run is that of padding too.
+    const auto seen = options.activations ? calibration::RowsSeen::tokens : calibration::RowsSeen::all;
+    const PartEvidence fit = gather(model, stages, split.fit, seen, context.progress());
+    const PartEvidence heldBack = gather(model, stages, split.heldBack, seen, context.progress());
     std::map<const TargetWeight*, PreparedWeight> result;
     Preparation preparation(rule, options, result);
     for (std::size_t i = 0; i < stages.size(); ++i) preparation.prepare(stages[i], fit.of(i), heldBack.of(i));

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "lib/ir/edit.h"
 #include "lib/support/mapped_file.h"
-#include "passes/quantize/layer_evidence.h"
-#include "passes/quantize/quantized_table.h"
-#include "passes/support/emit.h"
+#include "passes/quantize/equalization.h"
+#include "passes/quantize/int8_form.h"
+#include "passes/quantize/qdq_groups.h"
+#include "passes/support/raised_opset.h"
+#include "passes/support/scaling_paths.h"
 
 namespace tcompress::passes {
 namespace {
@@ -24,223 +27,9 @@ const std::vector<double> kExponents{0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9};
 /// Largest |code| for which two products with uint8 activations fit int16: 2 · 255 · 64 < 2¹⁵.
 constexpr std::int32_t kReducedLimit = 64;
 
-/// Why a linear site cannot take the integer form; empty when it can.
-std::string refusal(const Site& site, const Tensor& weight) {
-    const ir::Node& node = *site.node;
-    if (!node.is("MatMul") && !node.is("Gemm"))
-        return fmt::format("{} has no dynamic integer form that ONNX Runtime fuses", node.opType());
-    if (weight.rank() != 2) return fmt::format("its weight has rank {}, not 2", weight.rank());
-    if (site.input != node.input(0)) return "its weight is the left operand";
-    // A type that inference left open (behind contrib operators) is the weight's: the operator takes one
-    // type.
-    if (site.input->dtype() != DType::float32 && site.input->dtype() != DType::undefined)
-        return fmt::format("its input is {}, not float32", name(site.input->dtype()));
-    if (node.attributeInt("transA", 0) != 0) return "its input is transposed (transA)";
-    for (const ir::Use& use : site.output->uses())
-        if (use.kind == ir::UseKind::captured) return "its output is used inside a sub-graph";
-    return {};
-}
-
-/// Codes of a weight as MatMulInteger wants them, [in, out].
-Tensor integerMatrix(const QuantizedWeights& weights, const TargetWeight& target) {
-    Tensor codes(DType::int8, target.constant->constant()->shape());
-    std::copy(weights.codes.begin(), weights.codes.end(),
-              reinterpret_cast<std::uint8_t*>(codes.mutableBytes().data()));
-    return target.inAxis == 0 ? codes : transpose(codes, {1, 0});
-}
-
-class Int8Rewriter {
-  public:
-    Int8Rewriter(ir::Edit& edit, PassReport& report) : edit_(edit), report_(report) {}
-
-    void quantize(const TargetWeight& weight, const QuantizationRule& linearRule,
-                  const PreparedWeight* prepared) {
-        const Tensor& constant = *weight.constant->constant();
-        const std::vector<const Site*> sites = acceptedSites(weight, constant);
-        if (sites.empty()) return;
-        QuantizationRule rule = linearRule;
-        if (!weight.hasLinear()) rule.balancedLimit = 0;
-        const auto quantized =
-            prepared != nullptr
-                ? std::optional(prepared->codes)
-                : quantizeWeights(
-                      constant.data<float>(),
-                      groupedLayout(constant.shape(), weight.inAxis, constant.shape()[weight.inAxis]), rule);
-        if (!quantized) return skip(report_, weight, kNotFinite);
-        rewrite(weight, *quantized, prepared);
-        for (const Site* site : sites)
-            report_.changed.push_back({site->name,
-                                       fmt::format("{} to int8, a scale per {}", describe(constant),
-                                                   isEmbedding(*site) ? "row" : "output channel"),
-                                       prepared != nullptr ? prepared->error : quantized->relativeError});
-    }
-
-  private:
-    /// All of the weight's sites, or none: a weight that one site still needs as float32 would be stored
-    /// twice.
-    std::vector<const Site*> acceptedSites(const TargetWeight& weight, const Tensor& constant) {
-        std::string reason;
-        for (const Site* site : weight.sites) {
-            const std::string own = isEmbedding(*site)
-                                        ? (constant.rank() == 2 ? QuantizedTable::refusal(*site->node, 8, 1)
-                                                                : std::string("its table is no matrix"))
-                                        : refusal(*site, constant);
-            if (own.empty()) continue;
-            reason = site == weight.sites.front()
-                         ? own
-                         : fmt::format("its weight is shared with '{}': {}", site->name, own);
-            break;
-        }
-        if (reason.empty()) return weight.sites;
-        skip(report_, weight, reason);
-        return {};
-    }
-
-    void rewrite(const TargetWeight& weight, const QuantizedWeights& quantized,
-                 const PreparedWeight* prepared) {
-        const std::string& name = weight.constant->name();
-        std::optional<QuantizedTable> table;
-        if (weight.hasEmbedding()) table.emplace(edit_, name, quantized);
-        ir::Value* codes = nullptr;
-        std::map<float, ir::Value*> scales;  // by alpha
-        for (const Site* site : weight.sites) {
-            if (isEmbedding(*site)) {
-                ir::Value* rows = site->output;
-                replaced_[rows] = table->readBy(*site->node);
-                continue;
-            }
-            // A table that is also a linear layer's weight is stored once, by rows.
-            if (codes == nullptr)
-                codes = table ? emit(edit_, "Transpose", {table->codes()},
-                                     {{"perm", std::vector<std::int64_t>{1, 0}}})
-                              : edit_.addInitializer(name + "_quantized", integerMatrix(quantized, weight));
-            const float alpha = site->node->is("Gemm") ? site->node->attributeFloat("alpha", 1) : 1;
-            ir::Value*& scale = scales[alpha];
-            if (scale == nullptr) scale = scaleVector(name, quantized, alpha);
-            rewriteProduct(weight, *site, codes, scale, prepared);
-        }
-    }
-
-    ir::Value* scaleVector(const std::string& name, const QuantizedWeights& quantized, float alpha) {
-        std::vector<float> values = quantized.scales;
-        for (float& value : values) value *= alpha;
-        const Tensor scales =
-            Tensor::of<float>({static_cast<std::int64_t>(values.size())}, std::span<const float>(values));
-        const DType type = alpha == 1 ? quantized.rule.scaleType : DType::float32;
-        ir::Value* stored = edit_.addInitializer(name + "_scale", convert(scales, type));
-        return type == DType::float32 ? stored : emitCast(edit_, stored, DType::float32);
-    }
-
-    void rewriteProduct(const TargetWeight& weight, const Site& site, ir::Value* codes, ir::Value* scale,
-                        const PreparedWeight* prepared) {
-        ir::Node& node = *site.node;
-        ir::Value* added = prepared == nullptr ? nullptr : addedConstant(weight, *prepared);
-        ir::Value* bias = node.is("Gemm") ? scaledBias(node) : nullptr;
-        const QuantizedInput& input = quantizedInput(site.input, prepared);
-        edit_.setOpType(&node, "MatMulInteger");
-        for (const char* attribute : {"alpha", "beta", "transA", "transB"})
-            if (node.attribute(attribute) != nullptr) edit_.removeAttribute(&node, attribute);
-        edit_.replaceInput(&node, 0, input.codes);
-        edit_.replaceInput(&node, 1, codes);
-        edit_.replaceInput(&node, 2, input.zeroPoint);
-        ir::Value* sums = emitCast(edit_, node.output(), DType::float32);
-        const ir::Node* reader = sums->producer();
-        ir::Value* scales = emit(edit_, "Mul", {input.scale, scale});
-        ir::Value* result = emit(edit_, "Mul", {sums, scales});
-        if (bias != nullptr) result = emit(edit_, "Add", {result, bias});
-        if (added != nullptr) result = emit(edit_, "Add", {result, added});
-        edit_.replaceAllUses(node.output(), result, {reader});
-        replaced_[node.output()] = result;
-    }
-
-    /// Gemm's third operand times beta; null when there is none.
-    ir::Value* scaledBias(const ir::Node& gemm) {
-        ir::Value* bias = gemm.input(2);
-        const float beta = gemm.attributeFloat("beta", 1);
-        if (bias == nullptr || beta == 1) return bias;
-        return emit(edit_, "Mul", {bias, edit_.addInitializer("beta", Tensor::scalar<float>(beta))});
-    }
-
-    /// What is to be added to the layer's output: put into the constant behind it where that is possible,
-    /// else returned. The mean error of rounding alone is not worth an operator of its own.
-    ir::Value* addedConstant(const TargetWeight& weight, const PreparedWeight& prepared) {
-        if (std::all_of(prepared.constant.begin(), prepared.constant.end(),
-                        [](float value) { return value == 0; }))
-            return nullptr;
-        if (auto bias = biasBehind(weight)) {
-            bias->add(prepared.constant);
-            edit_.setConstant(bias->value, bias->changed);
-            return nullptr;
-        }
-        if (prepared.smoothing->shifts.empty()) return nullptr;
-        std::vector<float> values = prepared.constant;
-        const ir::Node& node = *weight.sites.front()->node;
-        const float alpha = node.is("Gemm") ? node.attributeFloat("alpha", 1) : 1;
-        for (float& value : values) value *= alpha;
-        return vector(weight.constant->name() + "_constant", values);
-    }
-
-    ir::Value* vector(const std::string& name, const std::vector<float>& values) {
-        return edit_.addInitializer(name, Tensor::of<float>({static_cast<std::int64_t>(values.size())},
-                                                            std::span<const float>(values)));
-    }
-
-    /// (x − z) / s.
-    ir::Value* smoothed(ir::Value* input, const Smoothing& smoothing) {
-        std::vector<float> factors, offsets;
-        for (std::size_t i = 0; i < std::max(smoothing.scales.size(), smoothing.shifts.size()); ++i) {
-            factors.push_back(smoothing.scales.empty() ? 1.0F : 1.0F / smoothing.scales[i]);
-            if (!smoothing.shifts.empty()) offsets.push_back(-smoothing.shifts[i] * factors.back());
-        }
-        const std::string name = input->name();
-        if (!smoothing.scales.empty())
-            input = emit(edit_, "Mul", {input, vector(name + "_factors", factors)});
-        if (!offsets.empty()) input = emit(edit_, "Add", {input, vector(name + "_offsets", offsets)});
-        return input;
-    }
-
-    /// The codes of an input with their scale and zero point.
-    struct QuantizedInput {
-        ir::Value* codes = nullptr;
-        ir::Value* scale = nullptr;
-        ir::Value* zeroPoint = nullptr;
-    };
-
-    const QuantizedInput& quantizedInput(ir::Value* input, const PreparedWeight* prepared) {
-        const bool smooths = prepared != nullptr && !prepared->smoothing->isIdentity();
-        const Smoothing* smoothing = smooths ? prepared->smoothing.get() : nullptr;
-        if (const auto found = replaced_.find(input); found != replaced_.end()) input = found->second;
-        const auto [place, isNew] = inputs_.try_emplace({input, smoothing});
-        if (!isNew) return place->second;
-        const std::string name = input->name();
-        if (smooths) input = smoothed(input, *smoothing);
-        if (prepared != nullptr && prepared->activation) {
-            ir::Value* scale = edit_.addInitializer(name + "_input_scale",
-                                                    Tensor::scalar<float>(prepared->activation->scale));
-            ir::Value* zero = edit_.addInitializer(
-                name + "_input_zero_point", Tensor::scalar<std::uint8_t>(prepared->activation->zeroPoint));
-            place->second = {emit(edit_, "QuantizeLinear", {input, scale, zero}), scale, zero};
-            return place->second;
-        }
-        ir::NodeSpec spec;
-        spec.opType = "DynamicQuantizeLinear";
-        spec.inputs = {input};
-        spec.outputCount = 3;
-        ir::Node* node = edit_.addNode(std::move(spec));
-        place->second = {node->output(0), node->output(1), node->output(2)};
-        return place->second;
-    }
-
-    ir::Edit& edit_;
-    PassReport& report_;
-    /// By what is quantized and how that is smoothed.
-    std::map<std::pair<const ir::Value*, const Smoothing*>, QuantizedInput> inputs_;
-    std::map<const ir::Value*, ir::Value*> replaced_;  ///< outputs of rewritten sites
-};
-
 /// A layer whose input has no range that could be a constant.
 void skipUnobserved(const TargetWeight& weight, PassReport& report) {
-    const std::string own = refusal(*weight.sites.front(), *weight.constant->constant());
+    const std::string own = int8Refusal(*weight.sites.front(), *weight.constant->constant());
     skip(report, weight,
          !own.empty() ? own
          : weight.sites.size() > 1
@@ -260,19 +49,36 @@ void noteSmoothing(const std::map<const TargetWeight*, PreparedWeight>& prepared
                     prepared.size(), shifted));
 }
 
+/// Lets layers take the factors of the layers behind them.
+void takeFactors(const std::vector<ScalingPath>& paths, std::map<const TargetWeight*, PreparedWeight>& prepared) {
+    std::map<const Site*, PreparedWeight*> of;
+    for (auto& [weight, item] : prepared) of.emplace(weight->sites.front(), &item);
+    for (const ScalingPath& path : paths) {
+        const auto producer = of.find(path.producer), consumer = of.find(path.consumer);
+        if (producer == of.end() || consumer == of.end() || !path.isOneToOne()) continue;
+        const std::vector<float>& scales = consumer->second->smoothing->scales;
+        if (scales.empty()) continue;
+        std::vector<float> factors(static_cast<std::size_t>(path.producer->outFeatures), 1.0F);
+        for (std::size_t i = 0; i < scales.size(); ++i)
+            factors[static_cast<std::size_t>(path.channels[i])] = 1.0F / scales[i];
+        producer->second->outputFactors = std::move(factors);
+        consumer->second->factorsTaken = true;
+    }
+}
+
 std::map<const TargetWeight*, PreparedWeight> prepare(const std::vector<TargetWeight>& weights,
                                                       const ir::Model& model, const PassContext& context,
                                                       const QuantizationRule& rule,
                                                       const Int8Options& options, const char* pass,
                                                       const std::optional<ActivationRange>& activations,
-                                                      PassReport& report) {
+                                                      const std::vector<ScalingPath>& paths, PassReport& report) {
     const bool smooths = options.smooth == Smooth::automatic;
     if (options.maxError) context.calibration(pass, "max_error is measured on samples");
     if (!activations && (!context.hasCalibration() || (!smooths && options.rounding == Rounding8::nearest)))
         return {};
     std::vector<const TargetWeight*> linear;
     for (const TargetWeight& weight : weights)
-        if (!weight.hasEmbedding() && refusal(*weight.sites.front(), *weight.constant->constant()).empty())
+        if (!weight.hasEmbedding() && int8Refusal(*weight.sites.front(), *weight.constant->constant()).empty())
             linear.push_back(&weight);
     CalibratedInt8Options calibrated;
     if (smooths && options.alpha)
@@ -282,9 +88,25 @@ std::map<const TargetWeight*, PreparedWeight> prepare(const std::vector<TargetWe
     calibrated.smoothing.shifting = smooths && options.shift ? Shifting::automatic : Shifting::never;
     calibrated.rounding = options.rounding;
     calibrated.activations = activations;
+    std::set<const Site*> rounded;
+    for (const TargetWeight* weight : linear) rounded.insert(weight->sites.front());
+    for (const ScalingPath& path : paths)
+        if (path.isOneToOne() && rounded.contains(path.producer)) calibrated.scaledBefore.insert(path.consumer);
     auto prepared = prepareInt8(linear, model, context, rule, calibrated, pass);
     noteSmoothing(prepared, report);
     return prepared;
+}
+
+/// Takes out the layers whose error is more than max_error; their errors.
+std::map<const TargetWeight*, double> takeOutTheWorst(const std::optional<double>& maxError,
+                                                      std::map<const TargetWeight*, PreparedWeight>& prepared) {
+    std::map<const TargetWeight*, double> worst;
+    std::erase_if(prepared, [&](const auto& entry) {
+        const bool tooFar = maxError && entry.second.error > *maxError;
+        if (tooFar) worst.emplace(entry.first, entry.second.error);
+        return tooFar;
+    });
+    return worst;
 }
 
 QuantizationRule weightRule(const Int8Options& options, PassReport& report) {
@@ -307,33 +129,43 @@ QuantizationRule weightRule(const Int8Options& options, PassReport& report) {
 PassReport quantizeToInt8(ir::Model& model, const PassContext& context, const Int8Options& options,
                           const char* pass, const std::optional<ActivationRange>& activations) {
     PassReport report;
-    const std::vector<TargetWeight> weights =
-        targetWeights(context.view(model),
-                      {options.targets, options.ignore, WeightQuery::Tables::always,
-                       kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower},
-                      report);
+    if (options.requantize) restoreToRequantize(model, context, {options.targets, options.ignore}, pass, report);
+    if (activations) raiseOpsetFor(model, kOpsetOfScalesPerChannel, "scales per channel", pass, report);
+    if (options.equalize)
+        report.notes.push_back(fmt::format("{} pairs of layers equalized", equalizeLayers(model, context.view(model), pass)));
+    const analysis::TransformerView& view = context.view(model);
+    const std::vector<TargetWeight> weights = targetWeights(
+        view,
+        {options.targets, options.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower,
+         kFewestTableValuesToStoreNarrower},
+        report);
     const QuantizationRule rule = weightRule(options, report);
-    const auto prepared = prepare(weights, model, context, rule, options, pass, activations, report);
+    const std::vector<ScalingPath> paths = scalingPaths(view);
+    auto prepared = prepare(weights, model, context, rule, options, pass, activations, paths, report);
+    const auto worst = takeOutTheWorst(options.maxError, prepared);
+    takeFactors(paths, prepared);
     ir::Edit edit(model, pass);
-    Int8Rewriter rewriter(edit, report);
+    Int8Form form(edit, prepared, report);
     context.progress().begin("quantizing", static_cast<std::int64_t>(weights.size()));
     for (const TargetWeight& weight : weights) {
         const auto found = prepared.find(&weight);
-        if (found != prepared.end() && options.maxError && found->second.error > *options.maxError)
+        if (const auto left = worst.find(&weight); left != worst.end())
             skip(report, weight,
-                 fmt::format("its outputs would be off by {:.2g} of their size, more than max_error {}",
-                             found->second.error, *options.maxError));
+                 fmt::format("its outputs would be off by {:.2g} of their size, more than max_error {}", left->second,
+                             *options.maxError));
         else if (found != prepared.end())
-            rewriter.quantize(weight, rule, &found->second);
+            form.quantize(weight, rule, &found->second);
         else if (activations && weight.hasLinear() && !weight.hasEmbedding())
             skipUnobserved(weight, report);
         else
-            rewriter.quantize(weight, rule, nullptr);
+            form.quantize(weight, rule, nullptr);
         releaseIfMapped(weight.constant->constant()->bytes());
         context.progress().step();
     }
     context.progress().end();
     edit.commit();
+    if (activations)
+        for (std::string& line : describeQdqGroups(model)) report.notes.push_back(std::move(line));
     return report;
 }
 

@@ -1,19 +1,15 @@
 #pragma once
-// Linear layers as products of integers, for all passes that compute so: which layers can take the form, how
-// their codes are chosen, and how the graph changes.
+// Linear layers as products of integers (int8_form.h), for all passes that compute so: which layers can take the
+// form and how their codes are chosen.
 //
-//   y = MatMul(x, W)                     (Gemm likewise, with its bias added behind)
-//   ↓
-//   xq, sx, zx = DynamicQuantizeLinear(x)          or QuantizeLinear(x, sx, zx) with constants
-//   y = Cast(MatMulInteger(xq, Wq, zx)) · (sx · sW)
-//
-// The quantized input is one for all the layers that read x. With calibration data, outliers of the
-// activations are moved into the weights first (smoothing.h):
+// With calibration data, outliers of the activations are moved into the weights first (smoothing.h):
 //
 //   (x · (1/s) − z/s) is what is quantized,   Wq of s · W,   the constant behind + z · W
 //
-// and codes repay each other's errors (gptq_solver.h). An input that gains nothing stays as it is. Embedding
-// tables are stored as int8 rows (quantized_table.h).
+// What makes x takes the factors where it can: a norm (channel_map.h), or the scales of a layer whose outputs reach x
+// through operators that factors commute with (scaling_paths.h). Otherwise they are a Mul and an Add. An input that
+// gains nothing stays as it is. Codes repay each other's errors (gptq_solver.h). Embedding tables are stored as int8
+// rows (quantized_table.h).
 
 #include <optional>
 #include <string>
@@ -22,6 +18,7 @@
 #include "lib/pipeline/pass.h"
 #include "lib/support/option_set.h"
 #include "passes/quantize/calibrated_int8.h"
+#include "passes/quantize/float_form.h"
 #include "passes/quantize/target_isa.h"
 
 namespace tcompress::passes {
@@ -37,8 +34,10 @@ struct Int8Options {
     Smooth smooth = Smooth::automatic;
     std::optional<double> alpha;
     bool shift = true;
+    bool equalize = false;
     Rounding8 rounding = Rounding8::gptq;
     std::optional<double> maxError;
+    bool requantize = false;
     std::vector<std::string> targets, ignore;
 };
 
@@ -68,6 +67,11 @@ void addInt8Options(OptionTable<Options>& table) {
         .range(0, 1)
         .option("shift", static_cast<bool Options::*>(&Options::shift),
                 "whether channels may be shifted to the middle of their range")
+        .option("equalize", static_cast<bool Options::*>(&Options::equalize),
+                "cross-layer equalisation first: between layers that factors pass through (values to output projection, "
+                "up to down behind ReLU or beside a gate) weights on both sides are made to reach equally far; needs no "
+                "data")
+        .alias("cross_layer_equalization")
         .choice("rounding", static_cast<Rounding8 Options::*>(&Options::rounding),
                 {{"gptq", Rounding8::gptq}, {"nearest", Rounding8::nearest}},
                 "with calibration data: codes that repay each other's errors, or the nearest ones")
@@ -76,6 +80,7 @@ void addInt8Options(OptionTable<Options>& table) {
             "leave layers as they are whose outputs would be off by more than this share of their size on "
             "held-back samples (needs calibration data)")
         .range(0, 1)
+        .option("requantize", static_cast<bool Options::*>(&Options::requantize), kRequantizeHelp)
         .option("targets", static_cast<std::vector<std::string> Options::*>(&Options::targets),
                 "sites to quantize, by patterns")
         .option("ignore", static_cast<std::vector<std::string> Options::*>(&Options::ignore),

@@ -79,7 +79,9 @@ class Search {
                 tried.scales = scalesFor(reach(shifts), weights_, exponent);
                 judge(tried);
                 tried.plainError = plain;
-                const bool operatorsMore = best.isIdentity() || best.shifts.empty() != shifts.empty();
+                const bool operatorsMore =
+                    (!options.folded.factors && best.scales.empty()) ||
+                    (!options.folded.offsets && best.shifts.empty() != shifts.empty());
                 const double limit = operatorsMore ? std::min(best.error, before * kWorthwhile) : best.error;
                 if (tried.error < limit) best = std::move(tried);
             }
@@ -152,6 +154,14 @@ class Search {
 };
 
 }  // namespace
+
+ChannelMap Smoothing::map() const {
+    ChannelMap result;
+    for (const float scale : scales) result.factors.push_back(1.0F / scale);
+    for (std::size_t c = 0; c < shifts.size(); ++c)
+        result.offsets.push_back(scales.empty() ? -shifts[c] : -shifts[c] * result.factors[c]);
+    return result;
+}
 
 void BatchRanges::add(std::span<const calibration::Rows> sources) {
     const calibration::Rows& x = sources.front();

@@ -19,14 +19,16 @@
 
 #include "lib/calibration/statistic.h"
 #include "passes/quantize/awq_solver.h"
+#include "passes/support/channel_map.h"
 
 namespace tcompress::passes {
 
 /// Smallest and largest value of each channel in each batch: what a range measured on each run will be.
 class BatchRanges : public calibration::Statistic {
   public:
-    explicit BatchRanges(calibration::Source source) : source_(source) {}
+    BatchRanges(calibration::Source source, calibration::RowsSeen seen) : source_(source), seen_(seen) {}
     std::vector<calibration::Source> sources() const override { return {source_}; }
+    calibration::RowsSeen rowsSeen() const override { return seen_; }
     void add(std::span<const calibration::Rows> sources) override;
 
     std::size_t batches() const { return low_.size(); }
@@ -35,6 +37,7 @@ class BatchRanges : public calibration::Statistic {
 
   private:
     calibration::Source source_;
+    calibration::RowsSeen seen_;
     std::vector<std::vector<float>> low_, high_;
 };
 
@@ -51,6 +54,8 @@ enum class Shifting { never, automatic };
 struct SmoothingOptions {
     std::vector<double> exponents;  ///< α to try
     Shifting shifting = Shifting::automatic;
+    /// What takes no operator on the activations, and so needs no gain to be worth it.
+    ChannelMapPlaces folded;
 };
 
 struct Smoothing {
@@ -61,6 +66,8 @@ struct Smoothing {
     double plainError = 0;      ///< without smoothing
 
     bool isIdentity() const { return scales.empty() && shifts.empty(); }
+    /// x → (x − z) / s.
+    ChannelMap map() const;
 };
 
 /// Layers of the same input and their rule; ranges come from `fit`, errors from `heldBack`. Nothing when a

@@ -1,6 +1,7 @@
 // Static W8A8 quantization: weights become int8 with a scale per output channel, activations uint8 with a
-// range that calibration data show (int8_layers.h: the form in the graph; activation_range.h: the observers).
-// Nothing is measured when the model runs.
+// range that calibration data show (int8_form.h: the form in the graph, "QDQ"; activation_range.h: the observers).
+// Nothing is measured when the model runs. The report says which operators between codes ONNX Runtime will not fuse
+// (qdq_groups.h): none of those that the pass makes, but what the model brought along.
 //
 // Softmax, layer norms, activations and what is not a linear layer stay float32: their inputs are not
 // rounded.
@@ -43,7 +44,8 @@ pipeline::PassInfo quantizeStatic() {
     info.summary = "int8 weights per channel, uint8 activations with ranges from calibration data";
     info.details =
         "As dynamic, with the ranges of activations fixed by calibration data, so that nothing is measured "
-        "when the model runs. Softmax, layer norms and activation functions stay float32.";
+        "when the model runs: QuantizeLinear, DequantizeLinear and MatMul, which ONNX Runtime fuses. Softmax, layer norms "
+        "and activation functions stay float32. The report lists operators between codes that are not fused.";
     info.paper =
         "Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient "
         "Integer-Arithmetic-Only Inference";

@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <bit>
 
-#include "lib/ir/load.h"
-#include "lib/support/error.h"
 #include "lib/support/mapped_file.h"
 #include "passes/quantize/contrib_format.h"
 #include "passes/quantize/packed_codes.h"
 #include "passes/quantize/quantized_table.h"
 #include "passes/support/emit.h"
+#include "passes/support/raised_opset.h"
 
 namespace tcompress::passes {
 namespace {
@@ -145,6 +144,8 @@ void WeightStorage::quantizeEach(ir::Model& model, const pipeline::PassContext& 
 
 std::vector<TargetWeight> WeightStorage::weights(ir::Model& model, const pipeline::PassContext& context,
                                                  pipeline::PassReport& report) const {
+    if (options_.requantize)
+        restoreToRequantize(model, context, {options_.targets, options_.ignore}, pass_, report);
     raiseOpset(model, context, report);
     return targetWeights(context.view(model), query(), report);
 }
@@ -155,21 +156,13 @@ void WeightStorage::raiseOpset(ir::Model& model, const pipeline::PassContext& co
                                pipeline::PassReport& report) const {
     if (!usesDequantizeLinear()) return;
     const bool modern = options_.bits == 4 || groupSize() > 0;
-    const std::int64_t needed = modern ? 21 : 13;
+    const std::int64_t needed = modern ? kOpsetOfBlocks : kOpsetOfScalesPerChannel;
     if (model.opset() >= needed) return;
     pipeline::PassReport unused;
     const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
     if (std::none_of(weights.begin(), weights.end(), [](const auto& weight) { return weight.hasLinear(); }))
         return;
-    const std::int64_t before = model.opset();
-    const char* what = modern ? "blocks and 4-bit integers" : "scales per channel";
-    try {
-        model = ir::raiseOpset(std::move(model), needed);
-    } catch (const ModelError& problem) {
-        throw PassError(fmt::format("{}: {} need opset {} and the model has {}: {}", pass_, what, needed,
-                                    before, problem.what()));
-    }
-    report.notes.push_back(fmt::format("opset raised from {} to {}, which {} need", before, needed, what));
+    raiseOpsetFor(model, needed, modern ? "blocks and 4-bit integers" : "scales per channel", pass_, report);
 }
 
 StoragePlan WeightStorage::plan(const TargetWeight& weight) const {

@@ -20,6 +20,7 @@
 #include "lib/ir/edit.h"
 #include "lib/pipeline/pass.h"
 #include "lib/support/option_set.h"
+#include "passes/quantize/float_form.h"
 #include "passes/quantize/group_quantizer.h"
 #include "passes/support/target_weights.h"
 
@@ -39,6 +40,7 @@ struct StorageOptions {
     Observer observer = Observer::automatic;
     DType scaleType = DType::float16;
     WeightFormat format = WeightFormat::automatic;
+    bool requantize = false;
     std::vector<std::string> targets, ignore;
 };
 
@@ -74,6 +76,7 @@ void addStorageOptions(OptionTable<Options>& table) {
                 "operators that are folded to float32 weights when the model is loaded; contrib: ONNX "
                 "Runtime's own operators where they fit, at 8 and 4 bits; auto: qdq at 8 and 4 bits, else "
                 "packed")
+        .option("requantize", static_cast<bool Options::*>(&Options::requantize), kRequantizeHelp)
         .option("targets", static_cast<std::vector<std::string> Options::*>(&Options::targets),
                 "sites to quantize, by patterns")
         .option("ignore", static_cast<std::vector<std::string> Options::*>(&Options::ignore),
