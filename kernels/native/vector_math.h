@@ -16,6 +16,7 @@ namespace tcompress::kernels {
 constexpr int kLanes = 16;
 using FloatVector = float __attribute__((vector_size(64)));
 using IntVector = std::int32_t __attribute__((vector_size(64)));
+using UintVector = std::uint32_t __attribute__((vector_size(64)));
 
 TCOMPRESS_INLINE FloatVector loadVector(const float* source) {
     FloatVector value;
@@ -212,9 +213,9 @@ TCOMPRESS_INLINE FloatVector geluTanhVector(FloatVector x) {
 TCOMPRESS_INLINE FloatVector logVector(FloatVector x) {
     const auto tiny = x < 1.17549435e-38F;
     const FloatVector scaled = tiny ? x * 0x1p24F : x;
-    const IntVector bits = std::bit_cast<IntVector>(scaled);
-    const IntVector exponent = (bits - 0x3f3504f3) >> 23;
-    const FloatVector f = std::bit_cast<FloatVector>(bits - (exponent << 23)) - 1.0F;
+    const UintVector bits = std::bit_cast<UintVector>(scaled);  // unsigned: below zero the differences wrap around
+    const IntVector exponent = std::bit_cast<IntVector>(bits - 0x3f3504f3U) >> 23;
+    const FloatVector f = std::bit_cast<FloatVector>(bits - (std::bit_cast<UintVector>(exponent) << 23)) - 1.0F;
     FloatVector q = f * 0.0674663856625557F + -0.11675651371479034F;
     q = q * f + 0.11888162791728973F;
     q = q * f + -0.1240558922290802F;

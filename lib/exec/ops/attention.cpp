@@ -43,6 +43,7 @@ Tensor paddedMask(OpContext& context, const Tensor& mask, std::int64_t keys) {
 
 /// Causal attention over a cache that each batch element has filled up to another length: its queries are its last keys.
 void runRaggedAttention(const AttentionCall& call, const std::vector<std::int64_t>& lengths) {
+    requireFit(call);  // of one element alone a batch that does not fit would not be seen
     for (std::int64_t b = 0; b < call.q.batch; ++b) {
         AttentionCall one = call;
         for (Heads* heads : {&one.q, &one.k, &one.v}) {
@@ -89,6 +90,9 @@ Runner makeAttention(const NodeInfo& info) {
             lengths = integers(*given);
             if (given->shape() != Shape{call.q.batch}) {
                 throw ModelError(fmt::format("key lengths of shape {} for a batch of {}", toString(given->shape()), call.q.batch));
+            }
+            for (const std::int64_t length : lengths) {
+                if (length < 0 || length > call.k.rows) throw DataError(fmt::format("{} keys of {} are asked for", length, call.k.rows));
             }
             call.keyLengths = lengths.data();
         }

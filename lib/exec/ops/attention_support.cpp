@@ -78,14 +78,18 @@ float scaleOf(const AttentionCall& call) {
     return call.scale != 0 ? call.scale : 1.0F / std::sqrt(static_cast<float>(call.q.size));
 }
 
-void runAttention(const AttentionCall& call) {
-    kernels::Attention params;
+void requireFit(const AttentionCall& call) {
     if (call.k.size != call.q.size || call.k.rows != call.v.rows || call.k.heads != call.v.heads ||
         call.q.heads % std::max<std::int64_t>(1, call.k.heads) != 0 || (call.k.batch != call.q.batch && call.k.batch != 1) ||
         call.v.batch != call.k.batch) {
         throw ModelError(fmt::format("attention of {} query heads of {} with {} key heads of {} does not fit", call.q.heads,
                                      call.q.size, call.k.heads, call.k.size));
     }
+}
+
+void runAttention(const AttentionCall& call) {
+    requireFit(call);
+    kernels::Attention params;
     params.batch = call.q.batch;
     params.queryHeads = call.q.heads;
     params.keyValueHeads = call.k.heads;

@@ -52,6 +52,8 @@ struct AttentionCall {
 };
 /// What raw scores are multiplied by.
 float scaleOf(const AttentionCall& call);
+/// ModelError when batch, heads, rows or head sizes of queries, keys and values do not belong together; runAttention asks too.
+void requireFit(const AttentionCall& call);
 void runAttention(const AttentionCall& call);
 
 /// Strides of a dense [batch, rows, heads · size] result.

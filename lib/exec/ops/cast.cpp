@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "lib/exec/ops/support.h"
+#include "lib/exec/ops/type_attribute.h"
 
 namespace tcompress::exec {
 
@@ -90,7 +91,7 @@ Saturation saturationOf(const NodeInfo& info) {
 }
 
 Runner makeCast(const NodeInfo& info) {
-    const auto target = static_cast<DType>(info.attributes.integer("to", 0));
+    const auto target = typeAttribute(info.attributes, "to");
     if (!kStoredTypes.contains(target)) throw KernelError(fmt::format("cast to {} is not supported", name(target)));
     const Saturation saturation = saturationOf(info);
     return [=](OpContext& context) { runCast(context, target, saturation); };
@@ -103,7 +104,7 @@ Runner makeCastLike(const NodeInfo& info) {
 
 /// The same bits under another type.
 Runner makeBitCast(const NodeInfo& info) {
-    const auto target = static_cast<DType>(info.attributes.integer("to", 0));
+    const auto target = typeAttribute(info.attributes, "to");
     if (!kStoredTypes.contains(target)) throw KernelError(fmt::format("a view as {} is not supported", name(target)));
     return [target](OpContext& context) {
         const Tensor& x = context.input(0);

@@ -60,6 +60,9 @@ Runner makeConv(const NodeInfo& info) {
         const std::int64_t outputs = w.shape()[0];
         float* y = context.output<float>(0, resultShape(x.shape()[0], outputs, g.output)).data();
         const float* bias = context.has(2) ? context.data<float>(2).data() : nullptr;
+        if (bias && context.input(2).size() != outputs) {
+            throw ModelError(fmt::format("a bias of shape {} for {} outputs", toString(context.input(2).shape()), outputs));
+        }
         if (g.axes() > 2) {
             const auto xs = x.data<float>();
             const auto ws = w.data<float>();
@@ -91,6 +94,9 @@ void integerConvolution(const WindowGeometry& g, const Tensor& x, const Tensor& 
                         const std::vector<std::int32_t>& wZero, std::int32_t* y) {
     const std::vector<std::int64_t> xs = toInt64(x);
     const std::vector<std::int64_t> ws = toInt64(w);
+    if (xZero.size() > 1 || (wZero.size() > 1 && wZero.size() != static_cast<std::size_t>(w.shape()[0]))) {
+        throw ModelError(fmt::format("{} and {} zero points for one input and {} outputs", xZero.size(), wZero.size(), w.shape()[0]));
+    }
     const std::int64_t zero = xZero.empty() ? 0 : xZero.front();
     plainConvolution(
         g, x.shape(), w.shape(), groups, [&](std::int64_t i) { return static_cast<std::int32_t>(xs[static_cast<std::size_t>(i)] - zero); },

@@ -115,7 +115,13 @@ void alignRoi(const RoiAlign& params, const float* plane, std::int64_t height, s
     }
     const float cellHeight = roiHeight / static_cast<float>(params.height);
     const float cellWidth = roiWidth / static_cast<float>(params.width);
-    const auto samplesOf = [&](float cell) { return params.samples > 0 ? params.samples : std::max<std::int64_t>(0, static_cast<std::int64_t>(std::ceil(cell))); };
+    const auto samplesOf = [&](float cell) {
+        constexpr std::int64_t kLargest = std::int64_t{1} << 20;  // more pixels than an image has; NaN is refused too
+        if (params.samples > kLargest || (params.samples <= 0 && !(cell < static_cast<float>(kLargest)))) {
+            throw ModelError(fmt::format("a box of {} by {} pixels in {} by {} cells", roiWidth, roiHeight, params.width, params.height));
+        }
+        return params.samples > 0 ? params.samples : static_cast<std::int64_t>(std::ceil(std::max(cell, 0.0F)));
+    };
     const std::int64_t rows = samplesOf(cellHeight);
     const std::int64_t columns = samplesOf(cellWidth);
     for (std::int64_t cell = 0; cell < params.height * params.width; ++cell) {

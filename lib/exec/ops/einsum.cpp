@@ -163,6 +163,7 @@ Runner makeEinsum(const NodeInfo& info) {
         std::int64_t ellipsis = 0;
         for (std::size_t i = 0; i < terms.size(); ++i) {
             const DType type = context.input(i).dtype();
+            if (type != context.input(0).dtype()) throw ModelError(fmt::format("operands of '{}' differ in type", equation));
             // The products know these types; shorter integers wrap around alike when they come back from int64.
             const bool isNarrow = isInteger(type) && type != DType::int32;
             const Tensor tensor = isNarrow ? convert(context.input(i), DType::int64) : context.input(i);
@@ -175,7 +176,11 @@ Runner makeEinsum(const NodeInfo& info) {
             }
             for (std::size_t d = 0; d < operands.back().labels.size(); ++d) {
                 std::int64_t& size = sizes.try_emplace(operands.back().labels[d], 1).first->second;
-                size = std::max(size, tensor.shape()[d]);
+                const std::int64_t own = tensor.shape()[d];
+                if (own != 1 && size != 1 && own != size) {
+                    throw ModelError(fmt::format("an index of '{}' has sizes {} and {}", equation, size, own));
+                }
+                if (own != 1) size = own;
             }
         }
         Labels result;
@@ -189,6 +194,11 @@ Runner makeEinsum(const NodeInfo& info) {
             }
             for (const auto& [label, times] : seen) {
                 if (times == 1) result.push_back(label);
+            }
+        }
+        for (const int label : result) {
+            if (!sizes.contains(label) || std::ranges::count(result, label) != 1) {
+                throw ModelError(fmt::format("the result of '{}' must name indices of the operands, each once", equation));
             }
         }
         for (Labelled& operand : operands) operand = diagonal(operand, sizes);

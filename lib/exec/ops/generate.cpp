@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lib/exec/ops/support.h"
+#include "lib/exec/ops/type_attribute.h"
 
 namespace tcompress::exec {
 
@@ -66,7 +67,7 @@ Runner makeRange(const NodeInfo&) {
 }
 
 Runner makeEyeLike(const NodeInfo& info) {
-    const auto type = static_cast<DType>(info.attributes.integer("dtype", 0));
+    const auto type = typeAttribute(info.attributes, "dtype");
     const std::int64_t offset = info.attributes.integer("k", 0);
     return [type, offset](OpContext& context) {
         const Tensor& x = context.input(0);

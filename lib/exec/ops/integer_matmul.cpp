@@ -5,6 +5,7 @@
 #include "kernels/quantize.h"
 #include "lib/exec/ops/integer_matmul.h"
 #include "lib/exec/ops/matmul_support.h"
+#include "lib/exec/ops/type_attribute.h"
 
 namespace tcompress::exec {
 
@@ -16,7 +17,7 @@ std::vector<std::int32_t> zeroPointValues(const Tensor* zeroPoint) {
 
 std::optional<kernels::Int8Code> codeAttribute(const Attributes& attributes, const std::string& prefix) {
     if (!attributes.has(prefix + "_type")) return std::nullopt;
-    return kernels::Int8Code{static_cast<DType>(attributes.integer(prefix + "_type", 0)), attributes.real(prefix + "_scale", 1),
+    return kernels::Int8Code{typeAttribute(attributes, prefix + "_type"), attributes.real(prefix + "_scale", 1),
                              static_cast<std::int32_t>(attributes.integer(prefix + "_zero_point", 0))};
 }
 

@@ -4,6 +4,7 @@
 
 #include "kernels/gather.h"
 #include "lib/exec/ops/support.h"
+#include "lib/exec/ops/type_attribute.h"
 
 namespace tcompress::exec {
 
@@ -74,7 +75,7 @@ Tensor scaled(OpContext& context, const Tensor& x, const Tensor& scale, const ke
 Runner makeQuantizeLinear(const NodeInfo& info) {
     const std::int64_t axis = info.attributes.integer("axis", 1);
     const std::int64_t block = info.attributes.integer("block_size", 0);
-    const auto outputType = static_cast<DType>(info.attributes.integer("output_dtype", 0));
+    const auto outputType = typeAttribute(info.attributes, "output_dtype");
     return [=](OpContext& context) {
         const Tensor x = convert(context.input(0), DType::float32);
         const Tensor scale = floatScale(context.input(1));
@@ -99,7 +100,7 @@ Runner makeQuantizeLinear(const NodeInfo& info) {
 Runner makeDequantizeLinear(const NodeInfo& info) {
     const std::int64_t axis = info.attributes.integer("axis", 1);
     const std::int64_t block = info.attributes.integer("block_size", 0);
-    const auto asked = static_cast<DType>(info.attributes.integer("output_dtype", 0));
+    const auto asked = typeAttribute(info.attributes, "output_dtype");
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const DType outputType = asked == DType::undefined ? context.input(1).dtype() : asked;

@@ -66,6 +66,9 @@ Runner rotaryRunner(const NodeInfo& info, RotaryInputs at) {
     return [=](OpContext& context) {
         const Tensor& x = context.input(0);
         const Tensor& cosines = context.input(at.cosines);
+        if (x.rank() < 1 || cosines.rank() < 1 || cosines.shape().back() == 0) {
+            throw ModelError(fmt::format("tables of shape {} do not fit {}", toString(cosines.shape()), toString(x.shape())));
+        }
         // Without a head count a 3-d input is cut into heads of the size the tables tell.
         const std::int64_t size = dimension > 0 && heads > 0 ? x.shape().back() / heads : cosines.shape().back() * 2;
         const std::int64_t count = x.rank() == 3 ? (heads > 0 ? heads : x.shape().back() / size) : 0;

@@ -129,7 +129,8 @@ Runner makeTensorScatter(const NodeInfo& info) {
         std::byte* y = copyOf(context, x);
         for (std::int64_t o = 0; o < x.shape()[0] * perBatch; ++o) {
             for (std::int64_t r = 0; r < rows; ++r) {
-                std::int64_t at = first.at(static_cast<std::size_t>(o / std::max<std::int64_t>(1, perBatch))) + r;
+                std::int64_t at = first.at(static_cast<std::size_t>(o / std::max<std::int64_t>(1, perBatch)));
+                if (__builtin_add_overflow(at, r, &at)) throw DataError(fmt::format("an update at {}", at));
                 if (circular) at %= x.shape()[axis];
                 at = normalizeIndex(at, x.shape()[axis]);
                 std::memcpy(y + (o * x.shape()[axis] + at) * inner, update.bytes().data() + (o * rows + r) * inner, static_cast<std::size_t>(inner));

@@ -1,8 +1,6 @@
 // Sequences of tensors and optionals: they carry whole tensors along, so no operator here touches an element but for cutting and
 // joining.
 
-#include <numeric>
-
 #include "lib/exec/ops/join.h"
 
 namespace tcompress::exec {
@@ -73,10 +71,7 @@ Runner makeSplitToSequence(const NodeInfo& info) {
         std::vector<std::int64_t> sizes;
         if (context.has(1) && context.input(1).rank() == 1) {
             sizes = integers(context.input(1));
-            const bool isNegative = std::ranges::any_of(sizes, [](std::int64_t size) { return size < 0; });
-            if (isNegative || std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0}) != total) {
-                throw ModelError(fmt::format("an axis of {} cannot be split into parts of {}", total, toString(sizes)));
-            }
+            requireSplit(sizes, total);
         } else {
             const std::int64_t size = context.has(1) ? integerScalar(context.input(1)) : 1;
             if (size <= 0) throw ModelError(fmt::format("an axis cannot be split into parts of {}", size));

@@ -44,8 +44,8 @@ Shape reshapeTarget(const Shape& from, const std::vector<std::int64_t>& asked, b
         if (target[i] == -1) {
             if (open) throw ModelError(fmt::format("shape {} has two open dimensions", toString(target)));
             open = i;
-        } else {
-            known *= target[i];
+        } else if (target[i] < 0 || __builtin_mul_overflow(known, target[i], &known)) {
+            throw ModelError(fmt::format("{} is no shape", toString(target)));
         }
     }
     const std::int64_t count = elementCount(from);
@@ -208,7 +208,7 @@ Runner makeTile(const NodeInfo&) {
         std::vector<std::int64_t> from;
         const std::vector<std::int64_t> strides = stridesOf(x.shape());
         for (std::size_t i = 0; i < repeats.size(); ++i) {
-            result.push_back(x.shape()[i] * repeats[i]);
+            result.push_back(elementCount({x.shape()[i], repeats[i]}));
             loop.insert(loop.end(), {repeats[i], x.shape()[i]});
             from.insert(from.end(), {0, strides[i]});
         }

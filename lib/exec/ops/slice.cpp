@@ -50,8 +50,11 @@ void runSlice(OpContext& context, SliceArguments arguments) {
     std::vector<std::int64_t> strides = stridesOf(x.shape());
     std::int64_t offset = 0;
     bool prefix = true;  // nothing but the beginning of the first axis is taken
+    std::vector<bool> cut(shape.size(), false);
     for (std::size_t i = 0; i < arguments.axes.size(); ++i) {
         const auto axis = static_cast<std::size_t>(normalizeAxis(arguments.axes[i], x.rank()));
+        if (cut[axis]) throw ModelError(fmt::format("axis {} is cut twice", axis));
+        cut[axis] = true;
         const Range range = sliceRange(x.shape()[axis], arguments.starts[i], arguments.ends[i], arguments.steps[i]);
         prefix = prefix && (range.count == x.shape()[axis] || axis == 0) && range.step == 1;
         offset += range.start * strides[axis];
@@ -165,6 +168,10 @@ Runner makePad(const NodeInfo& info) {
         Shape shape = x.shape();
         for (std::size_t i = 0; i < axes.size(); ++i) {
             const auto axis = static_cast<std::size_t>(axes[i]);
+            constexpr std::int64_t kLargest = std::int64_t{1} << 40;  // more than memory holds; keeps the sums below from running over
+            for (const std::int64_t pad : {pads[i], pads[axes.size() + i]}) {
+                if (pad < -kLargest || pad > kLargest) throw ModelError(fmt::format("a pad of {} elements", pad));
+            }
             before[axis] = pads[i];
             shape[axis] += pads[i] + pads[axes.size() + i];
         }

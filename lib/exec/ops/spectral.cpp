@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "lib/exec/ops/support.h"
+#include "lib/exec/ops/type_attribute.h"
 
 namespace tcompress::exec {
 
@@ -160,7 +161,7 @@ Runner makeStft(const NodeInfo& info) {
 /// Triangles of height 1 whose corners are equally spaced on the mel scale, mel(f) = 2595 · log10(1 + f / 700), and rounded down
 /// to coefficients of the transform.
 Runner makeMelWeightMatrix(const NodeInfo& info) {
-    const auto type = static_cast<DType>(info.attributes.integer("output_datatype", static_cast<std::int64_t>(DType::float32)));
+    const auto type = typeAttribute(info.attributes, "output_datatype", DType::float32);
     return [type](OpContext& context) {
         const std::int64_t bands = positive(integerScalar(context.input(0)), "the number of bands");
         const std::int64_t length = positive(integerScalar(context.input(1)), "the length of the transform");

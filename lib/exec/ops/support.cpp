@@ -61,7 +61,7 @@ std::vector<std::int64_t> stridesOf(const Shape& shape) {
     std::int64_t stride = 1;
     for (std::size_t i = shape.size(); i-- > 0;) {
         strides[i] = stride;
-        stride *= shape[i];
+        if (__builtin_mul_overflow(stride, shape[i], &stride)) throw ModelError(fmt::format("shape {} has too many elements", toString(shape)));
     }
     return strides;
 }

@@ -39,6 +39,7 @@ WindowGeometry windowGeometry(const Shape& x, const WindowAttributes& attributes
         const std::int64_t dilation = entry(attributes.dilations, i, 1);
         constexpr std::int64_t kLargest = std::int64_t{1} << 24;  // beyond any image; keeps the products below from running over
         const auto isSize = [](std::int64_t value) { return value > 0 && value <= kLargest; };
+        if (size < 0 || size > kLargest * kLargest) throw ModelError(fmt::format("a window over an axis of {}", size));
         if (!isSize(kernel[i]) || !isSize(stride) || !isSize(dilation)) {
             throw ModelError(fmt::format("a window of {} with stride {} and dilation {}", kernel[i], stride, dilation));
         }
