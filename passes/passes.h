@@ -19,6 +19,7 @@ pipeline::PassInfo quantizeWeightOnly();  // quantize/weight_only.cpp
 pipeline::PassInfo quantizeGptq();        // quantize/gptq.cpp
 pipeline::PassInfo quantizeAwq();         // quantize/awq.cpp
 pipeline::PassInfo quantizeEmbedding();   // quantize/embedding.cpp
+pipeline::PassInfo quantizeAuto();        // quantize/auto.cpp
 pipeline::PassInfo quantizeHqq();         // quantize/hqq.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo rotate();              // rotate/rotate.cpp

@@ -10,7 +10,7 @@ std::span<const pipeline::PassInfo> registry() {
         pruneWanda(),     dropLayers(),         lowRankSvd(),   lowRankActivationAware(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
-        quantizeHqq(),    quantizeEmbedding(),  quantizeCast(), rotate(),
+        quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCast(), rotate(),
         cleanup(),
     };
     return list;

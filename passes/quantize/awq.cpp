@@ -89,7 +89,7 @@ class QuantizeAwq : public pipeline::Pass {
     void roundAlone(ir::Edit& edit, const TargetWeight& weight, const StoragePlan& plan,
                         PassReport& report) const {
         const auto quantized =
-            quantizeByHqq(weight.constant->constant()->data<float>(), plan.layout, storage_.rule(), {});
+            quantizeByHqq(weight.constant->constant()->data<float>(), plan.layout, storage_.rule(weight), {});
         if (!quantized) return skip(report, weight, kNotFinite);
         storage_.store(edit, weight, *quantized, report);
     }

@@ -92,7 +92,8 @@ class QuantizeGptq : public pipeline::Pass {
         for (const TargetWeight& weight : weights) stored.push_back({&weight, &storage_});
         const data::Split samples = context.calibrationSplit(
             kPass, "rounding is chosen by what it does to activations", kGptqHeldBack);
-        quantizeByGptqInTurn(model, context, kPass, options_.settings(), samples, stored, report);
+        quantizeByGptqInTurn(model, context.view(model), context, kPass, options_.settings(), samples, stored,
+                             report);
         return report;
     }
 

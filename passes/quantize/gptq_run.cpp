@@ -25,16 +25,16 @@ struct Done {
 
 class GptqRun {
   public:
-    GptqRun(ir::Model& model, const PassContext& context, std::string pass, const GptqSettings& settings,
-            const data::Split& samples, PassReport& report)
+    GptqRun(ir::Model& model, const analysis::TransformerView& view, const PassContext& context,
+            std::string pass, const GptqSettings& settings, const data::Split& samples, PassReport& report)
         : settings_(settings),
           pass_(std::move(pass)),
           model_(model),
           working_(model.clone()),
           report_(report),
           samples_(samples),
-          streams_(context.view(model), context.original() != nullptr ? *context.original() : model, working_,
-                   samples, context) {}
+          streams_(view, context.original() != nullptr ? *context.original() : model, working_, samples,
+                   context) {}
 
     void run(const std::vector<StoredWeight>& weights) {
         std::vector<const TargetWeight*> linear;
@@ -85,7 +85,7 @@ class GptqRun {
         GptqFit fit;
         fit.weights = constant.data<float>();
         fit.layout = storageOf(weight).plan(weight).layout;
-        fit.rule = storageOf(weight).rule();
+        fit.rule = storageOf(weight).rule(weight);
         fit.moments = std::move(moments);
         fit.hasBias = bias.has_value();
         fit.target = settings_.target;
@@ -105,7 +105,7 @@ class GptqRun {
     void roundAlone(const TargetWeight& weight) {
         const WeightStorage& storage = storageOf(weight);
         auto quantized = quantizeByHqq(weight.constant->constant()->data<float>(),
-                                       storage.plan(weight).layout, storage.rule(), {});
+                                       storage.plan(weight).layout, storage.rule(weight), {});
         if (!quantized) return skip(report_, weight, kNotFinite);
         finish({&weight, std::move(*quantized), -1, std::nullopt});
     }
@@ -159,10 +159,10 @@ class GptqRun {
 
 }  // namespace
 
-void quantizeByGptqInTurn(ir::Model& model, const PassContext& context, const std::string& pass,
-                          const GptqSettings& settings, const data::Split& samples,
+void quantizeByGptqInTurn(ir::Model& model, const analysis::TransformerView& view, const PassContext& context,
+                          const std::string& pass, const GptqSettings& settings, const data::Split& samples,
                           const std::vector<StoredWeight>& weights, PassReport& report) {
-    GptqRun(model, context, pass, settings, samples, report).run(weights);
+    GptqRun(model, view, context, pass, settings, samples, report).run(weights);
 }
 
 }  // namespace tcompress::passes

@@ -44,9 +44,10 @@ struct StoredWeight {
     const WeightStorage* storage = nullptr;
 };
 
-/// Replaces the weights in the model, in one edit, and reports their sites. `weights` are those of
-/// WeightStorage::weights. Weights that cannot be stored so become skipped sites.
-void quantizeByGptqInTurn(ir::Model& model, const pipeline::PassContext& context, const std::string& pass,
+/// Replaces the weights in the model, in one edit, and reports their sites. `view`: of the model; the weights
+/// point into it. Weights that cannot be stored so become skipped sites.
+void quantizeByGptqInTurn(ir::Model& model, const analysis::TransformerView& view,
+                          const pipeline::PassContext& context, const std::string& pass,
                           const GptqSettings& settings, const data::Split& samples,
                           const std::vector<StoredWeight>& weights, pipeline::PassReport& report);
 

@@ -10,6 +10,7 @@
 #include "lib/support/check.h"
 #include "lib/support/mapped_file.h"
 #include "lib/support/parallel.h"
+#include "passes/quantize/scale_codes.h"
 #include "passes/quantize/few_levels.h"
 
 namespace tcompress::passes {
@@ -544,6 +545,12 @@ std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
                     "weights do not fill their layout");
     TCOMPRESS_CHECK(importance.empty() || static_cast<std::int64_t>(importance.size()) == layout.axis,
                     "the importance does not fit the axis");
+    if (rule.scaleType == DType::uint8) {
+        rule.scaleType = DType::float32;
+        auto quantized = quantizeWeights(weights, layout, rule, importance);
+        if (quantized) encodeScales(*quantized, weights);
+        return quantized;
+    }
     QuantizedWeights result;
     result.layout = layout;
     result.rule = rule;
@@ -587,10 +594,17 @@ std::vector<float> dequantizeWeights(const QuantizedWeights& weights) {
 
 QuantizedWeights placeholderWeights(const kernels::QuantizationLayout& layout, const QuantizationRule& rule) {
     const auto groups = static_cast<std::size_t>(layout.outer * layout.blocks() * layout.inner);
-    QuantizedWeights weights{layout, rule, {}, {}, {}};
+    QuantizedWeights weights;
+    weights.layout = layout;
+    weights.rule = rule;
     weights.codes.resize(static_cast<std::size_t>(layout.size()));
     weights.scales.assign(groups, 1);
-    if (rule.symmetry == Symmetry::asymmetric) weights.zeroPoints.resize(groups);
+    if (rule.scaleType == DType::uint8) {
+        weights.scaleCodes.resize(groups);
+        weights.scaleUnits.resize((groups + kScalesPerUnit - 1) / kScalesPerUnit);
+    }
+    if (rule.symmetry == Symmetry::asymmetric && rule.bits == 1) weights.realZeros.resize(groups);
+    if (rule.symmetry == Symmetry::asymmetric && rule.bits > 1) weights.zeroPoints.resize(groups);
     return weights;
 }
 

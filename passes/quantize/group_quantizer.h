@@ -42,7 +42,7 @@ struct QuantizationRule {
     RangeChoice range = RangeChoice::minmax;
     /// Largest code of a balanced rule; 0: all that the bits hold (127 at 8 bits). With 2 bits: −1, 0, 1.
     std::int32_t balancedLimit = 0;
-    /// float32 or float16: what the scales are stored in.
+    /// float32, float16 or uint8 (codes of scales, scale_codes.h): what the scales are stored in.
     DType scaleType = DType::float32;
 };
 
@@ -68,6 +68,9 @@ struct QuantizedWeights {
     std::vector<std::uint8_t> codes;
     /// Exactly representable in rule.scaleType.
     std::vector<float> scales;
+    /// What 8-bit scales are made of: one code a group, int8 where scales have signs, and units (scale_codes.h).
+    std::vector<std::uint8_t> scaleCodes;
+    std::vector<float> scaleUnits;
     /// Empty for symmetric rules (the zero point is 0).
     std::vector<std::uint8_t> zeroPoints;
     /// Instead of zeroPoints where 1-bit codes are asymmetric; exactly representable in rule.scaleType.

@@ -54,7 +54,7 @@ class QuantizeHqq : public pipeline::Pass {
             [&](const TargetWeight& weight, const kernels::QuantizationLayout& layout) {
                 const auto found = importance.find(&weight);
                 return quantizeByHqq(
-                    weight.constant->constant()->data<float>(), layout, storage_.rule(), options_,
+                    weight.constant->constant()->data<float>(), layout, storage_.rule(weight), options_,
                     found == importance.end() ? std::span<const float>{} : std::span(found->second));
             },
             report);

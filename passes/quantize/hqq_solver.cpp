@@ -5,6 +5,7 @@
 
 #include "kernels/multiversion.h"
 #include "lib/support/parallel.h"
+#include "passes/quantize/scale_codes.h"
 
 namespace tcompress::passes {
 namespace {
@@ -232,6 +233,7 @@ std::optional<QuantizedWeights> quantizeByHqq(std::span<const float> weights,
             }
         });
     measureRelativeError(*result, weights);
+    if (rule.scaleType == DType::uint8) encodeScales(*result, weights);
     return result;
 }
 

@@ -47,7 +47,7 @@ std::vector<WeightSensitivity> measureSensitivity(const ir::Model& model, const 
             const StoragePlan plan = storage.plan(weight);
             progress.step();
             if (!plan.refusal.empty()) continue;
-            const auto quantized = quantizeWeights(constant.data<float>(), plan.layout, storage.rule());
+            const auto quantized = quantizeWeights(constant.data<float>(), plan.layout, storage.rule(weight));
             if (!quantized) continue;
             const std::vector<float> values = dequantizeWeights(*quantized);
             ir::Value* target = edited.graph().find(weight.constant->name());

@@ -33,7 +33,7 @@ class QuantizeWeightOnly : public pipeline::Pass {
         storage_.quantizeEach(
             model, context, weights,
             [this](const TargetWeight& weight, const kernels::QuantizationLayout& layout) {
-                return quantizeWeights(weight.constant->constant()->data<float>(), layout, storage_.rule());
+                return quantizeWeights(weight.constant->constant()->data<float>(), layout, storage_.rule(weight));
             },
             report);
         return report;

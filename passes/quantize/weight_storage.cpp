@@ -9,6 +9,7 @@
 #include "passes/quantize/contrib_format.h"
 #include "passes/quantize/packed_codes.h"
 #include "passes/quantize/quantized_table.h"
+#include "passes/quantize/scale_codes.h"
 #include "passes/support/emit.h"
 #include "passes/support/raised_opset.h"
 
@@ -40,11 +41,6 @@ ir::Value* storedReals(ir::Edit& edit, const std::string& name, const Shape& sha
                        std::span<const float> values, DType type) {
     ir::Value* stored = edit.addInitializer(name, convert(Tensor::of<float>(shape, values), type));
     return type == DType::float32 ? stored : emitCast(edit, stored, DType::float32);
-}
-
-ir::Value* storedScales(ir::Edit& edit, const std::string& name, const Shape& shape,
-                        const QuantizedWeights& quantized) {
-    return storedReals(edit, name + "_scale", shape, quantized.scales, quantized.rule.scaleType);
 }
 
 std::string describe(const QuantizationRule& rule) {
@@ -81,6 +77,11 @@ void checkStorageOptions(const StorageOptions& options, const std::string& point
         diagnostics.add(pointer + "/format",
                         fmt::format("{} has no {}-bit integers; use format packed, or 8 or 4 bits",
                                     isQdq ? "qdq" : "contrib", options.bits));
+    if (options.scaleType == DType::uint8 && (isContrib || options.bits == 1))
+        diagnostics.add(pointer + "/scale_type",
+                        isContrib ? "uint8 needs operators that make scales, and format contrib reads them as "
+                                    "they are stored; use format qdq or packed"
+                                  : "uint8 is for zero points that are codes, which 1 bit has not; use float16");
     if (isContrib && options.groupSize > 0 &&
         !std::has_single_bit(static_cast<std::uint64_t>(options.groupSize)))
         diagnostics.add(pointer + "/group_size",
@@ -104,6 +105,13 @@ std::int64_t WeightStorage::groupSize() const {
     if (options_.groupSize != kAutomaticGroup) return options_.groupSize;
     const bool blocks = options_.bits < 8 || options_.format == WeightFormat::contrib;
     return blocks ? kGroupBelow8Bits : kPerChannel;
+}
+
+QuantizationRule WeightStorage::rule(const TargetWeight& weight) const {
+    QuantizationRule rule = this->rule();
+    // Rows are looked up one by one, and a unit holds for many of them.
+    if (rule.scaleType == DType::uint8 && !weight.hasLinear()) rule.scaleType = DType::float16;
+    return rule;
 }
 
 QuantizationRule WeightStorage::rule() const {

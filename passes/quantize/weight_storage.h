@@ -44,29 +44,20 @@ struct StorageOptions {
     std::vector<std::string> targets, ignore;
 };
 
+/// How weights of any width are stored, and which.
 template <class Options>
-void addStorageOptions(OptionTable<Options>& table) {
-    table
-        .option("bits", static_cast<std::int64_t Options::*>(&Options::bits),
-                "bits of a weight: 8, 6, 5, 4, 3, 2 or 1")
-        .range(1, 8)
-        .option("group_size", static_cast<std::int64_t Options::*>(&Options::groupSize),
-                "weights that share a scale, along the summed axis: 16 to 4096; -1: one scale per output "
-                "channel; 0: 32 below 8 bits, per channel at 8")
-        .range(kPerChannel, 4096);
-    // The field's other name, where it does not mean GPTQ's block of columns.
-    if constexpr (!requires { &Options::blockSize; }) table.alias("block_size");
+void addFormOptions(OptionTable<Options>& table) {
     table
         .option("symmetric", static_cast<bool Options::*>(&Options::symmetric),
                 "no zero points: smaller, less exact")
-        .option("ternary", static_cast<bool Options::*>(&Options::ternary),
-                "with 2 bits: weights are −s, 0 or s, stored five to a byte (1.6 bits)")
         .choice("observer", static_cast<Observer Options::*>(&Options::observer),
                 {{"auto", Observer::automatic}, {"minmax", Observer::minmax}, {"mse", Observer::mse}},
                 "range of a group: smallest to largest weight, or the cut with the smallest squared error; "
                 "auto: mse below 8 bits, minmax at 8; two levels, and three with mse, are the best there are")
         .choice("scale_type", static_cast<DType Options::*>(&Options::scaleType),
-                {{"float16", DType::float16}, {"float32", DType::float32}}, "what scales are stored in")
+                {{"float16", DType::float16}, {"float32", DType::float32}, {"uint8", DType::uint8}},
+                "what scales are stored in; uint8: as codes with a float32 unit for each 256 of them (double "
+                "quantization; embedding tables keep float16)")
         .choice("format", static_cast<WeightFormat Options::*>(&Options::format),
                 {{"auto", WeightFormat::automatic},
                  {"qdq", WeightFormat::qdq},
@@ -81,6 +72,23 @@ void addStorageOptions(OptionTable<Options>& table) {
                 "sites to quantize, by patterns")
         .option("ignore", static_cast<std::vector<std::string> Options::*>(&Options::ignore),
                 "sites to leave alone, by patterns");
+}
+
+template <class Options>
+void addStorageOptions(OptionTable<Options>& table) {
+    table
+        .option("bits", static_cast<std::int64_t Options::*>(&Options::bits),
+                "bits of a weight: 8, 6, 5, 4, 3, 2 or 1")
+        .range(1, 8)
+        .option("group_size", static_cast<std::int64_t Options::*>(&Options::groupSize),
+                "weights that share a scale, along the summed axis: 16 to 4096; -1: one scale per output "
+                "channel; 0: 32 below 8 bits, per channel at 8")
+        .range(kPerChannel, 4096);
+    // The field's other name, where it does not mean GPTQ's block of columns.
+    if constexpr (!requires { &Options::blockSize; }) table.alias("block_size");
+    table.option("ternary", static_cast<bool Options::*>(&Options::ternary),
+                 "with 2 bits: weights are −s, 0 or s, stored five to a byte (1.6 bits)");
+    addFormOptions(table);
 }
 
 void checkStorageOptions(const StorageOptions& options, const std::string& pointer, Diagnostics& diagnostics);
@@ -108,7 +116,9 @@ class WeightStorage {
     void quantizeEach(ir::Model& model, const pipeline::PassContext& context,
                       const std::vector<TargetWeight>& weights, const Rounding& rounding,
                       pipeline::PassReport& report) const;
+    /// Of linear layers' weights, and of one weight.
     QuantizationRule rule() const;
+    QuantizationRule rule(const TargetWeight& weight) const;
     StoragePlan plan(const TargetWeight& weight) const;
     /// Replaces the weight by its codes and reports its sites, with `error` (negative: the codes' own).
     void store(ir::Edit& edit, const TargetWeight& weight, const QuantizedWeights& quantized,

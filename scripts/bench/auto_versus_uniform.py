@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Mixed precision beside one choice for all weights, in files of the same size, judged in ONNX Runtime.
+
+    auto_versus_uniform.py MODEL.onnx --calibration FILE.npz --evaluation FILE.npz [--bits 4 3] [--recipes b8 b5 …] [--format packed]
+
+For each width: quantize/gptq with groups of 32 for all weights, the same with tables divided by use at that width
+(quantize/embedding, then gptq), and quantize/auto in the size of each. For each recipe of configs/frontier: the recipe, and
+quantize/auto in its size with the recipe's calibration. Labelled data: accuracy and cross-entropy; others: sentence embeddings.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from fidelity import judge, root
+from frontier import FOLDER, quality, run
+
+
+def uniform(bits, form, by_use):
+    passes = [{"type": "quantize", "method": "gptq", "bits": bits, "group_size": 32, "format": form}, {"type": "cleanup"}]
+    if by_use:
+        passes.insert(0, {"type": "quantize", "method": "embedding", "bits_per_weight": bits + 0.1, "small_table_bits": bits,
+                          "allow_empty": True})
+    return {"version": 1, "passes": passes}
+
+
+def mixed(bytes_at_most, form, data):
+    recipe = {"version": 1, "passes": [{"type": "quantize", "method": "auto", "max_size_bytes": bytes_at_most, "format": form},
+                                       {"type": "cleanup"}]}
+    return {**recipe, "data": data} if data else recipe
+
+
+def pairs(arguments):
+    """Names and recipes to compare with."""
+    for bits in arguments.bits:
+        yield f"{bits} bits", uniform(bits, arguments.format, by_use=False)
+        yield f"{bits} bits, tables by use", uniform(bits, arguments.format, by_use=True)
+    for name in arguments.recipes:
+        recipe = json.loads((FOLDER / f"{name}.json").read_text())
+        recipe.pop("$schema", None)
+        yield name, recipe
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--evaluation", required=True)
+    parser.add_argument("--bits", type=int, nargs="*", default=[4, 3])
+    parser.add_argument("--recipes", nargs="*", default=[])
+    parser.add_argument("--format", default="packed")
+    parser.add_argument("--tcompress", default=str(root / "build/release/bin/tcompress"))
+    arguments = parser.parse_args()
+
+    data = judge.read(arguments.evaluation)
+    labelled = "labels" in data
+    original = None if labelled else judge.embeddings(arguments.model, data, threads=os.cpu_count())
+    if labelled:
+        found = judge.accuracy(arguments.model, data)
+        print(f"original: accuracy {found['accuracy']:.4f}, cross-entropy {found['cross_entropy']:.4f}, {found['samples']} samples")
+    print(f"| what | bytes | {'accuracy | cross-entropy' if labelled else 'cosine | agreement'} | s |\n|---|---|---|---|---|")
+    for name, recipe in pairs(arguments):
+        size = None
+        for label in (name, f"auto in the size of {name}"):
+            passes = recipe if size is None else mixed(size, arguments.format, recipe.get("data"))
+            with tempfile.TemporaryDirectory() as folder:
+                target = str(Path(folder) / "out.onnx")
+                try:
+                    seconds = run(arguments, passes, [], target, folder)
+                except subprocess.CalledProcessError:
+                    print(f"| {label} | tcompress failed | | | |", flush=True)
+                    break
+                size = size or os.path.getsize(target)
+                print(f"| {label} | {os.path.getsize(target)} | {quality(arguments, target, data, original)} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
