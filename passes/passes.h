@@ -8,11 +8,14 @@ namespace tcompress::passes {
 pipeline::PassInfo removeHeads();         // remove_heads/remove_heads.cpp
 pipeline::PassInfo pruneMagnitude();      // prune/magnitude.cpp
 pipeline::PassInfo pruneNeuron();         // prune/neuron.cpp
+pipeline::PassInfo pruneEmbeddingRows();  // prune/embedding_rows.cpp
+pipeline::PassInfo pruneHidden();         // prune/hidden.cpp
 pipeline::PassInfo pruneSparsegpt();      // prune/sparsegpt.cpp
 pipeline::PassInfo pruneWanda();          // prune/sparsegpt.cpp
 pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
 pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
 pipeline::PassInfo lowRankActivationAware();  // low_rank/activation_aware.cpp
+pipeline::PassInfo lowRankAttention();    // low_rank/attention.cpp
 pipeline::PassInfo quantizeDynamic();     // quantize/dynamic.cpp
 pipeline::PassInfo quantizeStatic();      // quantize/static.cpp
 pipeline::PassInfo quantizeWeightOnly();  // quantize/weight_only.cpp
@@ -23,6 +26,9 @@ pipeline::PassInfo quantizeAuto();        // quantize/auto.cpp
 pipeline::PassInfo quantizeHqq();         // quantize/hqq.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo rotate();              // rotate/rotate.cpp
+pipeline::PassInfo shareParameters();     // share/share_parameters.cpp
+pipeline::PassInfo shareTensors();        // share/share_tensors.cpp
+pipeline::PassInfo foldNorms();           // norm/fold.cpp
 pipeline::PassInfo cleanup();             // cleanup/cleanup.cpp
 
 }  // namespace tcompress::passes

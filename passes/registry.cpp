@@ -6,12 +6,14 @@ namespace tcompress::passes {
 
 std::span<const pipeline::PassInfo> registry() {
     static const std::vector<pipeline::PassInfo> list = {
-        removeHeads(),    pruneMagnitude(),     pruneNeuron(),  pruneSparsegpt(),
-        pruneWanda(),     dropLayers(),         lowRankSvd(),   lowRankActivationAware(),
+        removeHeads(),    pruneMagnitude(),     pruneNeuron(),       pruneHidden(),
+        pruneEmbeddingRows(),
+        pruneSparsegpt(), pruneWanda(),         dropLayers(),        lowRankSvd(),
+        lowRankActivationAware(), lowRankAttention(), shareParameters(), shareTensors(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
         quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCast(), rotate(),
-        cleanup(),
+        foldNorms(),      cleanup(),
     };
     return list;
 }

@@ -39,10 +39,11 @@ bool isCacheName(const std::string& name) {
                        [&](const char* word) { return lower.find(word) != std::string::npos; });
 }
 
-LeafGuard::LeafGuard(const ir::Model& model, const ModelAxes& axes) : axes_(axes) {
+LeafGuard::LeafGuard(const ir::Model& model, const ModelAxes& axes, NormalizedAxes normalized) : axes_(axes) {
     for (const AxisEvent& event : axes.events) {
         // Ranges found at run time follow the values: another rounding, not another meaning.
         if (event.kind == EventKind::dynamicQuantization) continue;
+        if (normalized == NormalizedAxes::cut && (event.kind == EventKind::norm || event.kind == EventKind::mean)) continue;
         for (AtomId leaf : axes.store->leaves(event.axis)) {
             reasons_[leaf].insert(
                 fmt::format("{} ({} '{}')", verb(event.kind), event.node->opType(), event.node->label()));

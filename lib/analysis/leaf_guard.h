@@ -7,12 +7,13 @@
 #include <string>
 
 #include "lib/analysis/axes.h"
+#include "lib/analysis/shrink.h"
 
 namespace tcompress::analysis {
 
 class LeafGuard {
   public:
-    LeafGuard(const ir::Model& model, const ModelAxes& axes);
+    LeafGuard(const ir::Model& model, const ModelAxes& axes, NormalizedAxes normalized = NormalizedAxes::refused);
 
     /// Empty when positions of the leaf may go.
     std::set<std::string> refusals(AtomId leaf) const;

@@ -69,9 +69,9 @@ std::vector<std::string> differences(const ir::Model& before, const ir::Model& a
 }  // namespace
 
 std::vector<std::string> shrinkRefusals(const ir::Model& model, const ModelAxes& axes,
-                                        const KeepMasks& keep) {
+                                        const KeepMasks& keep, NormalizedAxes normalized) {
     std::set<std::string> reasons;
-    const LeafGuard guard(model, axes);
+    const LeafGuard guard(model, axes, normalized);
     for (const auto& [leaf, mask] : effective(keep)) {
         if (std::count(mask.begin(), mask.end(), true) == 0)
             reasons.insert("nothing would be left of an axis");
@@ -85,8 +85,9 @@ std::vector<std::string> shrinkRefusals(const ir::Model& model, const ModelAxes&
     return {reasons.begin(), reasons.end()};
 }
 
-ShrinkReport shrink(ir::Model& model, const ModelAxes& axes, const KeepMasks& keep, const std::string& pass) {
-    const std::vector<std::string> reasons = shrinkRefusals(model, axes, keep);
+ShrinkReport shrink(ir::Model& model, const ModelAxes& axes, const KeepMasks& keep, const std::string& pass,
+                    NormalizedAxes normalized) {
+    const std::vector<std::string> reasons = shrinkRefusals(model, axes, keep, normalized);
     if (!reasons.empty()) {
         throw PassError(
             fmt::format("{}: these positions cannot be removed: {}", pass, fmt::join(reasons, "; ")));

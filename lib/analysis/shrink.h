@@ -20,12 +20,18 @@ struct ShrinkReport {
     std::vector<std::string> notes;  ///< e.g. a KV-cache input or output that became smaller
 };
 
+/// Axes that are normalized or averaged over: cut, they are normalized over fewer positions, which is not the same as
+/// over masked ones.
+enum class NormalizedAxes { refused, cut };
+
 /// Why the leaves of `keep` cannot be cut (frozen, reduced over, visible in a graph output that is no KV
 /// cache, …). Empty when they can.
-std::vector<std::string> shrinkRefusals(const ir::Model& model, const ModelAxes& axes, const KeepMasks& keep);
+std::vector<std::string> shrinkRefusals(const ir::Model& model, const ModelAxes& axes, const KeepMasks& keep,
+                                        NormalizedAxes normalized = NormalizedAxes::refused);
 
 /// Cuts. Throws PassError with the reason and leaves the model unchanged when it cannot be done safely.
 /// `axes` must have been made from this model at this revision and is stale afterwards.
-ShrinkReport shrink(ir::Model& model, const ModelAxes& axes, const KeepMasks& keep, const std::string& pass);
+ShrinkReport shrink(ir::Model& model, const ModelAxes& axes, const KeepMasks& keep, const std::string& pass,
+                    NormalizedAxes normalized = NormalizedAxes::refused);
 
 }  // namespace tcompress::analysis

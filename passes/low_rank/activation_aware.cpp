@@ -7,11 +7,11 @@
 //
 // W is first moved to what suits the original's output and what the residual stream lacks already; the ridge and how
 // much of the latter are chosen on held-back samples (support/refit.h), and biases move along. Ranks are the same share
-// for all layers.
+// for all layers, or shared out by what the model's outputs lose (rank_allocation.h).
 //
 // Source: Wang et al. 2024, "SVD-LLM: Truncation-aware Singular Value Decomposition for Large Language Model
-// Compression". Not handled: embedding tables (low-rank/svd does them), convolutions, operators with their weights
-// inside.
+// Compression". Embedding tables, where they are named, are factorised nearest in the rows that the data look up
+// (table_factors.h). Not handled: convolutions, operators with their weights inside.
 
 #include <fmt/core.h>
 
@@ -21,8 +21,13 @@
 #include <optional>
 
 #include "passes/low_rank/factor_products.h"
+#include "passes/low_rank/rank_allocation.h"
+#include "passes/low_rank/table_factors.h"
 #include "passes/low_rank/whitened_svd.h"
+#include "lib/calibration/collector.h"
+#include "lib/calibration/token_counts.h"
 #include "passes/passes.h"
+#include "passes/quantize/row_usage.h"
 #include "passes/support/compensation.h"
 #include "passes/support/layerwise.h"
 
@@ -34,8 +39,11 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "low-rank/activation-aware";
 
+enum class Allocation { uniform, global };
+
 struct Options {
     double keep = 0.5;
+    Allocation allocation = Allocation::uniform;
     std::optional<std::int64_t> rank;
     std::int64_t multiple = 8;
     std::vector<std::string> targets, ignore;
@@ -45,14 +53,22 @@ OptionTable<Options> optionTable() {
     OptionTable<Options> table;
     table.option("keep", &Options::keep, "share of a matrix's parameters that its two factors may hold")
         .range(0, 1)
+        .choice("allocation", &Options::allocation, {{"uniform", Allocation::uniform}, {"global", Allocation::global}},
+                "uniform: every matrix keeps the same share; global: all together keep it, ranks shared out by what the "
+                "model's outputs lose")
         .option("rank", &Options::rank, "rank of every factorised matrix, taken as it is, instead of a share")
         .range(1, 1 << 20)
         .option("multiple", &Options::multiple,
                 "ranks are rounded down to a multiple of this: matrix kernels like multiples of 8")
         .range(1, 4096)
-        .option("targets", &Options::targets, "sites to factorise, by patterns")
+        .option("targets", &Options::targets, "sites to factorise, by patterns; embeddings only when named")
         .option("ignore", &Options::ignore, "sites to leave alone, by patterns");
     return table;
+}
+
+void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
+    if (options.rank && options.allocation == Allocation::global)
+        diagnostics.add(pointer + "/allocation", "global shares ranks out by keep; leave rank out");
 }
 
 class LowRankActivationAware : public pipeline::Pass {
@@ -66,16 +82,24 @@ class LowRankActivationAware : public pipeline::Pass {
         const analysis::TransformerView& view = context.view(model);
         const std::vector<TargetWeight> weights =
             targetWeights(view, {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
-        const std::vector<const TargetWeight*> usable =
-            withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
+        std::vector<const TargetWeight*> tables, usable;
+        for (const TargetWeight* weight :
+             withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report))
+            (weight->hasEmbedding() ? tables : usable).push_back(weight);
+        const std::map<const TargetWeight*, std::int64_t> ranks = ranksOf(model, usable, samples, context, report);
         // While later layers are fitted the graph holds the products of the factors.
         std::map<const TargetWeight*, LowRankFactors> factors;
-        fitLayerwise(model, model.clone(), view, usable, samples, context.progress(),
+        std::vector<const TargetWeight*> thinned;
+        for (const TargetWeight* weight : usable)
+            if (ranks.contains(weight)) thinned.push_back(weight);
+        fitLayerwise(model, model.clone(), view, thinned, samples, context.progress(),
                      [&](const LayerProblem& problem) {
-                         return factorise(problem, factors[problem.weight], report);
+                         return factorise(problem, ranks.at(problem.weight), factors[problem.weight], report);
                      });
         ir::Edit edit(model, kPass);
-        for (const TargetWeight* weight : usable) rewrite(edit, *weight, factors.at(weight));
+        for (const TargetWeight* weight : thinned) rewrite(edit, *weight, factors.at(weight));
+        // Look-ups last: replacing their rows then also reaches the products that were put before a layer.
+        for (const TargetWeight* table : tables) factoriseTable(edit, model, *table, context, report);
         if (!edit.empty()) edit.commit();
         return report;
     }
@@ -88,19 +112,74 @@ class LowRankActivationAware : public pipeline::Pass {
         return std::max(most / options_.multiple * options_.multiple, options_.multiple);
     }
 
+    /// Without an entry a matrix stays whole.
+    std::map<const TargetWeight*, std::int64_t> ranksOf(ir::Model& model, const std::vector<const TargetWeight*>& weights,
+                                                        const data::Split& samples, const PassContext& context,
+                                                        PassReport& report) const {
+        const auto uniform = [&](std::int64_t m, std::int64_t n) { return rankOf(m, n); };
+        std::map<const TargetWeight*, std::int64_t> ranks;
+        if (options_.allocation == Allocation::uniform) {
+            for (const TargetWeight* weight : weights) {
+                const Shape& shape = weight->constant->constant()->shape();
+                ranks[weight] = rankOf(shape[0], shape[1]);
+            }
+            return ranks;
+        }
+        const std::vector<RankCurve> curves = measureRankCurves(model, weights, uniform, samples, context.progress());
+        const auto allocated = allocateRanks(curves, options_.keep, options_.multiple);
+        for (std::size_t w = 0; w < weights.size(); ++w)
+            if (allocated[w])
+                ranks[weights[w]] = *allocated[w];
+            else
+                skip(report, *weights[w], "the outputs lose least when it stays whole");
+        return ranks;
+    }
+
     std::string refusal(const TargetWeight& weight) const {
-        if (weight.hasEmbedding()) return "an embedding table; low-rank/svd can factorise it";
-        if (std::string reason = refitRefusal(weight); !reason.empty()) return reason;
+        if (weight.hasEmbedding() && weight.hasLinear()) return "its weight is both a table and a linear layer's";
+        if (!weight.hasEmbedding())
+            if (std::string reason = refitRefusal(weight); !reason.empty()) return reason;
         for (const analysis::Site* site : weight.sites)
             if (std::string reason = factorRefusal(*site); !reason.empty()) return reason;
         const Shape& shape = weight.constant->constant()->shape();
+        if (shape.size() != 2) return fmt::format("its weight has rank {}, not 2", shape.size());
         return factorSizeRefusal(shape[0], shape[1], rankOf(shape[0], shape[1]));
     }
 
-    LinearLayer factorise(const LayerProblem& problem, LowRankFactors& factors, PassReport& report) const {
+    void factoriseTable(ir::Edit& edit, const ir::Model& model, const TargetWeight& table, const PassContext& context,
+                        PassReport& report) const {
+        const Tensor& whole = *table.constant->constant();
+        const std::int64_t rows = whole.shape()[0], columns = whole.shape()[1], rank = rankOf(rows, columns);
+        // Made samples have made frequencies: only given ones are counted.
+        const data::Split samples = data::split(context.givenCalibration(kPass, "rows are counted"), kHeldBackShare);
+        const TableFactors factors = usageWeightedFactors(
+            whole, smoothedUsage(counts(model, table, samples.fit, context), counts(model, table, samples.heldBack, context)), rank);
+        const std::string change = fmt::format("[{}, {}] to rank {}: {} of {} parameters, rows weighed by their use", rows,
+                                               columns, rank, rank * (rows + columns), rows * columns);
+        replaceByFactors(edit, table, factors.rows, factors.basis);
+        for (const analysis::Site* site : table.sites) report.changed.push_back({site->name, change, factors.error});
+    }
+
+    /// How often each row is looked up.
+    static std::vector<double> counts(const ir::Model& model, const TargetWeight& table, const data::Dataset& samples,
+                                      const PassContext& context) {
+        calibration::Collector collector(model);
+        std::vector<const calibration::TokenCounts*> seen;
+        for (const analysis::Site* site : table.sites)
+            seen.push_back(&collector.add<calibration::TokenCounts>(calibration::Source(site->input)));
+        context.collect(collector, samples);
+        const std::int64_t rows = table.constant->constant()->shape()[0];
+        std::vector<double> result(static_cast<std::size_t>(rows));
+        for (const calibration::TokenCounts* site : seen)
+            for (const auto& [id, count] : site->result())
+                if (const std::int64_t row = id < 0 ? id + rows : id; row >= 0 && row < rows)
+                    result[static_cast<std::size_t>(row)] += static_cast<double>(count);
+        return result;
+    }
+
+    static LinearLayer factorise(const LayerProblem& problem, std::int64_t rank, LowRankFactors& factors, PassReport& report) {
         const LinearLayer& start = problem.start;
         const LayerSums& fit = problem.evidence.fit;
-        const std::int64_t rank = rankOf(fit.inputs, fit.outputs);
         const ConstrainedFit found =
             chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
                 factors = whitenedSvd(hessian(sums, choice), refit(sums, start, choice).weight, sums.outputs, rank);
@@ -153,7 +232,7 @@ pipeline::PassInfo lowRankActivationAware() {
         "the error beside that of a plain decomposition.";
     info.paper = "Wang et al. 2024, SVD-LLM: Truncation-aware Singular Value Decomposition for Large Language Model Compression";
     info.data = pipeline::DataNeed::always;
-    bindOptions<LowRankActivationAware>(info, optionTable());
+    bindOptions<LowRankActivationAware, Options>(info, optionTable(), checkOptions);
     return info;
 }
 

@@ -22,6 +22,7 @@ LowRankFactors whitenedSvd(std::vector<double> hessian, const std::vector<double
                   whitened);
     const std::vector<float> values(whitened.begin(), whitened.end());
     const kernels::Svd svd = kernels::svd(values, factors.inputs, outputs);
+    factors.values.assign(svd.s.begin(), svd.s.end());
     for (std::size_t i = static_cast<std::size_t>(factors.rank); i < svd.s.size(); ++i)
         factors.lost += static_cast<double>(svd.s[i]) * static_cast<double>(svd.s[i]);
     // √s on either side, so that neither factor's values grow large.

@@ -16,6 +16,7 @@ struct LowRankFactors {
     std::vector<double> left;   ///< A [inputs, rank]
     std::vector<double> right;  ///< B [rank, outputs]
     double lost = 0;            ///< the minimum
+    std::vector<double> values;  ///< all singular values of Lᵀ·W*, descending
 };
 
 /// `hessian` H [inputs, inputs] is positive definite, `weights` W* [inputs, outputs].

@@ -1,0 +1,237 @@
+#include "passes/share/shared_feed_forward.h"
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "passes/share/assignment.h"
+#include "passes/support/emit.h"
+#include "passes/support/obs.h"
+
+namespace tcompress::passes {
+namespace {
+
+/// Turns of the alternation; it converges slowly, as such alternations do.
+constexpr int kTurns = 8;
+
+NeuronPlan numbered(std::size_t layers, std::int64_t width) {
+    NeuronPlan plan(static_cast<std::size_t>(width));
+    for (std::int64_t p = 0; p < width; ++p)
+        for (std::size_t l = 0; l < layers; ++l) plan[static_cast<std::size_t>(p)].push_back({l, p});
+    return plan;
+}
+
+double relative(const LayerSums& held, const LinearLayer& layer) {
+    return held.yy > 0 ? std::sqrt(std::max(0.0, squaredError(held, layer, 1)) / held.yy) : 0.0;
+}
+
+bool isOne(const std::vector<double>& scale) {
+    return std::all_of(scale.begin(), scale.end(), [](double value) { return value == 1; });
+}
+
+/// How many neurons each layer keeps so that their errors, relative to their outputs, add up to the least: removals one
+/// at a time, the cheapest first. `costs[l][k]` is the error without k + 1 neurons.
+std::vector<std::size_t> removals(const std::vector<std::vector<double>>& costs, std::size_t count) {
+    std::vector<std::size_t> gone(costs.size());
+    for (; count > 0; --count) {
+        std::size_t cheapest = 0;
+        double least = INFINITY;
+        for (std::size_t l = 0; l < costs.size(); ++l) {
+            if (gone[l] == costs[l].size()) continue;
+            const double step = costs[l][gone[l]] - (gone[l] == 0 ? 0.0 : costs[l][gone[l] - 1]);
+            if (step < least) {
+                least = step;
+                cheapest = l;
+            }
+        }
+        ++gone[cheapest];
+    }
+    return gone;
+}
+
+}  // namespace
+
+double SharedFeedForward::Solution::total() const {
+    double sum = 0;
+    for (const double error : errors) sum += error * error;
+    return sum;
+}
+
+SharedFeedForward::SharedFeedForward(ir::Model& model, const ir::Model& reference,
+                                     std::vector<FeedForwardWeights> layers)
+    : model_(model), reference_(reference), layers_(std::move(layers)), original_(layers_) {
+    shared_.scales.assign(layers_.size(), std::vector<double>(static_cast<std::size_t>(layers_.front().width()), 1.0));
+}
+
+void SharedFeedForward::average() {
+    const NeuronPlan plan = numbered(layers_.size(), layers_.front().width());
+    shared_.weight = plannedDown(original_, plan);
+    write(plan, shared_);
+    way_ = "plain averages";
+}
+
+void SharedFeedForward::choose(const data::Split& samples, Progress& progress) {
+    const std::vector<Evidence> own = gather(samples, progress);
+    for (std::size_t l = 0; l < layers_.size(); ++l)
+        choices_.push_back(chooseRefit(own[l], layers_[l].downNow, biasFit(layers_[l].downSite())));
+    average();
+    plainErrors_ = errorsNow(gather(samples, progress));
+    const SharedWeights ones = shared_;
+
+    SharedWeights poolStart;
+    const NeuronPlan pool = pooled(own, poolStart);
+    const std::string poolWay = way_;
+    write(pool, poolStart);
+    const Solution fromPool = solve(gather(samples, progress), poolStart);
+
+    const NeuronPlan averages = matched();
+    SharedWeights averageStart{plannedDown(original_, averages), ones.scales};
+    write(averages, averageStart);
+    const Solution fromAverages = solve(gather(samples, progress), averageStart);
+
+    const bool takesPool = fromPool.total() < fromAverages.total();
+    const Solution& best = takesPool ? fromPool : fromAverages;
+    if (takesPool) write(pool, poolStart);
+    way_ = takesPool ? poolWay : "averages of matched neurons";
+    write(best.downs);
+    shared_ = best.shared;
+    errors_ = best.errors;
+}
+
+void SharedFeedForward::refit(const data::Split& samples, Progress& progress) {
+    const std::vector<Evidence> evidence = gather(samples, progress);
+    errors_ = errorsNow(evidence);
+    const Solution again = solve(evidence, shared_);
+    double before = 0;
+    for (const double error : errors_) before += error * error;
+    if (again.total() >= before) return;
+    write(again.downs);
+    shared_ = again.shared;
+    errors_ = again.errors;
+}
+
+std::vector<Evidence> SharedFeedForward::gather(const data::Split& samples, Progress& progress) const {
+    std::vector<EvidenceQuery> queries;
+    for (const FeedForwardWeights& layer : layers_) queries.push_back(evidenceQuery(layer.downSite(), layer.residualAdd));
+    return collectEvidence(reference_, model_, queries, samples, progress);
+}
+
+std::vector<double> SharedFeedForward::errorsNow(const std::vector<Evidence>& evidence) const {
+    std::vector<double> errors;
+    for (std::size_t l = 0; l < layers_.size(); ++l) errors.push_back(relative(evidence[l].held, layers_[l].downNow));
+    return errors;
+}
+
+SharedFeedForward::Solution SharedFeedForward::solve(const std::vector<Evidence>& evidence,
+                                                     const SharedWeights& start) const {
+    std::vector<SharedLayer> toFit, toAll;
+    std::vector<LayerSums> all;
+    const auto problem = [&](const LayerSums& sums, std::size_t l) {
+        return SharedLayer{hessian(sums, choices_[l]), passes::refit(sums, layers_[l].downNow, choices_[l]).weight,
+                           1 / std::max(sums.yy, 1e-300)};
+    };
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        all.push_back(evidence[l].all());
+        toFit.push_back(problem(evidence[l].fit, l));
+        toAll.push_back(problem(all[l], l));
+    }
+    Solution solution;
+    const SharedWeights judged = fitShared(toFit, start, kTurns);
+    // The solution on all rows is near.
+    solution.shared = fitShared(toAll, judged, 1);
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        const LinearLayer& now = layers_[l].downNow;
+        solution.errors.push_back(
+            relative(evidence[l].held, withBias(evidence[l].fit, weightsOf(judged, l), now, choices_[l])));
+        solution.downs.push_back(withBias(all[l], weightsOf(solution.shared, l), now, choices_[l]));
+    }
+    return solution;
+}
+
+void SharedFeedForward::write(const NeuronPlan& plan, const SharedWeights& shared) {
+    ir::Edit edit(model_, "shared neurons");
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        for (std::size_t up = 0; up < layers_[l].ups.size(); ++up)
+            writeUp(edit, layers_[l].ups[up], plannedUp(original_, up, plan));
+        writeDown(edit, layers_[l], {weightsOf(shared, l), original_[l].downNow.bias});
+    }
+    edit.commit();
+}
+
+void SharedFeedForward::write(const std::vector<LinearLayer>& downs) {
+    ir::Edit edit(model_, "shared neurons");
+    for (std::size_t l = 0; l < layers_.size(); ++l) writeDown(edit, layers_[l], downs[l]);
+    edit.commit();
+}
+
+NeuronPlan SharedFeedForward::matched() const {
+    const std::int64_t width = layers_.front().width();
+    NeuronPlan plan(static_cast<std::size_t>(width));
+    for (std::size_t p = 0; p < plan.size(); ++p) plan[p].push_back({0, static_cast<std::int64_t>(p)});
+    for (std::size_t l = 1; l < original_.size(); ++l) {
+        const auto partner =
+            bestAssignment(neuronSimilarity(original_.front(), original_[l]), static_cast<std::size_t>(width));
+        for (std::size_t p = 0; p < plan.size(); ++p) plan[p].push_back({l, static_cast<std::int64_t>(partner[p])});
+    }
+    return plan;
+}
+
+NeuronPlan SharedFeedForward::pooled(const std::vector<Evidence>& evidence, SharedWeights& start) {
+    const auto width = static_cast<std::size_t>(layers_.front().width());
+    // A layer gives at least a quarter of an equal share: the errors of the last neurons say little.
+    const std::size_t most = width - width / (4 * layers_.size());
+    std::vector<RemovalOrder> orders;
+    std::vector<std::vector<double>> costs;
+    for (std::size_t l = 0; l < original_.size(); ++l) {
+        const FeedForwardWeights& layer = original_[l];
+        const LayerSums all = evidence[l].all();
+        RemovalProblem problem{hessian(all, choices_[l]), passes::refit(all, layer.downNow, choices_[l]).weight,
+                               all.outputs, {}};
+        for (const std::int64_t row : layer.rows) problem.groups.push_back({row});
+        orders.push_back(removalOrder({std::move(problem)}, most));
+        costs.push_back(orders.back().error);
+        for (double& cost : costs.back()) cost /= std::max(all.yy, 1e-300);
+    }
+    const std::vector<std::size_t> gone = removals(costs, width * (layers_.size() - 1));
+    NeuronPlan plan;
+    start.scales.assign(layers_.size(), std::vector<double>(width));
+    std::vector<std::size_t> given;
+    for (std::size_t l = 0; l < original_.size(); ++l) {
+        std::vector<bool> stays(width, true);
+        for (std::size_t k = 0; k < gone[l]; ++k) stays[orders[l].groups[k]] = false;
+        given.push_back(width - gone[l]);
+        for (std::size_t p = 0; p < width; ++p) {
+            if (!stays[p]) continue;
+            start.scales[l][static_cast<std::size_t>(original_.front().rows[plan.size()])] = 1;
+            plan.push_back({{l, static_cast<std::int64_t>(p)}});
+        }
+    }
+    start.weight = plannedDown(original_, plan);
+    way_ = fmt::format("neurons of all layers: {}", fmt::join(given, " + "));
+    return plan;
+}
+
+void SharedFeedForward::share(ir::Edit& edit) const {
+    const FeedForwardWeights& first = layers_.front();
+    FeedForwardWeights shared = first;
+    writeDown(edit, shared, {shared_.weight, first.downNow.bias});
+    for (std::size_t l = 0; l < layers_.size(); ++l) {
+        const FeedForwardWeights& layer = layers_[l];
+        if (l > 0) {
+            for (std::size_t up = 0; up < layer.ups.size(); ++up)
+                edit.replaceAllUses(layer.ups[up].weight->constant, first.ups[up].weight->constant);
+            edit.replaceAllUses(layer.down->constant, first.down->constant);
+        }
+        if (isOne(shared_.scales[l])) continue;
+        const std::vector<float> scale(shared_.scales[l].begin(), shared_.scales[l].end());
+        ir::Value* const factor = edit.addInitializer(
+            layer.down->constant->name() + "_scale",
+            Tensor::of<float>({static_cast<std::int64_t>(scale.size())}, std::span<const float>(scale)));
+        edit.replaceInput(layer.downSite().node, 0, emit(edit, "Mul", {layer.downSite().input, factor}));
+    }
+}
+
+}  // namespace tcompress::passes
