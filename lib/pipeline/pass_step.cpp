@@ -32,7 +32,7 @@ std::vector<std::string> methodNames(const std::vector<const PassInfo*>& family)
 
 const OptionSpec* findOption(const PassInfo& info, const std::string& key) {
     for (const OptionSpec& spec : info.options)
-        if (spec.name == key ||
+        if (spec.name == key || spec.name.starts_with(key + ".") ||
             std::find(spec.aliases.begin(), spec.aliases.end(), key) != spec.aliases.end())
             return &spec;
     return nullptr;

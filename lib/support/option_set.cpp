@@ -260,6 +260,17 @@ std::string unknownKey(const std::string& key, const std::vector<OptionSpec>& sp
                      fmt::format("there are {}", fmt::join(names.empty() ? ignored : names, ", "))));
 }
 
+/// The object that an option with a dot in its name is a member of: "target" of "target.speedup"; else empty.
+std::string objectOf(const std::string& name) {
+    const std::size_t dot = name.find('.');
+    return dot == std::string::npos ? std::string() : name.substr(0, dot);
+}
+
+bool isObjectOfOptions(const std::vector<OptionSpec>& specs, const std::string& key) {
+    return std::any_of(specs.begin(), specs.end(),
+                       [&](const OptionSpec& spec) { return !key.empty() && objectOf(spec.name) == key; });
+}
+
 json valueJson(const OptionValue& value) {
     return std::visit(
         [](const auto& held) -> json {
@@ -325,24 +336,32 @@ OptionValues parseOptions(const std::vector<OptionSpec>& specs, const json& obje
         return values;
     }
     std::vector<std::string> givenAs(specs.size());
-    for (const auto& [key, value] : object.items()) {
-        if (isSkipped(key, ignored) && findSpec(specs, key) == nullptr) continue;
-        const std::string place = pointer + "/" + escapePointer(key);
+    const auto read = [&](const std::string& key, const json& value, const std::string& place) {
+        if (isSkipped(key, ignored) && findSpec(specs, key) == nullptr) return;
         const OptionSpec* spec = findSpec(specs, key);
         if (spec == nullptr) {
             diagnostics.add(place, unknownKey(key, specs, ignored));
-            continue;
+            return;
         }
         const auto index = static_cast<std::size_t>(spec - specs.data());
         if (!givenAs[index].empty()) {
             diagnostics.add(place, fmt::format("'{}' and '{}' name the same option", givenAs[index], key));
-            continue;
+            return;
         }
-        if (value.is_null()) continue;
+        if (value.is_null()) return;
         givenAs[index] = key;
         if (key != spec->name) log::info("{}: read as '{}'", place, spec->name);
         OptionValue parsed = ValueReader(*spec, place, diagnostics).read(value);
         if (!std::holds_alternative<std::monostate>(parsed)) values[index] = std::move(parsed);
+    };
+    for (const auto& [key, value] : object.items()) {
+        const std::string place = pointer + "/" + escapePointer(key);
+        if (!value.is_object() || !isObjectOfOptions(specs, key)) {
+            read(key, value, place);
+            continue;
+        }
+        for (const auto& [member, inner] : value.items())
+            read(fmt::format("{}.{}", key, member), inner, place + "/" + escapePointer(member));
     }
     for (std::size_t i = 0; i < specs.size(); ++i)
         if (specs[i].required && givenAs[i].empty())
@@ -357,6 +376,13 @@ json optionSchema(const std::vector<OptionSpec>& specs) {
         schema["description"] = spec.unit.empty() ? spec.help : fmt::format("{} ({})", spec.help, spec.unit);
         if (!std::holds_alternative<std::monostate>(spec.defaultValue))
             schema["default"] = valueJson(spec.defaultValue);
+        if (const std::string object = objectOf(spec.name); !object.empty()) {
+            json& outer = properties[object];
+            outer["type"] = "object";
+            outer["additionalProperties"] = false;
+            outer["properties"][spec.name.substr(object.size() + 1)] = schema;
+            continue;
+        }
         properties[spec.name] = schema;
         for (const std::string& alias : spec.aliases) {
             json aliasSchema = typeSchema(spec);
@@ -370,7 +396,11 @@ json optionSchema(const std::vector<OptionSpec>& specs) {
 json optionJson(const std::vector<OptionSpec>& specs, const OptionValues& values) {
     json object = json::object();
     for (std::size_t i = 0; i < specs.size() && i < values.size(); ++i)
-        if (!std::holds_alternative<std::monostate>(values[i])) object[specs[i].name] = valueJson(values[i]);
+        if (!std::holds_alternative<std::monostate>(values[i])) {
+            const std::string& name = specs[i].name;
+            const std::string outer = objectOf(name);
+            (outer.empty() ? object[name] : object[outer][name.substr(outer.size() + 1)]) = valueJson(values[i]);
+        }
     return object;
 }
 

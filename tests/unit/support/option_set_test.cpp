@@ -190,3 +190,28 @@ TEST_CASE("resolved values read back to the same values") {
     CHECK(parseOptions(specs, optionJson(specs, values), "", diagnostics) == values);
     CHECK(diagnostics.empty());
 }
+
+TEST_CASE("options with a dot in their names are members of an object") {
+    struct Nested {
+        std::optional<double> speedup, macs;
+    };
+    OptionTable<Nested> nested;
+    nested.option("target.speedup", &Nested::speedup, "times as fast").range(1, 10);
+    nested.option("target.macs", &Nested::macs, "share that may stay").range(0, 1);
+    Diagnostics diagnostics;
+    CHECK(nested.parse({{"target", {{"speedup", 2}}}}, "/passes/0", diagnostics).speedup == 2.0);
+    CHECK(nested.parse({{"target.macs", "0.5"}}, "/passes/0", diagnostics).macs == 0.5);
+    CHECK(diagnostics.empty());
+
+    const OptionValues values = parseOptions(nested.specs(), {{"target", {{"macs", 0.25}}}}, "", diagnostics);
+    CHECK(optionJson(nested.specs(), values) == json{{"target", {{"macs", 0.25}}}});
+    const json schema = optionSchema(nested.specs());
+    CHECK(schema["target"]["properties"]["speedup"]["maximum"] == 10.0);
+    CHECK(schema["target"]["additionalProperties"] == false);
+
+    nested.parse({{"target", {{"speedup", 0.5}, {"mac", 1}}}}, "/passes/0", diagnostics);
+    REQUIRE(diagnostics.entries().size() == 2);
+    CHECK(diagnostics.entries()[0].place == "/passes/0/target/mac");
+    CHECK(diagnostics.entries()[0].message.find("target.macs") != std::string::npos);
+    CHECK(diagnostics.entries()[1].place == "/passes/0/target/speedup");
+}
