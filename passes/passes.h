@@ -12,6 +12,7 @@ pipeline::PassInfo pruneEmbeddingRows();  // prune/embedding_rows.cpp
 pipeline::PassInfo pruneHidden();         // prune/hidden.cpp
 pipeline::PassInfo pruneSparsegpt();      // prune/sparsegpt.cpp
 pipeline::PassInfo pruneWanda();          // prune/sparsegpt.cpp
+pipeline::PassInfo pruneBudget();         // prune/budget.cpp
 pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
 pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
 pipeline::PassInfo lowRankActivationAware();  // low_rank/activation_aware.cpp

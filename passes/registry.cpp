@@ -8,7 +8,7 @@ std::span<const pipeline::PassInfo> registry() {
     static const std::vector<pipeline::PassInfo> list = {
         removeHeads(),    pruneMagnitude(),     pruneNeuron(),       pruneHidden(),
         pruneEmbeddingRows(),
-        pruneSparsegpt(), pruneWanda(),         dropLayers(),        lowRankSvd(),
+        pruneSparsegpt(), pruneWanda(),         pruneBudget(),       dropLayers(),        lowRankSvd(),
         lowRankActivationAware(), lowRankAttention(), shareParameters(), shareTensors(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),

@@ -54,6 +54,12 @@ const std::vector<std::string>& pathPointers() {
     return pointers;
 }
 
+/// Options of passes that hold a path.
+const std::vector<std::string>& passPathOptions() {
+    static const std::vector<std::string> names = {"latency_table"};
+    return names;
+}
+
 /// "calibration": "file.npz" is short for "calibration": {"file": "file.npz"}.
 void expandShortForms(json& document) {
     for (const char* pointer : {"/data/calibration", "/data/evaluation"}) {
@@ -80,6 +86,10 @@ void rebasePaths(json& document, const std::filesystem::path& folder) {
         const json::json_pointer place(pointer);
         if (document.contains(place)) rebase(document[place], folder);
     }
+    if (!document.contains("passes") || !document["passes"].is_array()) return;
+    for (json& pass : document["passes"])
+        for (const std::string& name : passPathOptions())
+            if (pass.is_object() && pass.contains(name)) rebase(pass[name], folder);
 }
 
 void applyOverride(json& document, const Override& setting, Diagnostics& diagnostics) {

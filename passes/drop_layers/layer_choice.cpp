@@ -54,7 +54,10 @@ std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::
     std::vector<std::size_t> places;
     for (std::size_t i = 0; i < runs.size(); ++i) {
         const ir::Value* input = edited.graph().find(runs[i].input);
-        if (input == nullptr || input->producer() == nullptr || input->dtype() != DType::float32) continue;
+        // Behind an edit types are unknown until they are inferred again; the original's say the same.
+        if (input == nullptr || input->producer() == nullptr ||
+            original.graph().find(runs[i].input)->dtype() != DType::float32)
+            continue;
         queries.push_back({input, original.graph().find(runs[i].output), nullptr});
         places.push_back(i);
     }

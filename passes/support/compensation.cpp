@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 
+#include "lib/support/check.h"
 #include "passes/support/evidence.h"
 #include "passes/support/layerwise.h"
 #include "passes/support/obs.h"
@@ -40,6 +41,16 @@ struct Reader {
         return result;
     }
 };
+
+/// A layer on some of the inputs as one on all, the others' weights zero.
+LinearLayer spread(const LinearLayer& layer, const std::vector<std::int64_t>& inputs, std::int64_t all) {
+    const auto outputs = static_cast<std::int64_t>(layer.bias.size());
+    LinearLayer result{std::vector<double>(static_cast<std::size_t>(all * outputs)), layer.bias};
+    for (std::size_t i = 0; i < inputs.size(); ++i)
+        std::copy_n(layer.weight.begin() + static_cast<std::int64_t>(i) * outputs, outputs,
+                    result.weight.begin() + inputs[i] * outputs);
+    return result;
+}
 
 class Compensator {
   public:
@@ -84,6 +95,39 @@ class Compensator {
         std::vector<double> errors = order(readers, readers.front().groups.size() - 1).error;
         for (double& error : errors) error /= std::max(whole, 1e-300);
         return errors;
+    }
+
+    RemovalPath path(UnitTask& task, const std::vector<std::int64_t>& keeps) const {
+        std::vector<Reader> readers = readersOf(task);
+        if (!task.refusal.empty()) return {};
+        gather(readers);
+        const std::size_t units = readers.front().groups.size();
+        std::vector<RefitChoice> choices;
+        std::vector<RemovalProblem> problems;
+        std::vector<LayerSums> sums;
+        double whole = 0;
+        for (const Reader& reader : readers) {
+            choices.push_back(chooseRefit(*reader.evidence, reader.start, reader.bias));
+            sums.push_back(reader.evidence->all());
+            problems.push_back(problemOf(reader, sums.back(), choices.back()));
+            whole += sums.back().yy;
+        }
+        const RemovalOrder order = removalOrder(std::move(problems), units - 1);
+        RemovalPath path{order.error, {}};
+        for (double& error : path.errors) error /= std::max(whole, 1e-300);
+        for (const std::int64_t keep : keeps) {
+            std::vector<bool> mask(units, true);
+            for (std::size_t i = 0; i < units - static_cast<std::size_t>(keep); ++i) mask[order.groups[i]] = false;
+            UnitStage stage{keep, {}};
+            for (std::size_t r = 0; r < readers.size(); ++r) {
+                std::vector<std::int64_t> inputs = readers[r].inputsThatStay(mask);
+                LinearLayer layer = refit(keepInputs(sums[r], inputs),
+                                          keepInputs(readers[r].start, readers[r].outputs(), inputs), choices[r]);
+                stage.readers.push_back({readers[r].weight->constant->name(), std::move(inputs), std::move(layer)});
+            }
+            path.stages.push_back(std::move(stage));
+        }
+        return path;
     }
 
   private:
@@ -150,15 +194,16 @@ class Compensator {
             }
     }
 
+    static RemovalProblem problemOf(const Reader& reader, const LayerSums& all, const RefitChoice& choice) {
+        return {hessian(all, choice), refit(all, reader.start, choice).weight, reader.outputs(), reader.groups};
+    }
+
     /// The order in which `count` units go at the least cost.
     static RemovalOrder order(const std::vector<Reader>& readers, std::size_t count) {
         std::vector<RemovalProblem> problems;
-        for (const Reader& reader : readers) {
-            const RefitChoice choice = chooseRefit(*reader.evidence, reader.start, reader.bias);
-            const LayerSums all = reader.evidence->all();
-            problems.push_back({hessian(all, choice), refit(all, reader.start, choice).weight,
-                                reader.outputs(), reader.groups});
-        }
+        for (const Reader& reader : readers)
+            problems.push_back(problemOf(reader, reader.evidence->all(),
+                                         chooseRefit(*reader.evidence, reader.start, reader.bias)));
         return removalOrder(std::move(problems), count);
     }
 
@@ -194,12 +239,7 @@ class Compensator {
             report_.notes.push_back(fmt::format(
                 "'{}' stays as it was: fitted again it would be no better on held-back rows", reader.weight->name()));
         }
-        fit.layer = reader.start;
-        fit.layer.bias = left.bias;
-        std::fill(fit.layer.weight.begin(), fit.layer.weight.end(), 0.0);
-        for (std::size_t i = 0; i < inputs.size(); ++i)
-            std::copy_n(left.weight.begin() + static_cast<std::int64_t>(i) * reader.outputs(),
-                        reader.outputs(), fit.layer.weight.begin() + inputs[i] * reader.outputs());
+        fit.layer = spread(left, inputs, reader.inputs());
         return fit;
     }
 
@@ -303,6 +343,33 @@ void removeCompensated(ir::Model& model, const ir::Model& reference, const Trans
             task.mask = scoredMask(model, view, task, fallback, samples, progress, report);
     }
     std::erase_if(tasks, [](const UnitTask& task) { return task.mask.empty(); });
+}
+
+std::vector<RemovalPath> removalPaths(const ir::Model& model, const TransformerView& view,
+                                      std::vector<UnitTask>& tasks, const std::vector<std::vector<std::int64_t>>& keeps,
+                                      const data::Split& samples, Progress& progress) {
+    pipeline::PassReport unused;
+    const Compensator compensator(model, model, view, samples, progress, unused);
+    std::vector<RemovalPath> paths;
+    for (std::size_t i = 0; i < tasks.size(); ++i) paths.push_back(compensator.path(tasks[i], keeps[i]));
+    return paths;
+}
+
+void writeStages(ir::Model& model, const TransformerView& view, const std::vector<const UnitStage*>& stages) {
+    pipeline::PassReport unused;
+    const std::vector<TargetWeight> weights = targetWeights(view, {}, unused);
+    ir::Edit edit(model, "compensation");
+    for (const UnitStage* stage : stages)
+        for (const UnitStage::Reader& reader : stage->readers) {
+            const auto weight = std::find_if(weights.begin(), weights.end(), [&](const TargetWeight& other) {
+                return other.constant->name() == reader.weight;
+            });
+            TCOMPRESS_CHECK(weight != weights.end(), "a stage of another model");
+            const LinearLayer before = readLayer(*weight->sites.front());
+            const auto all = static_cast<std::int64_t>(before.weight.size() / before.bias.size());
+            writeLayer(edit, *weight, before, spread(reader.layer, reader.inputs, all));
+        }
+    edit.commit();
 }
 
 analysis::KeepMasks keepMasks(const std::vector<UnitTask>& tasks, const std::string& idleReason,

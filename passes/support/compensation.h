@@ -10,6 +10,7 @@
 
 #include "lib/data/split.h"
 #include "lib/pipeline/pass.h"
+#include "passes/support/refit.h"
 #include "passes/support/unit_removal.h"
 
 namespace tcompress::passes {
@@ -46,6 +47,34 @@ std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analy
 void removeCompensated(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback,
                        const data::Split& samples, Progress& progress, pipeline::PassReport& report);
+
+/// A task at one number of units that stay: which, and the weights that read them, fitted again.
+struct UnitStage {
+    struct Reader {
+        std::string weight;                ///< name of the constant
+        std::vector<std::int64_t> inputs;  ///< those that stay
+        LinearLayer layer;                 ///< on those inputs
+    };
+    std::int64_t keep = 0;
+    std::vector<Reader> readers;
+};
+
+/// A task along one order of removal.
+struct RemovalPath {
+    /// Squared error of the readers, relative to their outputs, without 1, 2, … units, all but one.
+    std::vector<double> errors;
+    std::vector<UnitStage> stages;
+};
+
+/// The path of each task with stages at the given numbers of units, the rest of the model as it is: one run of the model
+/// a task (Kurtic et al. 2023, "ZipLM": the database of layers). A task that cannot be compensated has its refusal set
+/// and an empty path.
+std::vector<RemovalPath> removalPaths(const ir::Model& model, const analysis::TransformerView& view,
+                                      std::vector<UnitTask>& tasks, const std::vector<std::vector<std::int64_t>>& keeps,
+                                      const data::Split& samples, Progress& progress);
+
+/// Puts stages of different tasks into a model with the same weights by name; `view` is of it and stays valid.
+void writeStages(ir::Model& model, const analysis::TransformerView& view, const std::vector<const UnitStage*>& stages);
 
 /// The masks of tasks that lose a unit; the others become skipped sites with `idleReason`.
 analysis::KeepMasks keepMasks(const std::vector<UnitTask>& tasks, const std::string& idleReason,

@@ -1,0 +1,67 @@
+#include "passes/prune/budget/output_judge.h"
+
+#include <algorithm>
+
+#include "lib/exec/executor.h"
+
+namespace tcompress::passes {
+
+using calibration::Side;
+
+OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> outputs, const data::Dataset& samples,
+                         const pipeline::PassContext& context)
+    : names_(std::move(outputs)), context_(context), stream_(context.stream(original, samples)) {
+    std::vector<const ir::Value*> values;
+    for (const std::string& name : names_) values.push_back(original.graph().find(name));
+    exec::Executor executor(original, {.outputs = std::move(values)});
+    for (std::size_t i = 0; i < stream_.batchCount(); ++i) {
+        const exec::Feeds feeds = stream_.feeds(Side::edited, i);
+        Batch& batch = batches_.emplace_back();
+        batch.mask = calibration::TokenMask(feeds);
+        for (const Tensor& tensor : executor.run(feeds)) {
+            batch.outputs.emplace_back(tensor, batch.mask);
+            batch.outputs.back().own();
+        }
+        context_.progress().step(0);
+    }
+}
+
+void OutputJudge::advanceTo(const ir::Value* value) {
+    if (value == nullptr || value->producer() == nullptr) return;
+    context_.advance(stream_, {.edited = {value}});
+}
+
+double OutputJudge::error(const ir::Model& edited) const {
+    struct Sum {
+        double difference = 0, original = 0;
+    };
+    std::vector<const ir::Value*> values, cut;
+    std::vector<std::size_t> places;
+    for (std::size_t i = 0; i < names_.size(); ++i)
+        if (const ir::Value* value = edited.graph().find(names_[i]); value != nullptr && value->producer() != nullptr) {
+            values.push_back(value);
+            places.push_back(i);
+        }
+    if (values.empty()) return 0;
+    for (const ir::Value* value : stream_.cut(Side::edited)) cut.push_back(edited.graph().find(value->name()));
+    exec::Executor executor(edited, {.inputs = std::move(cut), .outputs = values});
+    std::vector<Sum> sums(values.size());
+    for (std::size_t b = 0; b < batches_.size(); ++b) {
+        const std::vector<Tensor> outputs = executor.run(stream_.feeds(Side::edited, b));
+        for (std::size_t i = 0; i < outputs.size(); ++i) {
+            const calibration::ObservedRows now(outputs[i], batches_[b].mask);
+            const auto before = batches_[b].outputs[places[i]].rows().values, after = now.rows().values;
+            for (std::size_t k = 0; k < std::min(before.size(), after.size()); ++k) {
+                const double difference = static_cast<double>(before[k]) - after[k];
+                sums[i].difference += difference * difference;
+                sums[i].original += static_cast<double>(before[k]) * before[k];
+            }
+        }
+        context_.progress().step(0);
+    }
+    double error = 0;
+    for (const Sum& sum : sums) error += sum.original > 0 ? sum.difference / sum.original : sum.difference;
+    return error / static_cast<double>(sums.size());
+}
+
+}  // namespace tcompress::passes

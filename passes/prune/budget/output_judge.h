@@ -1,0 +1,39 @@
+#pragma once
+// How far an edited model's outputs are from the original's, over samples whose original outputs are computed once.
+// What lies before the edits runs once, too (calibration::Stream).
+
+#include <string>
+#include <vector>
+
+#include "lib/calibration/observed_rows.h"
+#include "lib/calibration/stream.h"
+#include "lib/data/dataset.h"
+#include "lib/pipeline/pass.h"
+
+namespace tcompress::passes {
+
+class OutputJudge {
+  public:
+    /// `outputs` are names of floating-point graph outputs; `samples` fit the model, which must outlive the judge.
+    OutputJudge(const ir::Model& original, std::vector<std::string> outputs, const data::Dataset& samples,
+                const pipeline::PassContext& context);
+
+    /// From here on edited models give the original's values up to this one. Null, and values that are not computed,
+    /// leave the judge where it is.
+    void advanceTo(const ir::Value* value);
+
+    /// ‖y − ŷ‖² / ‖y‖² over rows that are no padding, the mean over outputs that the edited model still has.
+    double error(const ir::Model& edited) const;
+
+  private:
+    struct Batch {
+        calibration::TokenMask mask;
+        std::vector<calibration::ObservedRows> outputs;
+    };
+    std::vector<std::string> names_;
+    const pipeline::PassContext& context_;
+    calibration::Stream stream_;
+    std::vector<Batch> batches_;
+};
+
+}  // namespace tcompress::passes
