@@ -125,7 +125,50 @@ Tensor repeated(const Tensor& array, std::int64_t factor) {
     return result;
 }
 
+constexpr double kMostMixed = 0.5;
+
+/// The pictures, then made ones: (1 − m) · own + m · partner, both moved alike.
+Tensor enlargedImages(const Tensor& array, const Enlargement& how, const std::string& name) {
+    Tensor result = repeated(array, how.factor);
+    const std::int64_t samples = array.shape()[0], channels = array.shape()[1];
+    const std::int64_t height = array.shape()[2], width = array.shape()[3];
+    Random partners(how.seed, "data/enlarge/partners");
+    Random random(how.seed, "data/enlarge/" + name);
+    const auto shift = [&](std::int64_t size) {
+        const std::int64_t most = size / 8;
+        return static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(2 * most + 1))) - most;
+    };
+    const auto given = array.data<float>();
+    float* made = result.mutableData<float>().data() + array.size();
+    for (std::int64_t copy = 1; copy < how.factor; ++copy)
+        for (std::int64_t sample = 0; sample < samples; ++sample) {
+            const auto partner = static_cast<std::int64_t>(partners.below(static_cast<std::uint64_t>(samples)));
+            const auto mixed = static_cast<float>(kMostMixed * random.uniform());
+            const std::int64_t down = shift(height), right = shift(width);
+            for (std::int64_t channel = 0; channel < channels; ++channel)
+                for (std::int64_t y = 0; y < height; ++y)
+                    for (std::int64_t x = 0; x < width; ++x) {
+                        const std::int64_t inside =
+                            (channel * height + std::clamp<std::int64_t>(y - down, 0, height - 1)) * width +
+                            std::clamp<std::int64_t>(x - right, 0, width - 1);
+                        const auto at = [&](std::int64_t picture) {
+                            return given[static_cast<std::size_t>(picture * channels * height * width + inside)];
+                        };
+                        *made++ = (1 - mixed) * at(sample) + mixed * at(partner);
+                    }
+        }
+    return result;
+}
+
 }  // namespace
+
+std::set<std::string> imageInputs(const ir::Model& model) {
+    std::set<std::string> result;
+    for (const InputInfo& input : modelInputs(model))
+        if (input.dtype == DType::float32 && input.dims.size() == 4 && inputRole(input.name) == InputRole::other)
+            result.insert(input.name);
+    return result;
+}
 
 std::map<std::string, std::int64_t> vocabularies(const ir::Model& model) {
     std::map<std::string, std::int64_t> result;
@@ -141,18 +184,20 @@ Dataset enlarged(const Dataset& dataset, const Enlargement& how) {
     TCOMPRESS_CHECK(how.factor >= 1, "an enlargement by less than 1");
     if (how.factor == 1 || dataset.sampleCount() == 0) return dataset;
     std::map<std::string, Tensor> arrays;
-    bool hasTokens = false;
+    bool isAnyMade = false;
     for (const auto& [name, array] : dataset.arrays()) {
         const auto vocabulary = how.vocabularies.find(name);
         const bool isTokens = vocabulary != how.vocabularies.end() && array.rank() == 2 && array.size() > 0;
-        hasTokens |= isTokens;
-        arrays.emplace(name, isTokens ? enlargedTokens(dataset, name, how, vocabulary->second)
-                                      : repeated(array, how.factor));
+        const bool isImage = how.images.contains(name) && array.rank() == 4 && array.dtype() == DType::float32;
+        isAnyMade |= isTokens || isImage;
+        arrays.emplace(name, isTokens  ? enlargedTokens(dataset, name, how, vocabulary->second)
+                             : isImage ? enlargedImages(array, how, name)
+                                       : repeated(array, how.factor));
     }
-    if (!hasTokens)
-        throw DataError(fmt::format(
-            "{}: only sequences of token ids can be enlarged, and the model reads none; leave out 'enlarge'",
-            dataset.origin()));
+    if (!isAnyMade)
+        throw DataError(fmt::format("{}: only sequences of token ids and pictures can be enlarged, and the model reads "
+                                    "neither; leave out 'enlarge'",
+                                    dataset.origin()));
     return Dataset(std::move(arrays), std::nullopt, dataset.origin());
 }
 

@@ -75,9 +75,9 @@ RunData readData(const Config& config, const ir::Model& model) {
     if (config.calibration.synthetic > 0)
         samples = data::syntheticDataset(model, config.calibration.synthetic, seed);
     if (samples) {
-        data::Enlargement how{config.calibration.enlarge, seed, data::vocabularies(model)};
-        // One recipe serves models of any kind: what reads no tokens is calibrated on what was given.
-        if (how.vocabularies.empty()) how.factor = 1;
+        data::Enlargement how{config.calibration.enlarge, seed, data::vocabularies(model), data::imageInputs(model)};
+        // One recipe serves models of any kind: what reads neither tokens nor pictures is calibrated on what was given.
+        if (!how.isPossible()) how.factor = 1;
         data.calibration.emplace(*std::move(samples), std::move(how));
     }
     data.evaluation = readSamples(config.evaluation.file, config.evaluation.samples, model);
@@ -105,8 +105,8 @@ void noteMadeSamples(const Config& config, const RunData& data, report::Report& 
                                  "(data.calibration.enlarge)",
                                  all, given, all - given));
     else if (config.calibration.enlarge > 1)
-        warn(report, "no samples were made (data.calibration.enlarge): only sequences of token ids can be enlarged, and the "
-                     "model reads none");
+        warn(report, "no samples were made (data.calibration.enlarge): only sequences of token ids and pictures can be "
+                     "enlarged, and the model reads neither");
 }
 
 std::vector<report::PassRow> runPasses(PassRunner& runner, ir::Model& model, const Config& config) {

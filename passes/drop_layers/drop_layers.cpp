@@ -9,8 +9,9 @@
 // residual stream (refused with the reason).
 //
 // Sources: Sajjad et al. 2023, "On the effect of dropping layers of pre-trained Transformer models"; Men et al. 2024,
-// "ShortGPT" (block influence: 1 − cosine of a block's input and output on calibration data); linear maps in the place
-// of layers: Din et al. 2024, "Jump to Conclusions: Short-Cutting Transformers with Linear Transformations".
+// "ShortGPT" (block influence: 1 − cosine of a block's input and output on calibration data); Gromov et al. 2024, "The
+// Unreasonable Ineffectiveness of the Deeper Layers" (angular distance of stretches); linear maps in the place of layers:
+// Din et al. 2024, "Jump to Conclusions: Short-Cutting Transformers with Linear Transformations".
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -36,7 +37,7 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "drop-layers";
 
-enum class Criterion { automatic, outputError, blockInfluence, last };
+enum class Criterion { automatic, outputError, blockInfluence, angularDistance, last };
 
 struct Options {
     std::vector<std::int64_t> layers;
@@ -65,10 +66,13 @@ OptionTable<Options> optionTable() {
                 {{"auto", Criterion::automatic},
                  {"output-error", Criterion::outputError},
                  {"block-influence", Criterion::blockInfluence},
+                 {"angular-distance", Criterion::angularDistance},
                  {"last", Criterion::last}},
                 "how layers are chosen: output-error drops, one after another, the layer without which the model's "
                 "outputs change least on calibration data; block-influence the layers whose output is nearest to "
-                "their input; last the last ones. auto takes output-error when there are calibration data")
+                "their input; angular-distance the consecutive layers (as many as go) whose last output has the "
+                "smallest angle to their first input; last the last ones. auto takes output-error when there are "
+                "calibration data")
         .option("patch", &Options::patch,
                 "put a linear map, fitted on the calibration data, in the place of what is dropped; left out: when "
                 "there are calibration data");
@@ -130,6 +134,8 @@ class DropLayers : public pipeline::Pass {
                                         candidates.size()));
         if (criterion(context) == Criterion::outputError)
             return byOutputError(model, context, spans, patch, samples, count, report);
+        if (criterion(context) == Criterion::angularDistance)
+            return nearestStretch(model, context, spans, static_cast<std::size_t>(count), report);
         std::vector<std::size_t> order = candidates;
         if (criterion(context) == Criterion::blockInfluence) {
             sortByInfluence(order, model, context, spans, report);
@@ -196,6 +202,40 @@ class DropLayers : public pipeline::Pass {
                                                fmt::join(ranking, ", ")));
         }
         return dropped;
+    }
+
+    /// `count` layers in a row, each beginning where the one before ends.
+    static std::set<std::size_t> nearestStretch(const ir::Model& model, const PassContext& context,
+                                                const std::vector<LayerSpan>& layers, std::size_t count,
+                                                PassReport& report) {
+        std::vector<calibration::Span> spans;
+        std::vector<std::size_t> firsts;
+        for (std::size_t first = 0; first + count <= layers.size(); ++first) {
+            bool joined = layers[first].isDroppable();
+            for (std::size_t i = first + 1; i < first + count; ++i)
+                joined = joined && layers[i].isDroppable() && layers[i].input == layers[i - 1].output;
+            if (!joined) continue;
+            spans.push_back({layers[first].input, layers[first + count - 1].output});
+            firsts.push_back(first);
+        }
+        if (spans.empty())
+            throw PassError(fmt::format("{}: no {} consecutive layers can be dropped; take criterion output-error",
+                                        kPass, count));
+        const std::vector<double> influence = calibration::blockInfluence(
+            model,
+            context.calibration(kPass, "criterion angular-distance compares the layers' inputs and outputs"),
+            spans, context.progress(), context.resources());
+        std::vector<std::string> ranking;
+        for (std::size_t i = 0; i < spans.size(); ++i)
+            ranking.push_back(fmt::format("from {}: {:.4f}", firsts[i],
+                                          std::acos(std::clamp(1 - influence[i], -1.0, 1.0)) / M_PI));
+        report.notes.push_back(
+            fmt::format("angular distance over {} layers: {}", count, fmt::join(ranking, ", ")));
+        const std::size_t best = firsts[static_cast<std::size_t>(
+            std::min_element(influence.begin(), influence.end()) - influence.begin())];
+        std::set<std::size_t> chosen;
+        for (std::size_t i = best; i < best + count; ++i) chosen.insert(i);
+        return chosen;
     }
 
     /// Least influential first, ties by number.

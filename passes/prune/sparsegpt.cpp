@@ -22,6 +22,7 @@
 #include "passes/passes.h"
 #include "passes/support/compensation.h"
 #include "passes/support/layerwise.h"
+#include "passes/support/sparse_allocation.h"
 #include "passes/support/sparse_obs.h"
 
 namespace tcompress::passes {
@@ -35,6 +36,8 @@ enum class Method { sparsegpt, wanda };
 struct Options {
     double sparsity = 0.5;
     std::string structure = "unstructured";
+    SparseAllocation allocation = SparseAllocation::uniform;
+    std::int64_t steps = 1;
     bool compensate = false;
     std::vector<std::string> targets, ignore;
 };
@@ -48,6 +51,18 @@ OptionTable<Options> optionTable(Method method) {
         .option("structure", &Options::structure,
                 "unstructured, N:M (2:4 keeps 2 of every 4 along the input axis), or blockRxC (R inputs × C "
                 "outputs)");
+    table
+        .choice("allocation", &Options::allocation,
+                {{"uniform", SparseAllocation::uniform},
+                 {"saliency", SparseAllocation::saliency},
+                 {"owl", SparseAllocation::owl},
+                 {"er", SparseAllocation::er}},
+                "how the share is spread over the matrices: the same in each; by one threshold for what a weight adds "
+                "to its matrix's output; more kept where more products of weight and input norm are outliers; by "
+                "shape, as in a sparse random graph")
+        .option("steps", &Options::steps,
+                "rounds in which the share grows to `sparsity`, fast at first (cubic), each with new statistics")
+        .range(1, 64);
     if (method == Method::wanda)
         table.option("compensate", &Options::compensate,
                      "give the weights that stay the values that suit the output best");
@@ -57,11 +72,16 @@ OptionTable<Options> optionTable(Method method) {
 }
 
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
-    if (!parseSparsePattern(options.structure))
+    const auto pattern = parseSparsePattern(options.structure);
+    if (!pattern)
         diagnostics.add(
             pointer + "/structure",
             fmt::format("'{}' is not unstructured, N:M with 0 < N < M (2:4), or blockRxC (block4x1)",
                         options.structure));
+    else if (pattern->isGrouped() && (options.allocation != SparseAllocation::uniform || options.steps > 1))
+        diagnostics.add(pointer,
+                        fmt::format("structure {} says how much goes everywhere; leave allocation and steps out",
+                                    options.structure));
 }
 
 template <Method method>
@@ -80,8 +100,18 @@ class PruneByOutput : public pipeline::Pass {
             targetWeights(view, {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
         const std::vector<const TargetWeight*> usable =
             withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
-        fitLayerwise(model, model.clone(), view, usable, samples, context.progress(),
-                     [&](const LayerProblem& problem) { return prune(problem, report); });
+        const ir::Model reference = model.clone();
+        const std::vector<double> shares = sharesOf(model, usable, samples, context);
+        for (std::int64_t step = 1; step <= options_.steps; ++step) {
+            PassReport round;
+            const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
+            fitLayerwise(model, reference, view, usable, samples, context.progress(), [&](const LayerProblem& problem) {
+                const auto place = std::find(usable.begin(), usable.end(), problem.weight) - usable.begin();
+                // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
+                return prune(problem, shares[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
+            });
+            if (step == options_.steps) report.changed = std::move(round.changed);
+        }
         return report;
     }
 
@@ -93,19 +123,40 @@ class PruneByOutput : public pipeline::Pass {
         return patternRefusal(pattern_, shape[weight.inAxis], shape[weight.outAxis]);
     }
 
-    LinearLayer prune(const LayerProblem& problem, PassReport& report) const {
+    std::vector<double> sharesOf(const ir::Model& model, const std::vector<const TargetWeight*>& weights,
+                                 const data::Split& samples, const PassContext& context) const {
+        if (options_.allocation == SparseAllocation::uniform)
+            return std::vector<double>(weights.size(), options_.sparsity);
+        calibration::ValueSet inputs;
+        for (const TargetWeight* weight : weights) inputs.insert(weight->sites.front()->input);
+        const auto statistics = calibration::collectChannelStatistics(
+            model, samples.fit, inputs, calibration::MomentOrder::first, context.progress(), context.resources());
+        std::vector<SparseLayer> layers;
+        for (const TargetWeight* weight : weights) {
+            const analysis::Site& site = *weight->sites.front();
+            const auto seen = statistics.find(site.input);
+            // A layer that sees no row is judged by its weights alone.
+            const std::vector<double> ones(static_cast<std::size_t>(site.inFeatures), 1.0);
+            layers.emplace_back(readLayer(site).weight, seen == statistics.end() ? ones : seen->second.meanSquare);
+        }
+        return allocateSparsity(layers, options_.allocation, options_.sparsity);
+    }
+
+    LinearLayer prune(const LayerProblem& problem, double sparsity, PassReport& report) const {
         const LinearLayer& start = problem.start;
         SparseMask mask;
         ConstrainedFit fit;
         if (method == Method::wanda && !options_.compensate) {
-            mask = wandaMask(problem.evidence.all(), start);
+            mask = wandaMask(problem.evidence.all(), start, sparsity);
             fit.layer = masked(start, mask);
         } else {
             fit = chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
                 const std::vector<double> h = hessian(sums, choice);
                 const std::vector<double> best = refit(sums, start, choice).weight;
-                mask = method == Method::wanda ? wandaMask(sums, start)
-                                               : sweepMask(h, best, sums.outputs, pattern_, options_.sparsity);
+                mask = method == Method::wanda
+                           ? wandaMask(sums, start, sparsity)
+                           : sweepMask(h, best, sums.outputs, pattern_,
+                                       sparsity, zerosOf(start));
                 return withBias(sums, sparseOptimum(h, best, sums.outputs, mask), start, choice);
             });
         }
@@ -123,7 +174,7 @@ class PruneByOutput : public pipeline::Pass {
         return fit.layer;
     }
 
-    SparseMask wandaMask(const LayerSums& sums, const LinearLayer& start) const {
+    SparseMask wandaMask(const LayerSums& sums, const LinearLayer& start, double sparsity) const {
         std::vector<double> scores(start.weight.size());
         for (std::int64_t i = 0; i < sums.inputs; ++i) {
             const double norm = std::sqrt(sums.xx[static_cast<std::size_t>(i * sums.inputs + i)]);
@@ -132,7 +183,14 @@ class PruneByOutput : public pipeline::Pass {
                 scores[at] = std::fabs(start.weight[at]) * norm;
             }
         }
-        return maskByScore(scores, sums.outputs, pattern_, options_.sparsity, pattern_.outputs);
+        return maskByScore(scores, sums.outputs, pattern_, sparsity, pattern_.outputs);
+    }
+
+    /// What is zero already: of an earlier round, or of the model.
+    static SparseMask zerosOf(const LinearLayer& layer) {
+        SparseMask zeros(layer.weight.size());
+        for (std::size_t i = 0; i < zeros.size(); ++i) zeros[i] = layer.weight[i] == 0;
+        return zeros;
     }
 
     static LinearLayer masked(const LinearLayer& layer, const SparseMask& mask) {

@@ -36,7 +36,7 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "remove-heads";
 
-enum class Importance { automatic, magnitude, outputNorm, reconstruction };
+enum class Importance { automatic, magnitude, wanda, outputNorm, reconstruction };
 
 struct Options {
     std::optional<double> ratio;
@@ -62,11 +62,12 @@ OptionTable<Options> optionTable() {
             "importance", &Options::importance,
             {{"auto", Importance::automatic},
              {"magnitude", Importance::magnitude},
+             {"wanda", Importance::wanda},
              {"output-norm", Importance::outputNorm},
              {"reconstruction", Importance::reconstruction}},
-            "what makes a head worth keeping: the size of its weights; the size of what it adds to the output on "
-            "calibration data; or what the output misses without it once the other heads' weights are fitted "
-            "again. "
+            "what makes a head worth keeping: the size of its weights; on calibration data the mean size of each of its "
+            "channels times that of the weights that read it (wanda), or the size of what it adds to the output; or "
+            "what the output misses without it once the other heads' weights are fitted again. "
             "auto takes reconstruction when there are calibration data, output-norm with compensate false")
         .choice("scope", &Options::scope, {{"layer", Scope::layer}, {"global", Scope::global}},
                 "remove the same share in every layer, or the least important heads of the whole model")
@@ -158,17 +159,23 @@ class RemoveHeads : public pipeline::Pass {
     analysis::KeepMasks chooseByScore(const ir::Model& model, const PassContext& context,
                                       const TransformerView& view, std::vector<UnitLayers>& groups,
                                       PassReport& report) const {
-        const bool byOutput = options_.importance == Importance::outputNorm ||
-                              (options_.importance == Importance::automatic && context.hasCalibration());
-        report.notes.push_back(byOutput
-                                   ? "heads ranked by the mean square of their output on calibration data"
-                                   : "heads ranked by the L2 norm of their weights");
-        const DataScore byData{calibration::MomentOrder::second, outputContribution};
+        Importance importance = options_.importance;
+        if (importance == Importance::automatic)
+            importance = context.hasCalibration() ? Importance::outputNorm : Importance::magnitude;
+        const bool byData = importance != Importance::magnitude;
+        report.notes.push_back(
+            importance == Importance::outputNorm
+                ? "heads ranked by the mean square of their output on calibration data"
+            : byData ? "heads ranked by mean |channel| times output weight on calibration data"
+                     : "heads ranked by the L2 norm of their weights");
+        const DataScore score =
+            importance == Importance::wanda
+                ? DataScore{calibration::MomentOrder::first, activationTimesWeight}
+                : DataScore{calibration::MomentOrder::second, outputContribution};
         const data::Dataset* calibration =
-            byOutput ? &context.calibration(kPass, "importance output-norm measures each head's output")
-                     : nullptr;
-        const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byOutput ? &byData : nullptr,
-                                                        calibration, context.progress(), report);
+            byData ? &context.calibration(kPass, "this importance measures what each head makes") : nullptr;
+        const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byData ? &score : nullptr, calibration,
+                                                        context.progress(), report);
         return keepMasks(groups, selectUnits(units, selection()), kIdle, report);
     }
 

@@ -123,7 +123,7 @@ SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, 
 }
 
 SparseMask sweepMask(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
-                     const SparsePattern& pattern, double sparsity) {
+                     const SparsePattern& pattern, double sparsity, const SparseMask& goFirst) {
     const std::int64_t inputs = rowsOf(weights, outputs);
     // H⁻¹ = L·Lᵀ: column i of L says how the inputs behind i make up for an error at i.
     kernels::invertPositiveDefinite(hessian, inputs);
@@ -145,7 +145,8 @@ SparseMask sweepMask(std::vector<double> hessian, std::vector<double> weights, s
             for (std::int64_t i = begin; i < end; ++i)
                 for (std::int64_t o = 0; o < outputs; ++o) {
                     const double value = rows[i * outputs + o] / factor(first + i, first + i);
-                    scores[static_cast<std::size_t>(i * outputs + o)] = value * value;
+                    const bool goes = !goFirst.empty() && goFirst[static_cast<std::size_t>((first + i) * outputs + o)];
+                    scores[static_cast<std::size_t>(i * outputs + o)] = goes ? 0.0 : value * value;
                 }
         };
         if (!pattern.isGrouped()) {

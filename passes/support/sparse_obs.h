@@ -36,9 +36,10 @@ using SparseMask = std::vector<bool>;
 SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, const SparsePattern& pattern,
                        double sparsity, std::int64_t outputsAtOnce);
 
-/// SparseGPT's choice. `hessian` [inputs, inputs] is positive definite, `weights` W* [inputs, outputs].
+/// SparseGPT's choice. `hessian` [inputs, inputs] is positive definite, `weights` W* [inputs, outputs]. Of single
+/// weights those that `first` names go before all others (empty: none).
 SparseMask sweepMask(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
-                     const SparsePattern& pattern, double sparsity);
+                     const SparsePattern& pattern, double sparsity, const SparseMask& first = {});
 
 /// The minimum over the weights that `mask` lets stay.
 std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std::vector<double>& optimum,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "lib/data/calibration_data.h"
 #include "lib/ir/load.h"
@@ -151,6 +152,26 @@ agraph (int64[N, T] input_ids, int64[N, T] token_type_ids, float[N, T] x) => (fl
 }
 )");
     CHECK(data::vocabularies(model) == std::map<std::string, std::int64_t>{{"input_ids", 3}});
+}
+
+TEST_CASE("pictures are moved and mixed, what was given stays") {
+    std::vector<float> pixels;
+    for (int i = 0; i < 5 * 2 * 16 * 16; ++i) pixels.push_back(static_cast<float>(i % 37));
+    const data::Dataset given({{"image", Tensor::of<float>({5, 2, 16, 16}, std::span<const float>(pixels))}},
+                              std::nullopt, "images.npz");
+    const data::Enlargement how{4, 3, {}, {"image"}};
+    const Tensor made = data::enlarged(given, how).arrays().at("image");
+    REQUIRE(made.shape() == Shape{20, 2, 16, 16});
+    const auto values = made.data<float>();
+    CHECK(std::equal(pixels.begin(), pixels.end(), values.begin()));
+    for (const float value : values) CHECK((value >= 0 && value <= 36));
+    const auto copies = std::search(values.begin() + 1, values.end(), pixels.begin(), pixels.begin() + 512);
+    CHECK(copies == values.end());
+    const Tensor again = data::enlarged(given, how).arrays().at("image");
+    CHECK(std::equal(values.begin(), values.end(), again.data<float>().begin()));
+    const std::filesystem::path models = std::filesystem::path(TCOMPRESS_TEST_DATA) / "models";
+    CHECK(data::imageInputs(ir::load(models / "vit_digits.onnx")).size() == 1);
+    CHECK(data::imageInputs(ir::load(models / "gpt2_char_kv.onnx")).empty());
 }
 
 TEST_CASE("samples are made of those to fit to, never of those held back") {
