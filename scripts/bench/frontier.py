@@ -37,6 +37,10 @@ def without_compensation(recipe):
                 step.pop("sparsity", None)
         elif step["type"] == "low-rank":
             step["method"] = "svd"
+            step.pop("allocation", None)
+        elif step["type"] == "share-parameters":
+            step["compensate"] = False
+            step.pop("rounds", None)
     return recipe
 
 
