@@ -12,8 +12,8 @@ std::span<const pipeline::PassInfo> registry() {
         lowRankActivationAware(), lowRankAttention(), shareParameters(), shareTensors(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
-        quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCast(), rotate(),
-        foldNorms(),      cleanup(),
+        quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCodebook(),
+        quantizeCast(),   rotate(),          foldNorms(),          cleanup(),
     };
     return list;
 }

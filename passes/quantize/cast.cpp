@@ -1,16 +1,18 @@
-// Sixteen-bit floating point: weights stored as float16 or bfloat16, or the whole graph computed in float16.
+// Narrow floating point: weights stored as float16, bfloat16 or float8, or the whole graph computed in
+// float16.
 //
 //   storage   W                       →  Cast(W as float16)         computed in float32 as before
 //             Gather(table, ids)      →  Cast(Gather(table as float16, ids)), rows only
 //   full      every float32 value     →  float16, with a Cast behind each float32 input of the model and
 //                                        before each float32 output
 //
-// A weight with a value outside the type's range stays float32, and with it what computes with it; the report
-// names it. A single number out of range (the −3.4e38 of an attention mask) becomes the largest of the type.
+// float8 has a scale per channel (float8.h). A weight with a value outside the type's range stays float32, and
+// with it what computes with it; the report names it. A single number out of range (the −3.4e38 of an
+// attention mask) becomes the largest of the type. With calibration data, what overflows float16 when the model
+// runs, or is lost among its subnormal numbers, stays float32 too (half_range.h).
 //
 // float16 rounding is IEEE 754-2008 binary16; bfloat16: Kalamkar et al. 2019, "A Study of BFLOAT16 for Deep
-// Learning Training". Not handled: activations that overflow float16 when the model runs (full), models with
-// sub-graphs (full), weights inside sub-graphs.
+// Learning Training". Not handled: models with sub-graphs (full), weights inside sub-graphs.
 
 #include <fmt/core.h>
 
@@ -23,6 +25,7 @@
 #include "lib/support/error.h"
 #include "lib/support/mapped_file.h"
 #include "passes/passes.h"
+#include "passes/quantize/float8.h"
 #include "passes/quantize/half_graph.h"
 #include "passes/support/emit.h"
 #include "passes/support/target_weights.h"
@@ -47,8 +50,12 @@ struct Options {
 OptionTable<Options> optionTable() {
     OptionTable<Options> table;
     table
-        .choice("dtype", &Options::dtype, {{"float16", DType::float16}, {"bfloat16", DType::bfloat16}},
-                "the type that weights become")
+        .choice("dtype", &Options::dtype, {{"float16", DType::float16},
+                 {"bfloat16", DType::bfloat16},
+                 {"float8e4m3fn", DType::float8e4m3fn},
+                 {"float8e5m2", DType::float8e5m2}},
+                "the type that weights become; float8: of linear layers, convolutions and tables, with a scale "
+                "per channel, opset 19")
         .choice("compute", &Options::compute, {{"storage", Compute::storage}, {"full", Compute::full}},
                 "storage: weights are stored narrow and cast to float32 when the model is loaded; full: "
                 "everything is computed in float16, inputs and outputs of the model keep their types")
@@ -61,7 +68,7 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
     if (options.compute == Compute::storage) return;
     if (options.dtype != DType::float16)
         diagnostics.add(pointer + "/dtype",
-                        "compute full needs float16: runtimes have few bfloat16 operators");
+                        "compute full needs float16: runtimes have few operators of other narrow types");
     if (!options.targets.empty() || !options.ignore.empty())
         diagnostics.add(pointer, "compute full takes the whole graph; leave targets and ignore out");
 }
@@ -101,22 +108,24 @@ class QuantizeCast : public pipeline::Pass {
     explicit QuantizeCast(Options options) : options_(std::move(options)) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
-        if (options_.compute == Compute::full) return castGraphToHalf(model, kPass);
+        if (options_.compute == Compute::full) return castGraphToHalf(model, context, kPass);
+        const bool isFloat8 = bitsPerElement(options_.dtype) == 8;
         PassReport report;
+        if (isFloat8) raiseOpset(model, context, report);
         const std::vector<TargetWeight> weights =
-            targetWeights(context.view(model),
-                          {options_.targets, options_.ignore, WeightQuery::Tables::always,
-                           kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower},
-                          report);
+            targetWeights(context.view(model), query(), report);
         ir::Edit edit(model, kPass);
         std::set<const ir::Value*> done;
         for (const analysis::Site& site : context.view(model).sites) done.insert(site.weight);
         for (const TargetWeight& weight : weights) {
-            storeSite(edit, weight, report);
+            if (isFloat8)
+                storeAsFloat8(edit, weight, options_.dtype, report);
+            else
+                storeSite(edit, weight, report);
             releaseIfMapped(weight.constant->constant()->bytes());
         }
         // Without targets, what is no site (a grouped convolution, a table of angles) counts too.
-        if (options_.targets.empty())
+        if (options_.targets.empty() && !isFloat8)
             for (ir::Value* value : model.graph().values())
                 if (!done.contains(value)) storeOther(edit, *value, report);
         edit.commit();
@@ -124,6 +133,29 @@ class QuantizeCast : public pipeline::Pass {
     }
 
   private:
+    WeightQuery query() const {
+        return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower,
+                kFewestTableValuesToStoreNarrower};
+    }
+
+    /// For linear layers; tables need no new operator.
+    void raiseOpset(ir::Model& model, const PassContext& context, PassReport& report) const {
+        const std::int64_t before = model.opset();
+        PassReport unused;
+        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
+        if (before >= kFloat8Opset ||
+            std::none_of(weights.begin(), weights.end(), [](const auto& weight) { return weight.hasLinear(); }))
+            return;
+        try {
+            model = ir::raiseOpset(std::move(model), kFloat8Opset);
+        } catch (const ModelError& problem) {
+            throw PassError(fmt::format("{}: float8 weights need opset {} and the model has {}: {}", kPass,
+                                        kFloat8Opset, before, problem.what()));
+        }
+        report.notes.push_back(
+            fmt::format("opset raised from {} to {}, which float8 weights need", before, kFloat8Opset));
+    }
+
     void storeSite(ir::Edit& edit, const TargetWeight& weight, PassReport& report) const {
         const Tensor& constant = *weight.constant->constant();
         const bool lookups = std::all_of(weight.sites.begin(), weight.sites.end(),
@@ -185,14 +217,16 @@ pipeline::PassInfo quantizeCast() {
     pipeline::PassInfo info;
     info.type = "quantize";
     info.method = "cast";
-    info.summary = "weights as float16 or bfloat16, or the whole graph in float16";
+    info.summary = "weights as float16, bfloat16 or float8, or the whole graph in float16";
     info.details =
         "Halves the file. By default weights are only stored narrow and computed with in float32, which "
         "every "
         "runtime can do; compute=full computes in float16. Values outside the type's range keep their weight "
-        "float32.";
+        "float32; with calibration data, so do the parts of the graph whose values float16 cannot hold.";
+    info.data = pipeline::DataNeed::optional;
     info.paper =
-        "IEEE 754-2008 binary16; Kalamkar et al. 2019, A Study of BFLOAT16 for Deep Learning Training";
+        "IEEE 754-2008 binary16; Kalamkar et al. 2019, A Study of BFLOAT16 for Deep Learning Training; "
+        "Micikevicius et al. 2022, FP8 Formats for Deep Learning";
     bindOptions<QuantizeCast>(
         info, optionTable(),
         std::function<void(const Options&, const std::string&, Diagnostics&)>(checkOptions));

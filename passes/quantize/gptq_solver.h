@@ -1,30 +1,16 @@
 #pragma once
-// GPTQ: codes chosen one input channel after another, each made to repay what the ones before it cost the
-// layer's output.
-//
-// Minimised is ‖X·(W − Q)‖² = tr(EᵀHE) with H = XᵀX and E = W − Q. With the Cholesky factor H = L·Lᵀ that is
-// Σₖ ‖Lₖₖ·Eₖ + Σ_{j>k} Lⱼₖ·Eⱼ‖²: going from the last row to the first, everything in the k-th term but Qₖ is
-// known, and the code nearest to
-//
-//     Wₖ + (1 / Lₖₖ) · Σ_{j>k} Lⱼₖ·Eⱼ
-//
-// makes it smallest. That is the same rounding as the original's inverse-Hessian updates, without the
-// inverse.
+// GPTQ: the codes of a layer chosen one input channel after another, each made to repay what the ones before
+// it cost the layer's output (error_feedback.h).
 //
 // Source: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-// Transformers"; this form: Chen et al. 2025, "The Geometry of LLM Quantization: GPTQ as Babai's Nearest
-// Plane Algorithm".
+// Transformers".
 
 #include <optional>
 
+#include "passes/quantize/error_feedback.h"
 #include "passes/quantize/group_quantizer.h"
 
 namespace tcompress::passes {
-
-enum class ColumnOrder {
-    natural,    ///< input channels as they are stored
-    activation  ///< those with the largest activations first ("act_order")
-};
 
 struct GptqOptions {
     /// Added to H's diagonal, as a multiple of its mean: makes H definite and trusts it less.

@@ -4,21 +4,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <string_view>
 #include <unordered_map>
 
 #include "lib/ir/edit.h"
 #include "lib/ir/load.h"
+#include "lib/support/counted.h"
 #include "lib/support/error.h"
+#include "passes/quantize/half_range.h"
 #include "passes/support/emit.h"
 
 namespace tcompress::passes {
 namespace {
 
 using pipeline::PassReport;
-
-constexpr float kLargestHalf = 65504.0F;
 
 /// Operators whose definition wants float32 somewhere, or whose results in float16 would be another thing
 /// (counting, choosing, drawing random numbers).
@@ -53,11 +54,14 @@ bool exceeds(float value) { return std::fabs(value) > kLargestHalf; }
 
 class HalfGraph {
   public:
-    HalfGraph(ir::Model& model, const char* pass) : model_(model), pass_(pass), edit_(model, pass) {}
+    HalfGraph(ir::Model& model, const pipeline::PassContext& context, const char* pass)
+        : model_(model), context_(context), pass_(pass), edit_(model, pass) {}
 
     PassReport run() {
         ir::inferTypes(model_);
         for (const auto& node : model_.graph().nodes()) check(*node);
+        if (context_.hasCalibration()) range_ = HalfRange(model_, context_, pass_);
+        findBlocks();
         for (const auto& node : model_.graph().nodes()) {
             if (node->is("Constant")) continue;
             if (staysFloat32(*node))
@@ -69,6 +73,11 @@ class HalfGraph {
             if (halfValues_.contains(output)) widenOutput(output);
         edit_.commit();
         ir::inferTypes(model_);
+        for (const auto& [block, kept] : keptByBlock_)
+            report_.skipped.push_back(
+                {block < 0 ? std::string("outside the blocks") : fmt::format("block {}", block),
+                 fmt::format("{} stay{} float32: {}", counted(kept.nodes, "node"), kept.nodes == 1 ? "s" : "",
+                             kept.reason)});
         report_.changed.push_back({"graph", fmt::format("{} nodes compute in float16", narrowed_)});
         return std::move(report_);
     }
@@ -92,20 +101,41 @@ class HalfGraph {
         return value != nullptr && value->dtype() == DType::float32;
     }
 
-    /// Because of its definition, or of a tensor with values that float16 does not have.
+    /// The block of each node: what lies between its input and its output in the order of the file.
+    void findBlocks() {
+        const auto& blocks = context_.view(model_).blocks;
+        int block = -1;
+        for (const auto& node : model_.graph().nodes()) {
+            blockOf_[node.get()] = block;
+            for (std::size_t i = 0; i < blocks.size(); ++i)
+                for (const ir::Value* output : node->outputs()) {
+                    if (output == nullptr) continue;
+                    if (output == blocks[i].output && block == static_cast<int>(i)) block = -1;
+                    if (output == blocks[i].input) block = static_cast<int>(i);
+                }
+        }
+    }
+
+    /// Because of its definition, or of values that float16 does not have: weights, or what it reads and puts
+    /// out on calibration data.
     bool staysFloat32(const ir::Node& node) {
         if (needsFloat32(node)) return true;
-        for (const ir::Value* input : node.inputs()) {
-            if (!isFloat(input) || input->constant() == nullptr || input->constant()->size() == 1) continue;
-            const auto values = input->constant()->data<float>();
-            const auto found = std::find_if(values.begin(), values.end(), exceeds);
-            if (found == values.end()) continue;
-            report_.skipped.push_back(
-                {node.label(), fmt::format("'{}' holds {}, which float16 has not; it stays float32",
-                                           input->name(), *found)});
-            return true;
-        }
-        return false;
+        const ir::Value* culprit = nullptr;
+        std::string problem;
+        const auto look = [&](const ir::Value* value) {
+            if (culprit != nullptr || !isFloat(value)) return;
+            if (value->constant() == nullptr)
+                problem = range_.problem(value);
+            else
+                problem = halfProblem(*value->constant());
+            if (!problem.empty()) culprit = value;
+        };
+        for (const ir::Value* output : node.outputs()) look(output);
+        for (const ir::Value* input : node.inputs()) look(input);
+        if (culprit == nullptr) return false;
+        Kept& kept = keptByBlock_[blockOf_.at(&node)];
+        if (kept.nodes++ == 0) kept.reason = fmt::format("'{}' {}", culprit->name(), problem);
+        return true;
     }
 
     void narrow(ir::Node& node) {
@@ -185,17 +215,28 @@ class HalfGraph {
         edit_.replaceAllUses(output, wide, std::move(inside));
     }
 
+    struct Kept {
+        std::size_t nodes = 0;
+        std::string reason;  ///< of the first
+    };
+
     ir::Model& model_;
+    const pipeline::PassContext& context_;
     const char* pass_;
     ir::Edit edit_;
     PassReport report_;
     std::set<const ir::Value*> halfValues_;  ///< float32 before, made by a node that is narrowed
     std::unordered_map<const ir::Value*, ir::Value*> halves_, floats_;
     std::size_t narrowed_ = 0;
+    HalfRange range_;
+    std::unordered_map<const ir::Node*, int> blockOf_;
+    std::map<int, Kept> keptByBlock_;
 };
 
 }  // namespace
 
-PassReport castGraphToHalf(ir::Model& model, const char* pass) { return HalfGraph(model, pass).run(); }
+PassReport castGraphToHalf(ir::Model& model, const pipeline::PassContext& context, const char* pass) {
+    return HalfGraph(model, context, pass).run();
+}
 
 }  // namespace tcompress::passes

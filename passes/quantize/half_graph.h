@@ -8,6 +8,6 @@ namespace tcompress::passes {
 
 /// Inputs and outputs of the model keep their types, with a Cast next to each float32 one. Throws PassError
 /// when a value's type is not known or the model has sub-graphs.
-pipeline::PassReport castGraphToHalf(ir::Model& model, const char* pass);
+pipeline::PassReport castGraphToHalf(ir::Model& model, const pipeline::PassContext& context, const char* pass);
 
 }  // namespace tcompress::passes

@@ -7,7 +7,7 @@
 #include <memory>
 #include <numeric>
 
-#include "passes/quantize/codebook_table.h"
+#include "passes/quantize/codebook_storage.h"
 #include "passes/quantize/hqq_solver.h"
 #include "passes/quantize/quantized_table.h"
 #include "passes/quantize/tiered_table.h"
@@ -153,9 +153,9 @@ RowFormat TieredQuantizer::measured(const TableFormat& format) const {
     const CodebookCodes codes = encodeRows(rows, length_, codebook);
     const double lost = std::accumulate(codes.squaredErrors.begin(), codes.squaredErrors.end(), 0.0);
     result.bytesPerRow =
-        static_cast<double>(CodebookTable::sizeBytes(format.dimension, format.size, rows_, length_)) /
+        static_cast<double>(CodebookStorage::sizeBytes(format.dimension, format.size, rows_, length_)) /
         static_cast<double>(rows_);
-    result.fixedBytes = static_cast<double>(CodebookTable::codebookBytes(format.dimension, format.size));
+    result.fixedBytes = static_cast<double>(CodebookStorage::codebookBytes(format.dimension, format.size));
     result.error = all > 0 ? lost / all : 0;
     return result;
 }
@@ -248,7 +248,7 @@ void storeTable(ir::Edit& edit, const TargetWeight& weight, const EncodedTable& 
                              }});
         } else {
             const auto stored =
-                std::make_shared<CodebookTable>(edit, name, part.codebook, part.numbers, part.rows);
+                std::make_shared<CodebookStorage>(edit, name, numbered(part.codebook, part.numbers, part.rows));
             parts.push_back({part.rows, [stored](ir::Value* indices, std::int64_t rank) {
                                  return stored->rows(indices, rank);
                              }});

@@ -2,7 +2,7 @@
 // An embedding table within a budget: rows whose error costs most get many bits, the long tail few.
 //
 // What a row's error costs is its use times its energy; formats are integers of 8 to 2 bits with a scale a row
-// (quantized_table.h) and codebooks (codebook_table.h); their errors are measured on rows of the table, and
+// (quantized_table.h) and codebooks (codebook_storage.h); their errors are measured on rows of the table, and
 // rows are divided so that the expected error is smallest within the budget (row_allocation.h). One table of
 // formats serves any number of budgets, so that plans can be compared before any row is encoded.
 

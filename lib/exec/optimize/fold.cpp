@@ -42,10 +42,11 @@ std::size_t constantInputBytes(const Rewriter& rewriter, const PlanNode& node) {
 }
 
 /// Weights that come out of these are packed or read once each run anyway: they are folded at any size. The second line
-/// unpacks codes of less than a byte.
+/// unpacks codes of less than a byte, the third digits of base 3 and numbers of a codebook's entries.
 bool isWeightDecoding(const PlanNode& node) {
     static constexpr const char* kDecoders[] = {"DequantizeLinear", "Cast", "Transpose", "Reshape", "Identity",
-                                                "BitShift", "Add", "Sub", "Mul", "Slice"};
+                                                "BitShift", "Add", "Sub", "Mul", "Slice",
+                                                "Div", "Mod", "Gather", "GatherElements"};
     return std::any_of(std::begin(kDecoders), std::end(kDecoders), [&](const char* name) { return node.is(name); });
 }
 

@@ -1,0 +1,140 @@
+// The codebook pass: the graph computes with what the numbers stand for, here and in ONNX Runtime.
+
+#include <catch2/catch.hpp>
+
+#include "lib/data/dataset.h"
+#include "lib/ir/validate.h"
+#include "tests/support/judge.h"
+#include "tests/support/make_pass.h"
+#include "tests/unit/passes/weight_models.h"
+
+using namespace tcompress;
+using test::countOf;
+using test::runPass;
+using test::skippedSite;
+
+namespace {
+
+const char* const kText = R"(
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (int64[B,T] ids) => (float[B,T,44] y)
+    <float table = {0}, float w1 = {0}, float w2 = {0}>
+    {
+        [lookup] rows = Gather(table, ids)
+        [first] h = MatMul(rows, w1)
+        flat_shape = Constant<value_ints = [-1, 56]>()
+        flat = Reshape(h, flat_shape)
+        [second] g2 = Gemm<transB = 1>(flat, w2)
+        s = Shape(ids)
+        last = Constant<value_ints = [44]>()
+        back = Concat<axis = 0>(s, last)
+        y = Reshape(g2, back)
+    })";
+
+ir::Model small() {
+    return test::modelWithWeights(kText, {{"table", {40, 72}}, {"w1", {72, 56}}, {"w2", {44, 56}}});
+}
+
+const std::vector<std::string>& allOptions() {
+    static const std::vector<std::string> options = {
+        R"({"codebook": "normal-float", "bits": 4, "group_size": 16})",
+        R"({"codebook": "normal-float", "bits": 3, "group_size": -1})",
+        R"({"codebook": "logarithmic", "bits": 4})",
+        R"({"codebook": "logarithmic", "bits": 3, "group_size": 32})",
+        R"({"bits": 4})",
+        R"({"codebook": "k-means", "bits": 1})",
+        R"({"codebook": "vector", "bits": 4})",
+        R"({"codebook": "vector", "bits": 2})",
+        R"({"codebook": "vector", "bits": 2, "dimension": 8, "books": 2})",
+    };
+    return options;
+}
+
+}  // namespace
+
+TEST_CASE("A codebook model runs as its weights were measured, here and in ONNX Runtime") {
+    const std::string options = GENERATE(from_range(allOptions()));
+    INFO(options);
+    const ir::Model model = small();
+    const bool isKMeans = options.find("k-means") != std::string::npos || options == R"({"bits": 4})";
+    const auto [quantized, report] = runPass(model, "quantize", "codebook", options);
+    ir::validateStructure(quantized);
+    CHECK(quantized.opset() == 17);
+    CHECK(report.changed.size() == (isKMeans ? 2 : 3));
+    CHECK(report.skipped.size() == (isKMeans ? 1 : 0));
+    for (const ir::Value* value : quantized.graph().initializers())
+        if (value->dtype() == DType::float32) CHECK(value->constant()->size() <= (isKMeans ? 40 * 72 : 32));
+    const test::Feeds feeds{{"ids", Tensor::of<std::int64_t>({2, 3}, {0, 39, 5, 5, 1, 28})}};
+    const auto outputs = test::outputsOf(quantized, feeds);
+    CHECK(test::largestDifference(outputs, test::outputsOf(model, feeds)) < 1.5);
+    if (test::haveJudge())
+        CHECK(test::largestDifference(outputs, test::runtimeOutputsOf(quantized, feeds)) < 1e-5);
+}
+
+TEST_CASE("A codebook of enough entries loses next to nothing") {
+    const ir::Model model = small();
+    const test::Feeds feeds{{"ids", Tensor::of<std::int64_t>({1, 4}, {0, 39, 5, 7})}};
+    for (const char* options : {R"({"bits": 8})", R"({"codebook": "normal-float", "bits": 8, "group_size": 16})"}) {
+        const auto quantized = runPass(model, "quantize", "codebook", options);
+        CHECK(test::largestDifference(test::outputsOf(quantized.model, feeds), test::outputsOf(model, feeds)) <
+              0.03);
+    }
+}
+
+TEST_CASE("Real models run from codebooks, with calibration data too") {
+    const std::string name = GENERATE("bert_tiny", "gpt2_char", "llama_char", "t5_char_decoder", "vit_digits",
+                                      "bert_tiny_fused");
+    const std::size_t which = GENERATE(0, 4, 7);
+    const bool calibrated = GENERATE(false, true);
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset samples = data::syntheticDataset(model, 8, 5);
+    INFO(name << " " << allOptions()[which] << (calibrated ? ", calibrated" : ""));
+    const auto [quantized, report] =
+        runPass(model, "quantize", "codebook", allOptions()[which], calibrated ? &samples : nullptr);
+    ir::validateStructure(quantized);
+    CHECK_FALSE(report.changed.empty());
+    const test::Feeds feeds = test::feedsFor(model);
+    const auto outputs = test::outputsOf(quantized, feeds);
+    if (test::haveJudge())
+        CHECK(test::largestDifference(outputs, test::runtimeOutputsOf(quantized, feeds)) < 2e-5);
+}
+
+TEST_CASE("With data, codebooks lose less of the layers' outputs") {
+    const ir::Model model = test::dataModel("bert_tiny");
+    const data::Dataset samples = data::syntheticDataset(model, 32, 5);
+    const std::string kind = GENERATE("normal-float", "logarithmic", "k-means", "vector");
+    const auto errorOf = [&](const std::string& feedback) {
+        const auto result = runPass(model, "quantize", "codebook",
+                                    R"({"bits": 3, "ignore": ["role:embedding"], "codebook": ")" + kind +
+                                        R"(", "error_feedback": )" + feedback + "}",
+                                    &samples);
+        double sum = 0;
+        for (const auto& changed : result.report.changed) sum += changed.error;
+        return sum;
+    };
+    CHECK(errorOf("true") < 0.95 * errorOf("false"));
+}
+
+TEST_CASE("Codebooks that cannot be are refused at their place") {
+    const auto refused = [](const char* options, const char* where) {
+        INFO(options);
+        CHECK_THROWS_WITH(test::makePass("quantize", "codebook", options), Catch::Contains(where));
+    };
+    refused(R"({"codebook": "logarithmic", "bits": 6})", "/passes/0/bits");
+    refused(R"({"codebook": "normal-float", "bits": 1})", "/passes/0/bits");
+    refused(R"({"codebook": "normal-float", "group_size": 8})", "/passes/0/group_size");
+    refused(R"({"group_size": 32})", "/passes/0/group_size");
+    refused(R"({"dimension": 4})", "/passes/0/dimension");
+    refused(R"({"codebook": "vector", "dimension": 3})", "/passes/0/dimension");
+    refused(R"({"codebook": "vector", "bits": 8})", "/passes/0/dimension");
+    refused(R"({"codebook": "vector", "bits": 4, "dimension": 4})", "/passes/0/dimension");
+    refused(R"({"codebook": "normal-float", "books": 2})", "/passes/0/books");
+}
+
+TEST_CASE("A quantized codebook model is left alone, and said to be") {
+    const auto first = runPass(small(), "quantize", "codebook", R"({"codebook": "vector", "bits": 2})");
+    const auto second = runPass(first.model, "quantize", "weight-only", "{}");
+    CHECK(second.report.changed.empty());
+    REQUIRE(skippedSite(second.report, "first") != nullptr);
+    CHECK_THAT(skippedSite(second.report, "first")->reason, Catch::Contains("already quantized"));
+}
