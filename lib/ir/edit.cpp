@@ -162,10 +162,11 @@ Edit::~Edit() = default;
 Value* Edit::addInitializer(std::string_view name, Tensor data) {
     EditState& state = impl_->change();
     TCOMPRESS_CHECK(bitsPerElement(data.dtype()) > 0, "an initializer without numbers");
+    data = impl_->kept(std::move(data));
     auto value = Internals::makeValue(state.names.forValue(name.empty() ? "constant" : name));
     Internals::constantKind(*value) = ConstantKind::initializer;
     Internals::stored(*value) = store(data, value->name());
-    Internals::constant(*value) = impl_->kept(std::move(data));
+    Internals::constant(*value) = std::move(data);
     state.knownValues.insert(value.get());
     state.newInitializers.push_back(value.get());
     return state.newValues.emplace_back(std::move(value)).get();

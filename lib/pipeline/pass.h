@@ -98,8 +98,9 @@ class PassContext {
     /// A random stream of its own for each purpose: depends on the seed, the pass's position and the name.
     Random random(std::string_view purpose) const;
     Progress& progress() const { return progress_; }
-    /// The model that the run started from, before all passes; null when there is none (a pass run alone). It
-    /// may have lost values or have others of the same name and another shape.
+    /// The model that the run started from, before all passes (or behind one that moves values, see
+    /// PassInfo::movesValues); null when there is none (a pass run alone). It may have lost values or have others
+    /// of the same name and another shape.
     const ir::Model* original() const { return original_; }
     void setOriginal(const ir::Model* original) { original_ = original; }
 
@@ -136,6 +137,9 @@ struct PassInfo {
     bool defaultMethod = false;
     /// Finding nothing to change is no error: a pass that tidies up what others may have left.
     bool idleIsFine = false;
+    /// What the model computes stays, what its values hold does not: later passes compare with this pass's result, not
+    /// with the model that the run started from.
+    bool movesValues = false;
     std::vector<OptionSpec> options;
     /// Builds the pass from checked values (in the order of `options`); adds diagnostics for combinations
     /// that cannot be.

@@ -120,7 +120,7 @@ PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
     const calibration::Resources resources{parseByteSize(config_.memoryLimit).value(), config_.cacheDir};
     PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
                         progress_, views_, resources);
-    context.setOriginal(options_.original);
+    context.setOriginal(reference_ ? &*reference_ : options_.original);
     PassReport done = step.pass->run(model, context);
     progress_.step(0);
     requireChange(done, step, config_);
@@ -157,6 +157,7 @@ report::PassRow PassRunner::run(ir::Model& model, std::size_t index) {
         model = std::move(backup);
         throw;
     }
+    if (step.info->movesValues) reference_ = model.clone();
     report::PassRow row = makeRow(step, std::move(done));
     row.seconds = secondsSince(start);
     row.before = before;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "lib/data/calibration_data.h"
@@ -45,6 +46,7 @@ class PassRunner {
     const data::CalibrationData* calibration_;
     PassRunnerOptions options_;
     Progress& progress_;
+    std::optional<ir::Model> reference_;  ///< in the original's place since a pass has moved values
     std::shared_ptr<ViewCache> views_ = std::make_shared<ViewCache>();
 };
 

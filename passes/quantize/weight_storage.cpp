@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "lib/support/mapped_file.h"
+#include "lib/support/parallel.h"
 #include "passes/quantize/contrib_format.h"
 #include "passes/quantize/packed_codes.h"
 #include "passes/quantize/quantized_table.h"
@@ -18,21 +19,30 @@ namespace {
 
 constexpr std::int64_t kGroupBelow8Bits = 32;
 constexpr std::int64_t kSmallestGroup = 16;
+/// Codes that one task stores; even, so that two halves of a byte stay together.
+constexpr std::int64_t kStoredAtOnce = std::int64_t{1} << 20;
 /// Of a model of any size.
-constexpr std::uint64_t kResultsInMemory = std::uint64_t{48} << 20;
+constexpr std::uint64_t kResultsInMemory = std::uint64_t{128} << 20;
 
 /// One value a byte as a tensor of the rule's 8- or 4-bit integer type.
 Tensor stored(const Shape& shape, const std::vector<std::uint8_t>& values, const QuantizationRule& rule) {
     const bool isUnsigned = rule.symmetry == Symmetry::asymmetric;
     if (rule.bits == 4) {
         Tensor tensor(isUnsigned ? DType::uint4 : DType::int4, shape);
-        kernels::packSubByte(tensor.dtype(),
-                             {reinterpret_cast<const std::int8_t*>(values.data()), values.size()},
-                             tensor.mutableBytes());
+        const auto bytes = tensor.mutableBytes();
+        parallelRanges(std::ssize(values), kStoredAtOnce, [&](std::int64_t begin, std::int64_t end) {
+            const auto count = static_cast<std::size_t>(end - begin);
+            kernels::packSubByte(tensor.dtype(),
+                                 {reinterpret_cast<const std::int8_t*>(values.data()) + begin, count},
+                                 bytes.subspan(static_cast<std::size_t>(begin) / 2, (count + 1) / 2));
+        });
         return tensor;
     }
     Tensor tensor(isUnsigned ? DType::uint8 : DType::int8, shape);
-    std::copy(values.begin(), values.end(), reinterpret_cast<std::uint8_t*>(tensor.mutableBytes().data()));
+    auto* bytes = reinterpret_cast<std::uint8_t*>(tensor.mutableBytes().data());
+    parallelRanges(std::ssize(values), kStoredAtOnce, [&](std::int64_t begin, std::int64_t end) {
+        std::copy(values.begin() + begin, values.begin() + end, bytes + begin);
+    });
     return tensor;
 }
 

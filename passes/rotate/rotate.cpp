@@ -146,6 +146,7 @@ pipeline::PassInfo rotate() {
         "is. Nothing is added to the graph.";
     info.paper = "Ashkboos et al. 2024, QuaRot: Outlier-Free 4-Bit Inference in Rotated LLMs";
     info.defaultMethod = true;
+    info.movesValues = true;
     bindOptions<Rotate>(info, optionTable());
     return info;
 }

@@ -64,7 +64,7 @@ def main():
             os._exit(0)
         if os.waitpid(child, 0)[1]:
             sys.exit("the model could not be made")
-        data = folder / "bert.onnx.data"
+        data = folder / "bert.data"
         size = os.path.getsize(data)
         copies, runs = [], {name: [] for name in CASES}
         for _ in range(arguments.rounds):

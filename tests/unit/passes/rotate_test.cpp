@@ -4,11 +4,15 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "lib/data/calibration_data.h"
 #include "lib/ir/validate.h"
+#include "lib/pipeline/pass_runner.h"
+#include "passes/registry.h"
 #include "passes/rotate/orthogonal.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
+#include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using namespace tcompress::passes;
@@ -132,4 +136,23 @@ TEST_CASE("A stream that is read by something else stays") {
         REQUIRE(skipped != nullptr);
         CHECK(skipped->reason.find("Relu") != std::string::npos);
     }
+}
+
+TEST_CASE("GPTQ behind rotate fits to what the rotated model computes") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const data::CalibrationData calibration(test::samplesOf("fortunes_char_calibration", 0, 40));
+    const data::Dataset unseen = test::samplesOf("fortunes_char_validation", 0, 20);
+    const auto errorOf = [&](const std::vector<std::string>& passes) {
+        pipeline::ConfigSources sources;
+        sources.oneLiners = passes;
+        const pipeline::Config config = pipeline::resolveConfig(sources, passes::registry());
+        pipeline::PassRunnerOptions options;
+        options.original = &model;
+        pipeline::PassRunner runner(config, &calibration, options, silentProgress());
+        ir::Model result = model.clone();
+        for (std::size_t i = 0; i < config.passes.size(); ++i) runner.run(result, i);
+        return test::outputError(model, result, unseen);
+    };
+    const std::string gptq = "quantize/gptq:bits=4,format=packed";
+    CHECK(errorOf({"rotate", gptq}) < 2 * errorOf({gptq}));
 }
