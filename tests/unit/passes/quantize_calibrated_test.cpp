@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdio>
 
 #include "lib/ir/validate.h"
 #include "lib/support/parallel.h"
@@ -113,6 +114,30 @@ TEST_CASE("GPTQ options: one run on the original, own outputs, a given damping, 
         CHECK(vectors > 0);
         CHECK(same == vectors);
     }
+}
+
+TEST_CASE("AWQ: norms and layers before take the factors, a Mul is left for each input that none takes") {
+    const auto [name, dataName] =
+        GENERATE(values<Labelled>({{"vit_digits", "digits"}, {"llama_char", "fortunes_char"}}));
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset calibration = samples(dataName, "calibration", 20);
+    const auto [quantized, report] = runPass(
+        model, "quantize", "awq",
+        R"({"bits": 4, "format": "qdq", "scale_type": "float32", "ignore": ["role:embedding"]})", &calibration);
+    ir::validateStructure(quantized);
+    int scaled = 0, inputs = 0, folded = 0;
+    for (const std::string& note : report.notes)
+        if (std::sscanf(note.c_str(), "%d of %d inputs of linear layers are scaled, %d of them", &scaled, &inputs,
+                        &folded) == 3)
+            break;
+    INFO(name << ": " << scaled << " of " << inputs << ", " << folded);
+    CHECK(folded > inputs / 3);
+    CHECK(test::countOf(quantized, "Mul") ==
+          test::countOf(model, "Mul") + static_cast<std::size_t>(scaled - folded));
+    const data::Dataset unseen = samples(dataName, "validation", 20);
+    const auto nearest = runPass(model, "quantize", "weight-only",
+                                 R"({"bits": 4, "format": "qdq", "observer": "minmax", "ignore": ["role:embedding"]})");
+    CHECK(moved(quantized, model, unseen) < 1.5 * moved(nearest.model, model, unseen));
 }
 
 TEST_CASE("Calibrated methods ask for calibration data") {
