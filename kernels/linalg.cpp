@@ -4,6 +4,7 @@
 
 #include "kernels/linalg_checks.h"
 #include "kernels/linalg_lapack.h"
+#include "lib/support/parallel.h"
 
 namespace tcompress::kernels {
 
@@ -108,10 +109,16 @@ void gemm(Transposition aTransposition, Transposition bTransposition, std::int64
     useOneLapackThread();
     const bool aTransposed = aTransposition == Transposition::yes;
     const bool bTransposed = bTransposition == Transposition::yes;
-    scipy_cblas_dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
-                      bTransposed ? CblasTrans : CblasNoTrans, toInt(m), toInt(n), toInt(inner), 1.0,
-                      a.data(), toInt(std::max<std::int64_t>(1, aTransposed ? m : inner)), b.data(),
-                      toInt(std::max<std::int64_t>(1, bTransposed ? inner : n)), 0.0, c.data(), toInt(n));
+    // A's rows in ranges of a fixed size, an independent product each.
+    constexpr std::int64_t kRows = 256;
+    const int aStride = toInt(std::max<std::int64_t>(1, aTransposed ? m : inner));
+    const int bStride = toInt(std::max<std::int64_t>(1, bTransposed ? inner : n));
+    parallelRanges(m, kRows, [&](std::int64_t begin, std::int64_t end) {
+        scipy_cblas_dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
+                          bTransposed ? CblasTrans : CblasNoTrans, toInt(end - begin), toInt(n), toInt(inner),
+                          1.0, a.data() + (aTransposed ? begin : begin * inner), aStride, b.data(), bStride, 0.0,
+                          c.data() + begin * n, toInt(n));
+    });
 }
 
 }  // namespace tcompress::kernels

@@ -1,7 +1,8 @@
 #pragma once
-// Dense linear algebra for the passes (LAPACK behind it, run on one thread, so results do not depend on the
-// number of threads). Matrices are row-major and dense. Every function checks its input for NaN and infinity
-// and throws KernelError with the position; a factorization that fails throws KernelError saying why.
+// Dense linear algebra for the passes: LAPACK behind it, run on one thread, and products in ranges of rows of a
+// fixed size on several, so results do not depend on the number of threads. Matrices are row-major and dense.
+// Every function checks its input for NaN and infinity and throws KernelError with the position; a factorization
+// that fails throws KernelError saying why.
 
 #include <cstdint>
 #include <span>

@@ -152,7 +152,7 @@ TEST_CASE("least squares finds the coefficients and cuts what carries nothing") 
 }
 
 TEST_CASE("gemm transposes") {
-    const std::int64_t m = 3, n = 5, inner = 4;
+    const std::int64_t m = GENERATE(3, 600), n = 5, inner = 4;
     const std::vector<double> a = randomDoubles(m * inner, "a");
     const std::vector<double> b = randomDoubles(inner * n, "b");
     for (const auto ta : {Transposition::no, Transposition::yes})
