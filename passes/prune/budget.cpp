@@ -200,9 +200,9 @@ class PruneBudget : public pipeline::Pass {
         double bestError = 0, nearest = whole;
         for (int round = 0; round < kRounds; ++round) {
             const auto chosen = allocate(choices, limit - whole);
-            if (!chosen) break;
-            Assignment assignment(anatomy.parts.size());
-            for (std::size_t block = 0; block < chosen->size(); ++block)
+            // Nothing is cheaper by the sum of the parts: the smallest may still do.
+            Assignment assignment = anatomy.smallest();
+            for (std::size_t block = 0; chosen && block < chosen->size(); ++block)
                 for (std::size_t i = 0; i < anatomy.blocks[block].parts.size(); ++i)
                     assignment[anatomy.blocks[block].parts[i]] = options[block][(*chosen)[block]].keeps[i];
             const double cost = costs.cost(assignment), error = predictedError(errors, anatomy, assignment);
@@ -212,7 +212,7 @@ class PruneBudget : public pipeline::Pass {
                 best = assignment;
                 bestError = error;
             }
-            if (fits && cost >= budget * (1 - kTolerance)) break;
+            if (!chosen || (fits && cost >= budget * (1 - kTolerance))) break;
             limit += budget - cost;
         }
         if (!best)

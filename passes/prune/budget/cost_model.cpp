@@ -80,8 +80,7 @@ CostModel::CostModel(const ir::Model& model, const Anatomy& anatomy, const Budge
     }
     origin_ = fmt::format("latency measured on {}, {} thread{}, inputs {}", measure::describeMachine().cpuModel, threads,
                           threads == 1 ? "" : "s", inputsText(sample));
-    latency_.emplace(model, std::move(sample), threads);
-    meter_ = [this](const ir::Model& variant) { return latency_->seconds(variant); };
+    meter_ = [meter = LatencyMeter(std::move(sample), threads)](const ir::Model& variant) { return meter.seconds(variant); };
     if (isKept) return;
     table_ = measureCosts(model, anatomy, meter_, context.progress());
     keep();

@@ -51,7 +51,6 @@ class CostModel {
 
     const ir::Model& model_;
     const Anatomy& anatomy_;
-    std::optional<LatencyMeter> latency_;
     CostMeter meter_;
     CostTable table_;
     std::filesystem::path file_;  ///< where it is kept; empty: nowhere

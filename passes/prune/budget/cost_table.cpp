@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <span>
+#include <utility>
 
 #include "lib/support/sha256.h"
 
@@ -105,28 +106,37 @@ CostTable measureCosts(const ir::Model& model, const Anatomy& anatomy, const Cos
     std::int64_t total = std::ssize(blocksAlike);
     for (const auto& [shape, parts] : alike) total += std::ssize(knots(anatomy.parts[parts.front()]));
     progress.begin("costs", total);
-    for (const auto& [shape, parts] : alike) {
-        auto& rows = table.saved[shape];
-        double most = 0;
+    std::map<std::string, std::map<std::int64_t, double>> costs;
+    for (const auto& [shape, parts] : alike)
         for (const std::int64_t keep : knots(anatomy.parts[parts.front()])) {
             Assignment assignment = anatomy.whole();
             for (const std::size_t part : parts) assignment[part] = keep;
-            const double saved = (table.whole - meter(shaped(model, anatomy, assignment))) / static_cast<double>(parts.size());
-            // Timing is noisy: fewer units never cost more. A dropped sublayer has a linear map in its place.
-            rows[keep] = keep == 0 ? saved : (most = std::max(most, saved));
+            costs[shape][keep] = meter(shaped(model, anatomy, assignment));
             progress.step();
         }
-    }
+    std::map<std::string, std::pair<double, std::int64_t>> blockCosts;
     for (const auto& [shape, blocks] : blocksAlike) {
         Assignment assignment = anatomy.whole();
         // Every other block, so that neighbours do not share one map.
         std::int64_t count = 0;
         for (std::size_t i = 0; i < blocks.size(); i += 2, ++count)
             for (const std::size_t part : anatomy.blocks[blocks[i]].parts) assignment[part] = 0;
-        table.savedByBlock[shape] = (table.whole - meter(shaped(model, anatomy, assignment))) / static_cast<double>(count);
+        blockCosts[shape] = {meter(shaped(model, anatomy, assignment)), count};
         progress.step();
     }
     progress.end();
+    // Timing errs to one side: the lesser of two is nearer, and fewer units never cost more. A dropped sublayer has a
+    // linear map in its place.
+    table.whole = std::min(table.whole, meter(model));
+    for (const auto& [shape, rows] : costs) {
+        double most = 0;
+        for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+            const double saved = (table.whole - row->second) / static_cast<double>(alike[shape].size());
+            table.saved[shape][row->first] = row->first == 0 ? saved : (most = std::max(most, saved));
+        }
+    }
+    for (const auto& [shape, cost] : blockCosts)
+        table.savedByBlock[shape] = (table.whole - cost.first) / static_cast<double>(cost.second);
     return table;
 }
 

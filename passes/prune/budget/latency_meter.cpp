@@ -34,27 +34,22 @@ double secondsOf(exec::Executor& executor, const exec::Feeds& feeds) {
 
 }  // namespace
 
-LatencyMeter::LatencyMeter(const ir::Model& model, exec::Feeds sample, int threads)
-    : model_(model), sample_(std::move(sample)), threads_(threads), original_(model) {}
-
-double LatencyMeter::seconds(const ir::Model& variant) {
-    constexpr int kWarmup = 2, kFewestRuns = 8, kMostRuns = 60;
-    constexpr double kEnoughSeconds = 0.4;
+double LatencyMeter::seconds(const ir::Model& model) const {
+    // Until the least has not become less by a hundredth for a while.
+    constexpr int kWarmup = 2, kQuietRuns = 25, kMostRuns = 400;
+    constexpr double kEnoughSeconds = 0.3, kMostSeconds = 3;
     const ThreadScope threads(threads_);
-    exec::Executor executor(variant);
-    for (int run = 0; run < kWarmup; ++run) {
-        secondsOf(original_, sample_);
-        secondsOf(executor, sample_);
+    exec::Executor executor(model);
+    for (int run = 0; run < kWarmup; ++run) secondsOf(executor, sample_);
+    double least = std::numeric_limits<double>::infinity(), spent = 0;
+    for (int run = 0, quiet = 0; run < kMostRuns && spent < kMostSeconds && (quiet < kQuietRuns || spent < kEnoughSeconds);
+         ++run) {
+        const double seconds = secondsOf(executor, sample_);
+        quiet = seconds < 0.99 * least ? 0 : quiet + 1;
+        least = std::min(least, seconds);
+        spent += seconds;
     }
-    double original = std::numeric_limits<double>::infinity(), other = original, spent = 0;
-    for (int run = 0; run < kMostRuns && (run < kFewestRuns || spent < kEnoughSeconds); ++run) {
-        const double first = secondsOf(original_, sample_), second = secondsOf(executor, sample_);
-        original = std::min(original, first);
-        other = std::min(other, second);
-        spent += first + second;
-    }
-    if (originalSeconds_ == 0) originalSeconds_ = original;
-    return &variant == &model_ ? originalSeconds_ : originalSeconds_ * other / original;
+    return least;
 }
 
 std::string latencyKey(const ir::Model& model, const exec::Feeds& sample, int threads) {

@@ -1,11 +1,10 @@
 #pragma once
-// Seconds that a model takes on this machine at one input, by the program's own executor. Each model is timed in turns
-// with the one that it came from, and the least of many runs counts, so that what else the machine does hits both
-// alike or not at all.
+// Seconds that a model takes on this machine at one input, by the program's own executor: the least of many runs. What
+// else the machine does only ever adds to a run, so more runs come nearer to the truth and never pass it.
 
 #include <cstdint>
-#include <memory>
 #include <string>
+#include <utility>
 
 #include "lib/data/dataset.h"
 #include "lib/exec/executor.h"
@@ -15,17 +14,14 @@ namespace tcompress::passes {
 
 class LatencyMeter {
   public:
-    /// `sample` is what is fed; `threads` are used meanwhile. The model must outlive the meter.
-    LatencyMeter(const ir::Model& model, exec::Feeds sample, int threads);
+    /// `sample` is what is fed; `threads` are used meanwhile.
+    LatencyMeter(exec::Feeds sample, int threads) : sample_(std::move(sample)), threads_(threads) {}
 
-    double seconds(const ir::Model& variant);
+    double seconds(const ir::Model& model) const;
 
   private:
-    const ir::Model& model_;
     exec::Feeds sample_;
     int threads_;
-    exec::Executor original_;
-    double originalSeconds_ = 0;
 };
 
 /// What a table of times is good for: this processor, so many threads, these input shapes, and the model's operators
