@@ -27,6 +27,7 @@
 #include "passes/drop_layers/layer_choice.h"
 #include "passes/passes.h"
 #include "passes/support/compensation.h"
+#include "passes/support/layerwise.h"
 
 namespace tcompress::passes {
 namespace {
@@ -46,6 +47,7 @@ struct Options {
     LayerPart part = LayerPart::block;
     Criterion criterion = Criterion::automatic;
     std::optional<bool> patch;
+    Refit refit = Refit::all;
 };
 
 OptionTable<Options> optionTable() {
@@ -73,6 +75,9 @@ OptionTable<Options> optionTable() {
                 "their input; angular-distance the consecutive layers (as many as go) whose last output has the "
                 "smallest angle to their first input; last the last ones. auto takes output-error when there are "
                 "calibration data")
+        .choice("refit", &Options::refit, {{"all", Refit::all}, {"readers", Refit::readers}},
+                "with patch: fit every linear layer that reads the residual stream behind the first that is dropped "
+                "again, to what it gave in the original model; readers: the map alone")
         .option("patch", &Options::patch,
                 "put a linear map, fitted on the calibration data, in the place of what is dropped; left out: when "
                 "there are calibration data");
@@ -103,11 +108,34 @@ class DropLayers : public pipeline::Pass {
                 kHeldBackShare);
         const Patch patch = patches ? Patch::linear : Patch::none;
         const std::set<std::size_t> dropped = choose(model, context, spans, patch, samples, report);
-        cutOutRuns(model, runsOf(spans, dropped), patch, samples, kPass, context.progress(), report);
+        const std::vector<LayerRun> runs = runsOf(spans, dropped);
+        const ir::Model reference = patches && options_.refit == Refit::all
+                                        ? originalOf(model, context, samples)
+                                        : model.clone();
+        cutOutRuns(model, runs, patch, samples, kPass, context.progress(), report);
+        if (patches && options_.refit == Refit::all) {
+            const ir::Value* input = model.graph().find(runs.front().input);
+            const ir::Node* producer = input == nullptr ? nullptr : input->producer();
+            refitBehind(model, reference, context.view(model), producer == nullptr ? 0 : producer->position(), samples,
+                        context.progress(), report);
+        }
         return report;
     }
 
   private:
+    /// What layers are fitted to again: judged by the weights that can be.
+    static ir::Model originalOf(const ir::Model& model, const PassContext& context, const data::Split& samples) {
+        PassReport unused;
+        const TransformerView& view = context.view(model);
+        std::vector<EvidenceQuery> queries;
+        for (const TargetWeight& weight : targetWeights(view, {}, unused))
+            if (!weight.hasEmbedding() && refitRefusal(weight).empty())
+                for (const EvidenceQuery& query : queriesOf(weight, view))
+                    if (context.original() != nullptr && hasTarget(*context.original(), query))
+                        queries.push_back(query);
+        return referenceFor(model, queries, samples.fit, context);
+    }
+
     Criterion criterion(const PassContext& context) const {
         if (options_.criterion != Criterion::automatic) return options_.criterion;
         return context.hasCalibration() ? Criterion::outputError : Criterion::last;

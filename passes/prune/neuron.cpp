@@ -38,6 +38,7 @@ struct Options {
     Scope scope = Scope::layer;
     std::int64_t multiple = 8;
     std::optional<bool> compensate;
+    Refit refit = Refit::all;
     std::vector<std::string> targets, ignore;
 };
 
@@ -59,15 +60,21 @@ OptionTable<Options> optionTable() {
                 "output weights on calibration data; or what the output misses without it once the other neurons' "
                 "weights are fitted again. auto takes reconstruction when there are calibration data, activation "
                 "with compensate false")
-        .choice("scope", &Options::scope, {{"layer", Scope::layer}, {"global", Scope::global}},
-                "remove the same share in every layer, or the least important neurons of the whole model")
+        .choice("scope", &Options::scope,
+                {{"layer", Scope::layer}, {"global", Scope::global}, {"auto", Scope::automatic}},
+                "remove the same share in every layer; or the least important neurons of the whole model; or, with "
+                "reconstruction, what of both and of what lies between the outputs miss least on held-back samples")
         .option("multiple", &Options::multiple,
-                "round the neurons that stay up to a multiple of this (scope layer): matrix kernels like "
-                "multiples of 8")
+                "round the neurons that stay up to a multiple of this (scope global: remove so many at a time, with "
+                "reconstruction): matrix kernels like multiples of 8")
         .range(1, 4096)
         .option("compensate", &Options::compensate,
                 "fit the down projections again, so that the neurons that stay give what all gave on the "
                 "calibration data; left out: when there are calibration data")
+        .choice("refit", &Options::refit, {{"all", Refit::all}, {"readers", Refit::readers}},
+                "what compensation fits again: the projections that read what is removed, and behind the first of them "
+                "every linear layer that reads the residual stream, each to what it gave in the original model; or the "
+                "former alone")
         .option("targets", &Options::targets, "layers to work on, by patterns over their down projection")
         .option("ignore", &Options::ignore, "layers to leave alone, by patterns over their down projection");
     return table;
@@ -141,8 +148,9 @@ class PruneNeuron : public pipeline::Pass {
         } else {
             tasks = tasksOf(groups, choose(model, context, view, groups, report));
         }
-        removeCompensated(model, model.clone(), view, tasks, {calibration::MomentOrder::first, activationTimesWeight},
-                          samples, context.progress(), report);
+        removeCompensated(model, referenceFor(model, view, groups, samples.fit, context), view, tasks,
+                          {calibration::MomentOrder::first, activationTimesWeight}, samples, context.progress(),
+                          report, options_.refit);
         return tasks;
     }
 

@@ -45,6 +45,7 @@ struct Options {
     Importance importance = Importance::automatic;
     Scope scope = Scope::layer;
     std::optional<bool> compensate;
+    Refit refit = Refit::all;
     std::vector<std::string> targets, ignore;
 };
 
@@ -69,11 +70,17 @@ OptionTable<Options> optionTable() {
             "channels times that of the weights that read it (wanda), or the size of what it adds to the output; or "
             "what the output misses without it once the other heads' weights are fitted again. "
             "auto takes reconstruction when there are calibration data, output-norm with compensate false")
-        .choice("scope", &Options::scope, {{"layer", Scope::layer}, {"global", Scope::global}},
-                "remove the same share in every layer, or the least important heads of the whole model")
+        .choice("scope", &Options::scope,
+                {{"layer", Scope::layer}, {"global", Scope::global}, {"auto", Scope::automatic}},
+                "remove the same share in every layer; or the least important heads of the whole model; or, with "
+                "reconstruction, what of both and of what lies between the outputs miss least on held-back samples")
         .option("compensate", &Options::compensate,
                 "fit the output projections again, so that the heads that stay give what all gave on the "
                 "calibration data; left out: when there are calibration data")
+        .choice("refit", &Options::refit, {{"all", Refit::all}, {"readers", Refit::readers}},
+                "what compensation fits again: the projections that read what is removed, and behind the first of them "
+                "every linear layer that reads the residual stream, each to what it gave in the original model; or the "
+                "former alone")
         .option("targets", &Options::targets, "layers to work on, by patterns over their output projection")
         .option("ignore", &Options::ignore,
                 "layers to leave alone, by patterns over their output projection");
@@ -151,8 +158,9 @@ class RemoveHeads : public pipeline::Pass {
                                                   : chooseByNumber(view, layers, groups);
             tasks = tasksOf(groups, masks);
         }
-        removeCompensated(model, model.clone(), view, tasks, {calibration::MomentOrder::second, outputContribution},
-                          samples, context.progress(), report);
+        removeCompensated(model, referenceFor(model, view, groups, samples.fit, context), view, tasks,
+                          {calibration::MomentOrder::second, outputContribution}, samples, context.progress(),
+                          report, options_.refit);
         return tasks;
     }
 

@@ -31,8 +31,10 @@ struct UnitTask {
 };
 
 /// Tasks whose units are chosen by what their removal costs after compensation.
-/// With scope global the units to keep are shared out so that the layers' errors, relative to their outputs, add up
-/// to the least: one run of the model a layer.
+/// With scope global the units to keep are shared out so that errors add up to the least: how a layer's own error
+/// grows comes from its evidence, what it does to the model's outputs from one trial a layer with half of its units.
+/// With scope automatic three plans are tried out: the same share for each layer, shared out, and shared out with no
+/// layer losing more than half of what the share leaves it; the one goes that the outputs miss least.
 std::vector<UnitTask> plannedTasks(const ir::Model& model, const analysis::TransformerView& view,
                                    const std::vector<UnitLayers>& groups, const Selection& selection,
                                    const data::Split& samples, Progress& progress);
@@ -40,13 +42,32 @@ std::vector<UnitTask> plannedTasks(const ir::Model& model, const analysis::Trans
 /// Tasks for units that are chosen already: the groups that `masks` names.
 std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analysis::KeepMasks& masks);
 
+/// Which weights adapt to what is removed.
+enum class Refit {
+    readers,  ///< those that read the units
+    /// from the first removal on also every linear layer that reads the residual stream, each in its turn; other
+    /// layers that write to it stay: they would be fitted to errors that are not theirs
+    all
+};
+
 /// Does the tasks. The model keeps its shapes: weights that read removed units become zero, so that cutting them
-/// afterwards changes nothing. `view` is of the model and stays valid (only constants change). A task that cannot
-/// be compensated gets a mask by `fallback` instead, and a note; one that cannot be scored either goes, and is a
-/// skipped site.
+/// afterwards changes nothing. `view` is of the model and stays valid (only constants change). A task that cannot be
+/// compensated gets a mask by `fallback` instead, and a note; one that cannot be scored either goes, and is a skipped
+/// site.
 void removeCompensated(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
-                       std::vector<UnitTask>& tasks, const DataScore& fallback,
-                       const data::Split& samples, Progress& progress, pipeline::PassReport& report);
+                       std::vector<UnitTask>& tasks, const DataScore& fallback, const data::Split& samples,
+                       Progress& progress, pipeline::PassReport& report, Refit refit = Refit::readers);
+
+/// The model that the run started from, where the readers of all the layers' units can be fitted to it; else a copy of
+/// `model` as it is.
+ir::Model referenceFor(const ir::Model& model, const analysis::TransformerView& view,
+                       const std::vector<UnitLayers>& groups, const data::Dataset& samples,
+                       const pipeline::PassContext& context);
+
+/// Fits the linear layers that read the residual stream behind a node again, each in its turn to what it gives in the reference, where there is the
+/// same. `view` is of the model.
+void refitBehind(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
+                 std::size_t position, const data::Split& samples, Progress& progress, pipeline::PassReport& report);
 
 /// A task at one number of units that stay: which, and the weights that read them, fitted again.
 struct UnitStage {

@@ -5,11 +5,13 @@
 #include <algorithm>
 
 #include "lib/calibration/collector.h"
+#include "lib/calibration/similarity.h"
 #include "lib/support/error.h"
 
 namespace tcompress::passes {
 namespace {
 
+using analysis::TransformerView;
 using calibration::Rows;
 using calibration::Side;
 using calibration::Source;
@@ -52,9 +54,10 @@ const ir::Value* namesake(const ir::Model& reference, const ir::Value* value) {
     return value == nullptr ? nullptr : reference.graph().find(value->name());
 }
 
+/// Sums of every query; `run` takes the collector over the samples.
+template <class Run>
 std::vector<LayerSums> collectSums(const ir::Model& reference, const ir::Model& edited,
-                                   const std::vector<EvidenceQuery>& queries, const data::Dataset& samples,
-                                   Progress& progress) {
+                                   const std::vector<EvidenceQuery>& queries, std::int64_t sampleCount, Run run) {
     calibration::Collector collector(reference, edited);
     std::vector<LayerStatistic*> statistics;
     for (const EvidenceQuery& query : queries) {
@@ -64,15 +67,25 @@ std::vector<LayerSums> collectSums(const ir::Model& reference, const ir::Model& 
                 fmt::format("'{}' does not exist in the model to compare with", query.output->name()));
         statistics.push_back(&collector.add<LayerStatistic>(query, output, namesake(reference, query.stream)));
     }
-    collector.run(samples, progress);
+    run(collector);
     std::vector<LayerSums> sums;
     for (std::size_t i = 0; i < queries.size(); ++i) {
-        if (statistics[i]->sums.inputs == 0 && samples.sampleCount() > 0)
+        if (statistics[i]->sums.inputs == 0 && sampleCount > 0)
             throw PassError(
                 fmt::format("'{}' did not run on the calibration data", queries[i].output->name()));
         sums.push_back(std::move(statistics[i]->sums));
     }
     return sums;
+}
+
+std::vector<Evidence> evidenceOf(std::vector<LayerSums> fit, std::vector<LayerSums> held) {
+    std::vector<Evidence> evidence;
+    for (std::size_t i = 0; i < fit.size(); ++i) {
+        // Nothing is held back from very few samples: what was fitted then judges itself.
+        LayerSums judge = held[i].rows > 0 ? std::move(held[i]) : fit[i];
+        evidence.push_back({std::move(fit[i]), std::move(judge)});
+    }
+    return evidence;
 }
 
 }  // namespace
@@ -105,13 +118,107 @@ EvidenceQuery evidenceQuery(const analysis::Site& site, const ir::Node* residual
 std::vector<Evidence> collectEvidence(const ir::Model& reference, const ir::Model& edited,
                                       const std::vector<EvidenceQuery>& queries, const data::Split& samples,
                                       Progress& progress) {
-    std::vector<LayerSums> fit = collectSums(reference, edited, queries, samples.fit, progress);
-    std::vector<LayerSums> held = collectSums(reference, edited, queries, samples.heldBack, progress);
-    std::vector<Evidence> evidence;
-    for (std::size_t i = 0; i < queries.size(); ++i)
-        // Nothing is held back from very few samples: what was fitted then judges itself.
-        evidence.push_back({fit[i], held[i].rows > 0 ? std::move(held[i]) : fit[i]});
-    return evidence;
+    const auto sums = [&](const data::Dataset& part) {
+        return collectSums(reference, edited, queries, part.sampleCount(),
+                           [&](calibration::Collector& collector) { collector.run(part, progress); });
+    };
+    std::vector<LayerSums> fit = sums(samples.fit);
+    return evidenceOf(std::move(fit), sums(samples.heldBack));
+}
+
+bool hasTarget(const ir::Model& reference, const EvidenceQuery& query) {
+    const ir::Value* output = namesake(reference, query.output);
+    return output != nullptr && output->producer() != nullptr && output->shape() == query.output->shape();
+}
+
+namespace {
+
+bool meansTheSame(const ir::Model& original, const ir::Model& model, const std::vector<EvidenceQuery>& queries,
+                  const data::Dataset& samples, Progress& progress) {
+    // Unrelated values of one size are at 2; what passes lose by then is well below.
+    constexpr double kUnrelated = 0.5;
+    constexpr std::int64_t kEnough = 8;
+    calibration::Collector collector(original, model);
+    std::vector<const calibration::SimilaritySums*> sums;
+    for (const EvidenceQuery& query : queries)
+        sums.push_back(&collector.add<calibration::SimilaritySums>(
+            Source{namesake(original, query.output), Side::original}, Source{query.output, Side::edited}));
+    collector.run(samples.head(std::min(kEnough, samples.sampleCount())), progress);
+    return std::all_of(sums.begin(), sums.end(),
+                       [](const auto* sum) { return sum->result().relativeError() < kUnrelated; });
+}
+
+}  // namespace
+
+ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>& queries,
+                       const data::Dataset& samples, const pipeline::PassContext& context) {
+    const ir::Model* original = context.original();
+    if (original == nullptr) return model.clone();
+    const bool fits = std::all_of(queries.begin(), queries.end(),
+                                  [&](const EvidenceQuery& query) { return hasTarget(*original, query); });
+    return fits && meansTheSame(*original, model, queries, samples, context.progress()) ? original->clone()
+                                                                                          : model.clone();
+}
+
+double outputDifference(const ir::Model& reference, const ir::Model& edited, const data::Dataset& samples,
+                        Progress& progress) {
+    calibration::Collector collector(reference, edited);
+    std::vector<const calibration::SimilaritySums*> sums;
+    for (const ir::Value* output : edited.graph().outputs()) {
+        const ir::Value* same = namesake(reference, output);
+        if (output->producer() == nullptr || !isFloatingPoint(output->dtype()) || same == nullptr ||
+            same->producer() == nullptr || same->shape() != output->shape())
+            continue;
+        sums.push_back(&collector.add<calibration::SimilaritySums>(Source{same, Side::original},
+                                                                   Source{output, Side::edited}));
+    }
+    if (sums.empty()) return 0;
+    collector.run(samples, progress);
+    double error = 0;
+    for (const auto* sum : sums) error += sum->result().relativeError();
+    return error / static_cast<double>(sums.size());
+}
+
+EvidenceWalk::EvidenceWalk(const ir::Model& reference, const ir::Model& edited, const TransformerView& view,
+                           const data::Split& samples, Progress& progress,
+                           const calibration::Resources& resources)
+    : reference_(reference),
+      edited_(edited),
+      view_(view),
+      progress_(progress),
+      fit_(reference, edited, samples.fit, resources),
+      held_(reference, edited, samples.heldBack, resources) {}
+
+std::vector<Evidence> EvidenceWalk::collect(const std::vector<EvidenceQuery>& queries) {
+    const auto sums = [&](const calibration::Stream& stream) {
+        return collectSums(reference_, edited_, queries, stream.sampleCount(),
+                           [&](calibration::Collector& collector) { collector.run(stream, progress_); });
+    };
+    std::vector<LayerSums> fit = sums(fit_);
+    return evidenceOf(std::move(fit), sums(held_));
+}
+
+void EvidenceWalk::advanceTo(int block) {
+    if (block <= block_) return;
+    const ir::Value* input = view_.blocks[static_cast<std::size_t>(block)].input;
+    if (input == nullptr || input->producer() == nullptr) return;
+    const ir::Value* before = namesake(reference_, input);
+    if (before == nullptr || before->producer() == nullptr) return;
+    block_ = block;
+    for (calibration::Stream* stream : {&fit_, &held_})
+        if (stream->sampleCount() > 0) stream->advance({{input}, {before}}, progress_);
+}
+
+int EvidenceWalk::blockOf(const analysis::Site& site) const {
+    if (site.block >= 0) return site.block;
+    int block = 0;
+    for (std::size_t i = 0; i < view_.blocks.size(); ++i) {
+        const ir::Value* input = view_.blocks[i].input;
+        if (input != nullptr && input->producer() != nullptr &&
+            input->producer()->position() < site.node->position())
+            block = static_cast<int>(i);
+    }
+    return block;
 }
 
 }  // namespace tcompress::passes

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
+#include "lib/calibration/stream.h"
 #include "lib/data/split.h"
-#include "lib/ir/model.h"
-#include "lib/support/progress.h"
+#include "lib/pipeline/pass.h"
 #include "passes/support/refit.h"
 
 namespace tcompress::passes {
@@ -28,5 +28,46 @@ EvidenceQuery evidenceQuery(const analysis::Site& site, const ir::Node* residual
 std::vector<Evidence> collectEvidence(const ir::Model& reference, const ir::Model& edited,
                                       const std::vector<EvidenceQuery>& queries, const data::Split& samples,
                                       Progress& progress);
+
+/// Whether the reference has a value of the query's output's name and shape: whether it can be fitted to.
+bool hasTarget(const ir::Model& reference, const EvidenceQuery& query);
+
+/// The model to compare with: a copy of the one that the run started from, so that what earlier passes lost is
+/// part of the problem. A copy of `model` as it is now where the other lacks a value that a query asks for, or where a
+/// pass has given names another meaning (a rotated stream, smoothed channels): values on a few samples are then far
+/// from each other.
+ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>& queries,
+                       const data::Dataset& samples, const pipeline::PassContext& context);
+
+/// How far the edited model's floating-point outputs are from the reference's: squared difference by squared size,
+/// the mean over outputs of the same name and shape.
+double outputDifference(const ir::Model& reference, const ir::Model& edited, const data::Dataset& samples,
+                        Progress& progress);
+
+/// Samples on their way through both models, for edits in the order of the graph: what lies before the block that
+/// the walk stands at runs once, not once an edit (calibration::Stream).
+class EvidenceWalk {
+  public:
+    /// `view` is of the edited model and stays valid (only constants change).
+    EvidenceWalk(const ir::Model& reference, const ir::Model& edited, const analysis::TransformerView& view,
+                 const data::Split& samples, Progress& progress, const calibration::Resources& resources = {});
+
+    const ir::Model& reference() const { return reference_; }
+    /// As collectEvidence(), from where the walk stands.
+    std::vector<Evidence> collect(const std::vector<EvidenceQuery>& queries);
+    /// Nothing that the model computes before this block may change afterwards. Blocks without an input of their
+    /// own in both models, and earlier ones, leave the walk where it is.
+    void advanceTo(int block);
+    /// The block that a site is part of, or stands behind.
+    int blockOf(const analysis::Site& site) const;
+
+  private:
+    const ir::Model& reference_;
+    const ir::Model& edited_;
+    const analysis::TransformerView& view_;
+    Progress& progress_;
+    calibration::Stream fit_, held_;
+    int block_ = 0;
+};
 
 }  // namespace tcompress::passes

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <optional>
 
@@ -16,30 +17,19 @@ namespace {
 using analysis::Site;
 using analysis::TransformerView;
 
-/// The node that adds a site's output to the residual stream; null when the site is not the last of its branch.
-const ir::Node* residualAddOf(const TransformerView& view, const Site& site) {
-    const auto isIn = [&](const std::vector<std::size_t>& sites) {
-        return std::any_of(sites.begin(), sites.end(),
-                           [&](std::size_t index) { return &view.sites[index] == &site; });
-    };
-    for (const auto& layer : view.attention)
-        if (isIn(layer.o)) return layer.residualAdd;
-    for (const auto& layer : view.feedForward)
-        if (isIn(layer.down)) return layer.residualAdd;
-    return nullptr;
+std::size_t lastPosition(const TargetWeight& weight) {
+    std::size_t position = 0;
+    for (const Site* site : weight.sites) position = std::max(position, site->node->position());
+    return position;
 }
 
 /// Weights with the values that their sites read, in the graph's order of their last reader: the whole weight is
 /// fitted when all that its sites read has been seen.
 std::vector<std::vector<const TargetWeight*>> groupsOf(const std::vector<const TargetWeight*>& weights) {
     std::vector<const TargetWeight*> ordered = weights;
-    const auto last = [](const TargetWeight* weight) {
-        std::size_t position = 0;
-        for (const Site* site : weight->sites) position = std::max(position, site->node->position());
-        return position;
-    };
-    std::stable_sort(ordered.begin(), ordered.end(),
-                     [&](const TargetWeight* a, const TargetWeight* b) { return last(a) < last(b); });
+    std::stable_sort(ordered.begin(), ordered.end(), [](const TargetWeight* a, const TargetWeight* b) {
+        return lastPosition(*a) < lastPosition(*b);
+    });
     std::vector<std::vector<const TargetWeight*>> groups;
     for (const TargetWeight* weight : ordered) {
         const auto sameInput = [&](const std::vector<const TargetWeight*>& group) {
@@ -55,14 +45,12 @@ std::vector<std::vector<const TargetWeight*>> groupsOf(const std::vector<const T
     return groups;
 }
 
-std::vector<LayerProblem> problemsOf(const std::vector<const TargetWeight*>& group, const ir::Model& model,
-                                     const ir::Model& reference, const TransformerView& view,
-                                     const data::Split& samples, Progress& progress) {
+std::vector<LayerProblem> problemsOf(const std::vector<const TargetWeight*>& group, const TransformerView& view,
+                                     EvidenceWalk& walk) {
     std::vector<EvidenceQuery> queries;
     for (const TargetWeight* weight : group)
-        for (const Site* site : weight->sites)
-            queries.push_back(evidenceQuery(*site, residualAddOf(view, *site)));
-    std::vector<Evidence> evidence = collectEvidence(reference, model, queries, samples, progress);
+        for (const EvidenceQuery& query : queriesOf(*weight, view)) queries.push_back(query);
+    std::vector<Evidence> evidence = walk.collect(queries);
     std::vector<LayerProblem> problems;
     std::size_t next = 0;
     for (const TargetWeight* weight : group) {
@@ -78,17 +66,76 @@ std::vector<LayerProblem> problemsOf(const std::vector<const TargetWeight*>& gro
 
 }  // namespace
 
-void fitLayerwise(ir::Model& model, const ir::Model& reference, const TransformerView& view,
-                  const std::vector<const TargetWeight*>& weights, const data::Split& samples,
-                  Progress& progress, const std::function<LinearLayer(const LayerProblem&)>& fit) {
-    for (const auto& group : groupsOf(weights)) {
-        const std::vector<LayerProblem> problems =
-            problemsOf(group, model, reference, view, samples, progress);
-        ir::Edit edit(model, "layerwise fit");
-        for (const LayerProblem& problem : problems)
-            writeLayer(edit, *problem.weight, problem.start, fit(problem));
-        edit.commit();
+const ir::Node* residualAddOf(const TransformerView& view, const Site& site) {
+    const auto isIn = [&](const std::vector<std::size_t>& sites) {
+        return std::any_of(sites.begin(), sites.end(),
+                           [&](std::size_t index) { return &view.sites[index] == &site; });
+    };
+    for (const auto& layer : view.attention)
+        if (isIn(layer.o)) return layer.residualAdd;
+    for (const auto& layer : view.feedForward)
+        if (isIn(layer.down)) return layer.residualAdd;
+    return nullptr;
+}
+
+std::vector<EvidenceQuery> queriesOf(const TargetWeight& weight, const TransformerView& view) {
+    std::vector<EvidenceQuery> queries;
+    for (const Site* site : weight.sites) queries.push_back(evidenceQuery(*site, residualAddOf(view, *site)));
+    return queries;
+}
+
+void walkInOrder(EvidenceWalk& walk, std::vector<WalkStep> steps) {
+    std::stable_sort(steps.begin(), steps.end(),
+                     [](const WalkStep& a, const WalkStep& b) { return a.position < b.position; });
+    // The first block that a step or one after it changes.
+    std::vector<int> first(steps.size());
+    int earliest = std::numeric_limits<int>::max();
+    for (std::size_t i = steps.size(); i-- > 0;) {
+        for (const Site* site : steps[i].sites) earliest = std::min(earliest, walk.blockOf(*site));
+        first[i] = earliest;
     }
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+        walk.advanceTo(first[i]);
+        steps[i].run(walk);
+    }
+}
+
+std::vector<WalkStep> layerSteps(ir::Model& model, const TransformerView& view,
+                                 const std::vector<const TargetWeight*>& weights,
+                                 const std::function<LinearLayer(const LayerProblem&)>& fit) {
+    std::vector<WalkStep> steps;
+    for (const auto& group : groupsOf(weights)) {
+        WalkStep step;
+        for (const TargetWeight* weight : group) {
+            step.sites.insert(step.sites.end(), weight->sites.begin(), weight->sites.end());
+            step.position = std::max(step.position, lastPosition(*weight));
+        }
+        step.run = [&model, &view, fit, group](EvidenceWalk& walk) {
+            const std::vector<LayerProblem> problems = problemsOf(group, view, walk);
+            ir::Edit edit(model, "layerwise fit");
+            for (const LayerProblem& problem : problems)
+                writeLayer(edit, *problem.weight, problem.start, fit(problem));
+            edit.commit();
+        };
+        steps.push_back(std::move(step));
+    }
+    return steps;
+}
+
+void fitLayerwise(ir::Model& model, const ir::Model& reference, const TransformerView& view,
+                  const std::vector<const TargetWeight*>& weights, const data::Split& samples, Progress& progress,
+                  const std::function<LinearLayer(const LayerProblem&)>& fit) {
+    EvidenceWalk walk(reference, model, view, samples, progress);
+    walkInOrder(walk, layerSteps(model, view, weights, fit));
+}
+
+ir::Model referenceFor(const ir::Model& model, const std::vector<const TargetWeight*>& weights,
+                       const TransformerView& view, const data::Dataset& samples,
+                       const pipeline::PassContext& context) {
+    std::vector<EvidenceQuery> queries;
+    for (const TargetWeight* weight : weights)
+        for (const EvidenceQuery& query : queriesOf(*weight, view)) queries.push_back(query);
+    return referenceFor(model, queries, samples, context);
 }
 
 std::vector<const TargetWeight*> withoutRefusal(const std::vector<TargetWeight>& weights,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lib/pipeline/pass.h"
+#include "passes/support/evidence.h"
 #include "passes/support/layer_weights.h"
 
 namespace tcompress::passes {
@@ -25,11 +26,37 @@ std::vector<const TargetWeight*> withoutRefusal(const std::vector<TargetWeight>&
                                                 const std::function<std::string(const TargetWeight&)>& refusal,
                                                 pipeline::PassReport& report);
 
+/// Edits that are made one after another, each on evidence of the model as edited so far.
+struct WalkStep {
+    std::vector<const analysis::Site*> sites;  ///< whose weights it changes
+    std::size_t position = 0;                  ///< node in the graph that decides its turn
+    std::function<void(EvidenceWalk&)> run;
+};
+/// Runs the steps in their order; the walk advances as far as no later step changes what lies behind it.
+void walkInOrder(EvidenceWalk& walk, std::vector<WalkStep> steps);
+
+/// One step for all the weights that read the same value: `fit` makes each weight's layer, which is written to the
+/// model. Weights are float32 matrices without a refitRefusal; a weight's turn is that of its last reader.
+std::vector<WalkStep> layerSteps(ir::Model& model, const analysis::TransformerView& view,
+                                 const std::vector<const TargetWeight*>& weights,
+                                 const std::function<LinearLayer(const LayerProblem&)>& fit);
+
+/// The node that adds a site's output to the residual stream; null when the site is not the last of its branch.
+const ir::Node* residualAddOf(const analysis::TransformerView& view, const analysis::Site& site);
+
+/// What a weight's sites ask the evidence for.
+std::vector<EvidenceQuery> queriesOf(const TargetWeight& weight, const analysis::TransformerView& view);
+
 /// Calls `fit` for each weight (float32 matrices without a refitRefusal) and writes the layer that it returns.
-/// `view` is of the model and stays valid. Weights that read the same value share one run of the models.
+/// `view` is of the model and stays valid.
 void fitLayerwise(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                   const std::vector<const TargetWeight*>& weights, const data::Split& samples, Progress& progress,
                   const std::function<LinearLayer(const LayerProblem&)>& fit);
+
+/// As referenceFor() of what these weights ask for.
+ir::Model referenceFor(const ir::Model& model, const std::vector<const TargetWeight*>& weights,
+                       const analysis::TransformerView& view, const data::Dataset& samples,
+                       const pipeline::PassContext& context);
 
 /// A layer under a constraint (sparse, low rank), chosen like chooseRefit(): `solve` makes it from sums and a
 /// choice, and the ridge is the one whose solution has the least error on held-back rows.

@@ -165,7 +165,7 @@ std::int64_t keptUnits(std::int64_t units, const Selection& selection) {
 
 std::vector<std::vector<bool>> selectUnits(const std::vector<UnitGroup>& groups, const Selection& selection) {
     std::vector<std::vector<bool>> keep;
-    if (selection.scope == Scope::layer) {
+    if (selection.scope != Scope::global) {
         for (const UnitGroup& group : groups) {
             const std::int64_t units = static_cast<std::int64_t>(group.scores.size());
             keep.push_back(removeLowest(group.scores, units - keptUnits(units, selection)));

@@ -41,7 +41,8 @@ struct UnitGroup {
     std::vector<double> scores;
 };
 
-enum class Scope { layer, global };
+/// automatic: with compensation, whichever of the two, or of what lies between, costs the outputs least; else layer.
+enum class Scope { layer, global, automatic };
 
 struct Selection {
     std::int64_t count = -1;  ///< units to remove in each group (layer) or in all (global); −1: use the ratio

@@ -151,6 +151,38 @@ TEST_CASE("global scope gives layers that need more units more of them") {
     CHECK(sum == 6 * 128);
 }
 
+TEST_CASE("with automatic scope units go where the outputs miss them least") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset fit = samplesOf("digits_calibration", 0, 64), other = samplesOf("digits_calibration", 64, 96);
+    const auto remove = [&](const std::string& scope) {
+        return runPass(model, "remove-heads", "", R"({"ratio": 0.5, "scope": ")" + scope + R"("})", &fit);
+    };
+    const auto even = remove("layer"), chosen = remove("auto");
+    std::int64_t left = 0;
+    for (const auto& layer : analysis::recognise(chosen.model).attention) left += layer.heads;
+    CHECK(left == 8);
+    CHECK(outputError(model, chosen.model, other) < 0.5 * outputError(model, even.model, other));
+}
+
+TEST_CASE("layers that read the residual stream make up for what was removed before them") {
+    const ir::Model model = test::dataModel("vit_mnist5k");
+    const data::Dataset fit = samplesOf("mnist5k_calibration", 0, 96), other = samplesOf("mnist5k_calibration", 96, 192);
+    const auto remove = [&](const std::string& refit) {
+        return runPass(model, "remove-heads", "", R"({"count": 2, "refit": ")" + refit + R"("})", &fit);
+    };
+    CHECK(outputError(model, remove("all").model, other) < outputError(model, remove("readers").model, other));
+}
+
+TEST_CASE("heads by the size of their channels and of what reads them") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const data::Dataset samples = samplesOf("fortunes_char_calibration", 0, 16);
+    const auto result =
+        runPass(model, "remove-heads", "", R"({"count": 1, "importance": "wanda", "compensate": false})", &samples);
+    CHECK(result.report.changed.size() == 4);
+    CHECK_THROWS_WITH(runPass(model, "remove-heads", "", R"({"count": 1, "importance": "wanda"})"),
+                      Catch::Contains("--calibration"));
+}
+
 TEST_CASE("compensation needs data, and reconstruction compensation") {
     const ir::Model model = test::dataModel("vit_digits");
     CHECK_THROWS_WITH(runPass(model, "remove-heads", "", R"({"ratio": 0.5, "compensate": true})"),

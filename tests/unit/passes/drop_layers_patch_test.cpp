@@ -109,3 +109,13 @@ TEST_CASE("a share of the layers is at least one") {
     CHECK(analysis::recognise(runPass(model, "drop-layers", "", R"({"ratio": 0.5})").model).blocks.size() ==
           blocks - blocks / 2);
 }
+
+TEST_CASE("by angular distance consecutive layers go") {
+    const ir::Model model = test::dataModel("vit_mnist5k");
+    const data::Dataset samples = samplesOf("mnist5k_calibration", 0, 32);
+    const auto result = runPass(model, "drop-layers", "", R"({"count": 2, "criterion": "angular-distance"})", &samples);
+    CHECK(analysis::recognise(result.model).blocks.size() == 4);
+    REQUIRE(result.report.changed.size() == 2);
+    const auto number = [](const std::string& site) { return std::stoi(site.substr(site.find(' ') + 1)); };
+    CHECK(number(result.report.changed[1].site) == number(result.report.changed[0].site) + 1);
+}

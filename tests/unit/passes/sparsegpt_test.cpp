@@ -88,3 +88,29 @@ TEST_CASE("a matrix that the pattern does not divide is left alone, and data are
     CHECK_THROWS_WITH(runPass(model, "prune", "sparsegpt", "{}"), Catch::Contains("--calibration"));
     CHECK_THROWS_WITH(test::makePass("prune", "wanda", R"({"structure": "4:2"})"), Catch::Contains("2:4"));
 }
+
+TEST_CASE("zeros by allocation and in rounds are as many as were asked for") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    const auto zeroShare = [&](const ir::Model& pruned, const pipeline::PassReport& report) {
+        double zeros = 0, all = 0;
+        for (const auto& site : analysis::recognise(pruned).sites)
+            if (std::any_of(report.changed.begin(), report.changed.end(),
+                            [&](const auto& changed) { return changed.site == site.name; }))
+                for (const float value : site.weight->constant()->data<float>()) {
+                    zeros += value == 0 ? 1 : 0;
+                    ++all;
+                }
+        return zeros / all;
+    };
+    for (const char* options : {R"({"sparsity": 0.6, "allocation": "saliency"})", R"({"sparsity": 0.6, "allocation": "owl"})",
+                                R"({"sparsity": 0.6, "allocation": "er"})", R"({"sparsity": 0.6, "steps": 3})"}) {
+        CAPTURE(options);
+        const auto result = runPass(model, "prune", "sparsegpt", options, &samples);
+        CHECK(zeroShare(result.model, result.report) == Approx(0.6).margin(0.01));
+        const auto plain = runPass(model, "prune", "magnitude", R"({"sparsity": 0.6})", &samples);
+        CHECK(test::outputError(model, result.model, samples) < test::outputError(model, plain.model, samples));
+    }
+    CHECK_THROWS_WITH(test::makePass("prune", "sparsegpt", R"({"structure": "2:4", "steps": 2})"),
+                      Catch::Contains("allocation and steps"));
+}
