@@ -180,7 +180,7 @@ class QuantizeAwq : public pipeline::Pass {
             context.calibration(kPass, "scales are found by how large activations are");
         const std::vector<TargetWeight> weights = storage_.weights(model, context, report);
         ir::Edit edit(model, kPass);
-        std::vector<const TargetWeight*> linear;
+        std::vector<const TargetWeight*> linear, alone;
         for (const TargetWeight& weight : weights) {
             const StoragePlan plan = storage_.plan(weight);
             if (!plan.refusal.empty())
@@ -188,7 +188,7 @@ class QuantizeAwq : public pipeline::Pass {
             else if (multipliesRows(weight) && weight.sites.size() == 1)
                 linear.push_back(&weight);
             else
-                roundAlone(edit, weight, plan, report);
+                alone.push_back(&weight);
         }
         const std::vector<LayerStage> stages = stagesOf(linear);
         calibration::ValueSet inputs;
@@ -202,15 +202,16 @@ class QuantizeAwq : public pipeline::Pass {
             run.solve(i, found == statistics.end() ? nullptr : &found->second);
         }
         run.store(report);
+        // Behind the factors: what a table gives is decoded before a Mul of theirs reads it.
+        for (const TargetWeight* weight : alone) roundAlone(edit, *weight, report);
         edit.commit();
         return report;
     }
 
   private:
-    void roundAlone(ir::Edit& edit, const TargetWeight& weight, const StoragePlan& plan,
-                    PassReport& report) const {
-        const auto quantized =
-            quantizeByHqq(weight.constant->constant()->data<float>(), plan.layout, storage_.rule(weight), {});
+    void roundAlone(ir::Edit& edit, const TargetWeight& weight, PassReport& report) const {
+        const auto quantized = quantizeByHqq(weight.constant->constant()->data<float>(), storage_.plan(weight).layout,
+                                             storage_.rule(weight), {});
         if (!quantized) return skip(report, weight, kNotFinite);
         storage_.store(edit, weight, *quantized, report);
     }
