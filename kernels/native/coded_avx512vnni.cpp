@@ -15,7 +15,7 @@ namespace tcompress::kernels {
 namespace {
 
 struct Avx512Vnni {
-    static constexpr int kMostRows = 6, kVectors = 2;
+    static constexpr int kMostRows = 6, kVectors = 2, kPanelsOfOneRow = 2;
     using Sums = std::int32_t __attribute__((vector_size(64)));
     using Words = std::uint32_t __attribute__((vector_size(64)));
     using Floats = float __attribute__((vector_size(64)));

@@ -15,7 +15,7 @@ namespace tcompress::kernels {
 namespace {
 
 struct AvxVnni {
-    static constexpr int kMostRows = 3, kVectors = 2;
+    static constexpr int kMostRows = 3, kVectors = 2, kPanelsOfOneRow = 1;
     using Sums = std::int32_t __attribute__((vector_size(32)));
     using Words = std::uint32_t __attribute__((vector_size(32)));
     using Floats = float __attribute__((vector_size(32)));

@@ -5,6 +5,7 @@
 //   dotPairs(sums, a, b)    sums + the two products of signed 16-bit numbers of each column
 //   spread(p)    32 bits for all columns
 //   kMostRows    rows × kVectors vectors of columns whose sums, two each, fit the registers
+//   kPanelsOfOneRow    1 or 2 whose sums, three each, fit the registers
 // Included after the file's target pragma, so that the templates are compiled for that instruction set; no
 // function of the standard library is instantiated here.
 
@@ -40,26 +41,37 @@ TCOMPRESS_INLINE void forEachSegment(const DigitPanelTask& task, Segment segment
 /// Three digits times kVectors vectors of stored codes from column `first` on, kRows rows at once. Stored
 /// codes are signed; a shift, a mask and a flip of the highest bit give four neighbouring k of each column as
 /// unsigned bytes, as the instruction wants its left operand.
-template <class Isa, int kBits, int kRows>
-[[gnu::noinline]] void addThreeDigitBlock(const DigitPanelTask& task, std::int64_t row, std::int64_t first) {
+template <class Isa, int kBits, int kRows, int kPanels>
+[[gnu::noinline]] void addThreeDigitBlock(const DigitPanelTask& task, std::int64_t row, std::int64_t first,
+                                          std::int64_t firstPanel) {
     using Sums = typename Isa::Sums;
     using Words = typename Isa::Words;
     using Floats = typename Isa::Floats;
-    constexpr int kVectors = Isa::kVectors;
+    constexpr int kVectors = Isa::kVectors * kPanels;
     constexpr int kWidth = static_cast<int>(sizeof(Sums) / sizeof(std::int32_t));
     constexpr int kSlots = 8 / kBits;
     constexpr std::uint32_t kMask = 0x01010101U * ((1U << kBits) - 1);
     constexpr std::uint32_t kFlip = 0x01010101U << (kBits - 1);
+    constexpr float kRise = static_cast<float>(1 << (kBits - 1));  // of zero points, with the flip
     // The hardware's own prefetching stops at the end of each page.
     constexpr std::int64_t kAhead = 32 * kPanelColumns;
     const CodedPanel& panel = task.panel;
     const std::int64_t digitStride = task.digitStride;
     const std::int8_t* digits = task.digits + row * digitStride;
-    const std::uint32_t* words = panel.words + first;
-    float* c = task.c + row * kPanelColumns + first;
+    // Of vector v, by the distance between panels.
+    const auto place = [first](int v, std::int64_t distance) __attribute__((always_inline)) {
+        return v / Isa::kVectors * distance + first + v % Isa::kVectors * kWidth;
+    };
+    const std::uint32_t* words = panel.words + firstPanel * panel.wordsToNext;
+    const std::int64_t scalesBefore = firstPanel * panel.scalesToNext;
+    float* c = task.c + (firstPanel * task.rows + row) * kPanelColumns;
+    const auto totalOf = [&](int r, int v) __attribute__((always_inline)) {
+        return c + r * kPanelColumns + place(v, task.rows * kPanelColumns);
+    };
     Floats totals[kRows][kVectors];
     for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * kPanelColumns + v * kWidth);
+        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(totalOf(r, v));
+    const Floats zeroOfAll = (panel.zero + kRise) - Floats{};
     forEachSegment(
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
@@ -68,18 +80,19 @@ template <class Isa, int kBits, int kRows>
             for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
                 for (int d = 0; d < 3; ++d)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                     for (int v = 0; v < kVectors; ++v) sums[r][d][v] = Sums{};
             for (; group < end; ++group) {
                 Words stored[kVectors];
-#pragma GCC unroll 2
-                for (int v = 0; v < kVectors; ++v) stored[v] = loadAs<Words>(words + v * kWidth);
-                __builtin_prefetch(words + kAhead);
-                __builtin_prefetch(words + kAhead + 16);
+#pragma GCC unroll 4
+                for (int v = 0; v < kVectors; ++v) {
+                    stored[v] = loadAs<Words>(words + place(v, panel.wordsToNext));
+                    __builtin_prefetch(words + place(v, panel.wordsToNext) + kAhead);
+                }
 #pragma GCC unroll 4
                 for (int slot = 0; slot < kSlots; ++slot) {
                     Words codes[kVectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                     for (int v = 0; v < kVectors; ++v)
                         codes[v] = ((stored[v] >> (slot * kBits)) & kMask) ^ kFlip;
 #pragma GCC unroll 2
@@ -88,7 +101,7 @@ template <class Isa, int kBits, int kRows>
                         for (int d = 0; d < 3; ++d) {
                             const Words four = Isa::spread(digits + r * digitStride +
                                                            slot * kDigitGroupBytes + d * kDigitGroup);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                             for (int v = 0; v < kVectors; ++v)
                                 sums[r][d][v] = Isa::dotBytes(sums[r][d][v], codes[v], four);
                         }
@@ -96,27 +109,26 @@ template <class Isa, int kBits, int kRows>
                 words += kPanelColumns;
                 digits += kSlots * kDigitGroupBytes;
             }
-#pragma GCC unroll 2
+            const std::int64_t scalesAt = scalesBefore + block * kPanelColumns;
+#pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t place = block * kPanelColumns + first + v * kWidth;
-                const Floats scale = loadAs<Floats>(panel.scales + place);
-                const Floats zero =
-                    (panel.zeros ? loadAs<Floats>(panel.zeros + place) : panel.zero - Floats{}) +
-                    static_cast<float>(1 << (kBits - 1));
+                const std::int64_t at = scalesAt + place(v, panel.scalesToNext);
+                const Floats scale = loadAs<Floats>(panel.scales + at);
+                const Floats zero = panel.zeros ? loadAs<Floats>(panel.zeros + at) + kRise : zeroOfAll;
 #pragma GCC unroll 2
                 for (int r = 0; r < kRows; ++r) {
                     const Sums(&sum)[3][kVectors] = sums[r];
                     const Floats value =
                         __builtin_convertvector((sum[2][v] << 8) + sum[1][v], Floats) * 256.0F +
                         __builtin_convertvector(sum[0][v], Floats);
-                    const std::int64_t at = (row + r) * task.segments + segment;
-                    totals[r][v] += (value * task.units[at] - zero * task.segmentSums[at]) * scale;
+                    const std::int64_t unit = (row + r) * task.segments + segment;
+                    totals[r][v] += (value * task.units[unit] - zero * task.segmentSums[unit]) * scale;
                 }
             }
         });
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v)
-            __builtin_memcpy(c + r * kPanelColumns + v * kWidth, &totals[r][v], sizeof totals[r][v]);
+            __builtin_memcpy(totalOf(r, v), &totals[r][v], sizeof totals[r][v]);
 }
 
 /// Two digits times widened codes.
@@ -195,12 +207,22 @@ constexpr std::int64_t columnsAtOnce() {
     return static_cast<std::int64_t>(sizeof(typename Isa::Sums) / sizeof(std::int32_t)) * Isa::kVectors;
 }
 
+template <class Isa, int kBits, int kRows, int kPanels>
+void addThreeDigitColumns(const DigitPanelTask& task, std::int64_t row, std::int64_t firstPanel) {
+    for (std::int64_t first = 0; first < kPanelColumns; first += columnsAtOnce<Isa>())
+        addThreeDigitBlock<Isa, kBits, kRows, kPanels>(task, row, first, firstPanel);
+}
 template <class Isa, int kBits>
 void addThreeDigits(const DigitPanelTask& task) {
-    for (std::int64_t first = 0; first < kPanelColumns; first += columnsAtOnce<Isa>()) {
+    std::int64_t panel = 0;
+    // The sums of one row and one panel are too few: each addition waits for the one before.
+    if constexpr (Isa::kPanelsOfOneRow == 2)
+        for (; task.rows == 1 && panel + 2 <= task.panels; panel += 2)
+            addThreeDigitColumns<Isa, kBits, 1, 2>(task, 0, panel);
+    for (; panel < task.panels; ++panel) {
         std::int64_t row = 0;
-        for (; row + 2 <= task.rows; row += 2) addThreeDigitBlock<Isa, kBits, 2>(task, row, first);
-        if (row < task.rows) addThreeDigitBlock<Isa, kBits, 1>(task, row, first);
+        for (; row + 2 <= task.rows; row += 2) addThreeDigitColumns<Isa, kBits, 2, 1>(task, row, panel);
+        if (row < task.rows) addThreeDigitColumns<Isa, kBits, 1, 1>(task, row, panel);
     }
 }
 

@@ -17,6 +17,7 @@ struct CodedPanel {
     const float* zeros = nullptr;  // null: all are `zero`
     float zero = 0;
     std::int64_t groups = 0, groupsPerBlock = 0, blocks = 0;  // groups: words of a column
+    std::int64_t wordsToNext = 0, scalesToNext = 0;           // distances to the next panel's
 };
 
 struct CodedPanelTask {
@@ -46,7 +47,8 @@ struct DigitPanelTask {
     std::int64_t segments = 0;           // of a row of A, all its parts
     std::int64_t groupsPerSegment = 0, segmentsPerBlock = 0;
     std::int64_t rows = 0;
-    float* c = nullptr;  // [rows][kPanelColumns], dense
+    std::int64_t panels = 1;  // one after the other
+    float* c = nullptr;       // [panels][rows][kPanelColumns], dense
 };
 
 /// What a group of widened codes holds, four k of kPanelColumns columns: pairs of 16-bit codes of the first
@@ -58,7 +60,7 @@ struct CodedKernels {
     void (*decode[3])(const DecodeTask&);
     // Null without VNNI:
     void (*addThreeDigits[3])(const DigitPanelTask&);
-    void (*addTwoDigits)(const DigitPanelTask&);  // the panel's groups are widened
+    void (*addTwoDigits)(const DigitPanelTask&);  // one panel, whose groups are widened
 };
 /// Of the best instruction set of this processor.
 const CodedKernels& codedKernels();

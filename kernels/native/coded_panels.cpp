@@ -16,7 +16,7 @@ TCOMPRESS_MULTIVERSION void scaleRow(const float* sums, float alpha, const float
 }
 
 TCOMPRESS_MULTIVERSION void widenWords(const std::uint32_t* words, std::int64_t groups, int bits,
-                                       std::uint32_t* widened) {
+                                       std::int64_t ahead, std::uint32_t* widened) {
     using Words = std::uint32_t __attribute__((vector_size(64)));
     using Pairs = std::int16_t __attribute__((vector_size(64)));
     using Bytes = std::int8_t __attribute__((vector_size(64)));
@@ -28,6 +28,7 @@ TCOMPRESS_MULTIVERSION void widenWords(const std::uint32_t* words, std::int64_t 
             for (std::int64_t column = 0; column < kPanelColumns; column += kWords) {
                 Words stored;
                 std::memcpy(&stored, words + column, sizeof stored);
+                __builtin_prefetch(words + column + ahead, 0, 2);
                 // x ^ sign − sign extends the sign of each byte's code.
                 const Bytes codes = (Bytes)(((stored >> slot) & mask) ^ sign) - (Bytes)sign;
                 const Pairs even = (Pairs)((Pairs)codes << 8) >> 8;
@@ -53,6 +54,8 @@ CodedPanel codedPanel(const PackedCodes& weights, std::int64_t index, std::int64
     panel.groups = ceilDivide(count, perWord);
     panel.groupsPerBlock = weights.block / perWord;
     panel.blocks = ceilDivide(panel.groups, panel.groupsPerBlock);
+    panel.wordsToNext = weights.groups() * kPanelColumns;
+    panel.scalesToNext = weights.blocks() * kPanelColumns;
     return panel;
 }
 
@@ -62,7 +65,8 @@ std::int64_t partSizeOf(const PackedCodes& weights, std::int64_t wanted) {
 }
 
 CodedPanel widened(CodedPanel panel, int bits, std::uint32_t* target) {
-    widenWords(panel.words, panel.groups, bits, target);
+    // The next panel is asked for: it comes while this one is multiplied.
+    widenWords(panel.words, panel.groups, bits, panel.wordsToNext, target);
     panel.words = target;
     panel.groups *= 8 / bits;
     panel.groupsPerBlock *= 8 / bits;

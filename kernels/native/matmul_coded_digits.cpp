@@ -13,6 +13,8 @@ namespace {
 
 /// More rows than this share the decoding of a panel through the cache.
 constexpr std::int64_t kFewRows = 8;
+/// Panels that few rows are multiplied by in one call.
+constexpr std::int64_t kPanelsAtOnce = 2;
 /// Rows that go on at once in registers.
 constexpr std::int64_t kStripRows = 6;
 /// k that are widened at a time: 24 KiB, which stay in the first-level cache.
@@ -68,17 +70,19 @@ void multiplyFewRows(const CodedMatmul& params, const SplitRows& split) {
     const auto kernel = codedKernels().addThreeDigits[codedKernelIndex(weights.bits)];
     const Tiles tiles = planTiles(params.m, weights.n, weights.k, kFewRows, kPanelColumns);
     parallelFor(tiles.count(), [&](std::int64_t index) {
-        auto* totals = threadScratch<Totals, float>(kFewRows * kPanelColumns);
-        const std::int64_t first = index * tiles.columns;
-        for (std::int64_t column = first; column < std::min(first + tiles.columns, weights.n);
-             column += kPanelColumns) {
-            DigitPanelTask task = split.task(0, params.m, 0);
-            task.panel = codedPanel(weights, column / kPanelColumns);
-            task.groupsPerSegment = split.rows.segment / weights.codesPerWord();
-            task.c = totals;
-            std::fill_n(totals, params.m * kPanelColumns, 0.0F);
+        const std::int64_t size = params.m * kPanelColumns;
+        auto* totals = threadScratch<Totals, float>(kPanelsAtOnce * size);
+        const std::int64_t end = std::min((index + 1) * tiles.columns / kPanelColumns, weights.panels());
+        DigitPanelTask task = split.task(0, params.m, 0);
+        task.groupsPerSegment = split.rows.segment / weights.codesPerWord();
+        task.c = totals;
+        for (std::int64_t panel = index * tiles.columns / kPanelColumns; panel < end; panel += task.panels) {
+            task.panel = codedPanel(weights, panel);
+            task.panels = std::min(kPanelsAtOnce, end - panel);
+            std::fill_n(totals, task.panels * size, 0.0F);
             kernel(task);
-            finishPanel(params, 0, params.m, column, totals);
+            for (std::int64_t i = 0; i < task.panels; ++i)
+                finishPanel(params, 0, params.m, (panel + i) * kPanelColumns, totals + i * size);
         }
     });
 }

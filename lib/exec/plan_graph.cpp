@@ -155,11 +155,15 @@ class Builder {
     std::unordered_map<std::string, ValueId> ids_;
 };
 
+/// The same bytes. An aligned copy of them (tensor.h) is the plan's own, so that it goes when the plan has packed
+/// it, and not with the model.
+Tensor viewOf(const Tensor& tensor) { return Tensor::share(tensor.dtype(), tensor.shape(), tensor.storage()); }
+
 PlanValue described(const ir::Value& value) {
     PlanValue result;
     result.source = &value;
     result.dtype = value.dtype();
-    if (value.constant()) result.constant = *value.constant();
+    if (value.constant()) result.constant = viewOf(*value.constant());
     return result;
 }
 
@@ -173,7 +177,7 @@ PlanGraph planGraphOf(const ir::Model& model) {
     for (const ir::Value* initializer : graph.initializers()) {
         PlanValue value = described(*initializer);
         // One that is the default of a graph input is as constant here: run() takes no feed for it.
-        if (initializer->initialValue()) value.constant = *initializer->initialValue();
+        if (initializer->initialValue()) value.constant = viewOf(*initializer->initialValue());
         // An initializer without a Tensor (strings, …) stays computed by nobody: whoever reads it is refused by type.
         builder.define(initializer->name(), std::move(value));
     }

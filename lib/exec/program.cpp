@@ -101,6 +101,8 @@ Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_
     std::vector<std::string> refusals;
     steps_.reserve(graph_.nodes.size());
     countReaders();
+    for (std::size_t i = 0; i < readers_.size(); ++i)
+        if (readers_[i] == 0) graph_.values[i].constant = Tensor();  // what optimization has replaced
     // By index: a sub-program that is made meanwhile does not change this list, but constants may be added to values.
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) makeStep(graph_.nodes[i], refusals, profile);
     if (!refusals.empty()) throw KernelError(fmt::format("{}", fmt::join(refusals, "\n")));

@@ -258,7 +258,7 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
             for (const Zeros zeros : {Zeros::one, Zeros::each})
                 for (std::int64_t count = 1; count <= 8; ++count) {
                     const std::int64_t k = 96, block = 32;
-                    const Stored s = stored(k, kPanelColumns, bits, block, zeros, Order::rowMajor);
+                    const Stored s = stored(k, 3 * kPanelColumns, bits, block, zeros, Order::rowMajor);
                     const PackedCodesPtr packed = packCodes(s.matrix);
                     const auto a = randomFloats(count * k, "a");
                     std::vector<std::int8_t> digits(count * k * 3);
@@ -278,16 +278,19 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
                         task.groupsPerSegment = task.panel.groupsPerBlock;
                         task.segmentsPerBlock = 1;
                         task.rows = count;
-                        std::vector<float> c(count * kPanelColumns, 2.0F);
+                        task.panels = form == DigitForm::two ? 1 : 3;  // a pair and one
+                        std::vector<float> c(task.panels * count * kPanelColumns, 2.0F);
                         task.c = c.data();
                         (form == DigitForm::two ? set->addTwoDigits
                                                 : set->addThreeDigits[codedKernelIndex(bits)])(task);
                         for (std::int64_t row = 0; row < count; ++row)
-                            for (std::int64_t n = 0; n < kPanelColumns; ++n) {
+                            for (std::int64_t n = 0; n < task.panels * kPanelColumns; ++n) {
                                 double expected = 2;
                                 for (std::int64_t i = 0; i < k; ++i)
                                     expected += static_cast<double>(a[row * k + i]) * packed->value(i, n);
-                                REQUIRE(c[row * kPanelColumns + n] == Approx(expected).margin(2e-5));
+                                const std::int64_t place = n / kPanelColumns * count + row;
+                                REQUIRE(c[place * kPanelColumns + n % kPanelColumns] ==
+                                        Approx(expected).margin(2e-5));
                             }
                     }
                 }
