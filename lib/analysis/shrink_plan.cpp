@@ -224,7 +224,8 @@ void ShrinkPlan::freezeShapeArithmetic() {
             const std::optional<Tensor> before = axes_.shapes.value(*input);
             if (!before) continue;
             const std::optional<Tensor> after = after_.value(*input);
-            if (axes_.constant(input) && !after) continue;  // made of constants that are cut themselves
+            // Made of constants that are cut themselves: data, though an input size may say how often they are repeated.
+            if (!after && (axes_.constant(input) || (isFloatingPoint(before->dtype()) && touches(*axes_.of(input))))) continue;
             const Tensor wanted = cut(*before, *axes_.of(input));
             if (after && std::equal(wanted.bytes().begin(), wanted.bytes().end(), after->bytes().begin(),
                                     after->bytes().end())) {

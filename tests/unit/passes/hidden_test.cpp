@@ -81,7 +81,7 @@ ir::Model withMaskedNorms(const ir::Model& original, const TransformerView& view
 }  // namespace
 
 TEST_CASE("a stream with fewer channels is one whose normalizations leave the others out") {
-    const std::string name = GENERATE("gpt2_char", "llama_char", "t5_char_decoder");
+    const std::string name = GENERATE("vit_mnist5k", "vit_digits", "gpt2_char", "llama_char", "t5_char_decoder");
     CAPTURE(name);
     ir::Model model = test::dataModel(name);
     analysis::unshareVectors(model);
@@ -100,11 +100,11 @@ TEST_CASE("a stream with fewer channels is one whose normalizations leave the ot
 }
 
 TEST_CASE("fitting what reads the stream again keeps outputs nearer") {
-    const std::string name = GENERATE("gpt2_char", "llama_char");
+    const std::string name = GENERATE("vit_mnist5k", "gpt2_char", "llama_char");
     CAPTURE(name);
-    const std::string file = "fortunes_char_calibration";
+    const std::string file = name == "vit_mnist5k" ? "mnist5k_calibration" : "fortunes_char_calibration";
     const ir::Model model = test::dataModel(name);
-    const data::Dataset fit = samplesOf(file, 0, 48), other = samplesOf(file, 64, 96);
+    const data::Dataset fit = samplesOf(file, 0, 24), other = samplesOf(file, 64, 96);
     const auto with = runPass(model, "prune", "hidden", R"({"sparsity": 0.25})", &fit);
     const auto without = runPass(model, "prune", "hidden", R"({"sparsity": 0.25, "compensate": false})", &fit);
     ir::validateStructure(with.model);
