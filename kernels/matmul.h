@@ -20,7 +20,9 @@ struct Epilogue {
     float alpha = 1.0F;
     const float* bias = nullptr;  // [N]
     Activation activation = Activation::none;
-    const float* residual = nullptr;  // [M, N], rows residualStride apart; may be C itself
+    /// [M, N], rows residualStride apart; of the products of this header it may be C itself where there is no
+    /// activation.
+    const float* residual = nullptr;
     std::int64_t residualStride = 0;
 };
 

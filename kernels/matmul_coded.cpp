@@ -25,6 +25,7 @@ std::span<const KernelRow<CodedMatmul>> codedMatmulKernels() { return kKernels; 
 void matmul(const CodedMatmul& params) {
     TCOMPRESS_CHECK(params.weights != nullptr, "matmul: no weights");
     if (params.m == 0 || columns(*params.weights) == 0) return;
+    TCOMPRESS_CHECK(params.epilogue.residual != params.c, "matmul: C is its own residual");
     runKernel(codedMatmulKernels(), params);
 }
 

@@ -7,6 +7,7 @@
 #include "kernels/native/vector_math.h"
 #include "kernels/packed_weights.h"
 #include "kernels/tiles.h"
+#include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::kernels {
@@ -44,6 +45,9 @@ void runTile(const TileTask& tile) {
     const PanelKernel kernel = panelKernel();
     const Epilogue& epilogue = tile.epilogue;
     const bool finishLater = epilogue.activation != Activation::none;
+    // A residual that is C itself would be gone behind the first part of K: every part is added to C as it is.
+    const bool addsToC = epilogue.residual == tile.c;
+    TCOMPRESS_CHECK(!addsToC || !finishLater, "C is its own residual, and an activation stands before it");
     const std::int64_t parts = std::max<std::int64_t>(1, ceilDivide(tile.k, kPartOfK));
     const std::int64_t partSize = ceilDivide(tile.k, parts);
     for (std::int64_t part = 0; part < parts; ++part) {
@@ -57,7 +61,7 @@ void runTile(const TileTask& tile) {
         task.residualStride = epilogue.residualStride;
         using Part = PanelTask::Part;
         const bool last = part == parts - 1;
-        task.part = parts == 1 ? Part::only : part == 0 ? Part::first : last ? Part::last : Part::middle;
+        task.part = parts == 1 || addsToC ? Part::only : part == 0 ? Part::first : last ? Part::last : Part::middle;
         std::int64_t strips = ceilDivide(tile.rows, kStripRows);
         for (std::int64_t row = 0; row < tile.rows; row += task.rows, --strips) {
             task.a = tile.a + row * tile.aStride + begin;
@@ -70,7 +74,7 @@ void runTile(const TileTask& tile) {
                 const bool another = column + kPanelColumns < tile.columns;
                 task.next = tile.prefetch && row == 0 && another ? task.panel + tile.b.distance : nullptr;
                 task.c = tile.c + row * tile.cStride + column;
-                task.bias = epilogue.bias ? epilogue.bias + column : nullptr;
+                task.bias = epilogue.bias && (last || !addsToC) ? epilogue.bias + column : nullptr;
                 task.residual = epilogue.residual && !finishLater
                                     ? epilogue.residual + row * epilogue.residualStride + column
                                     : nullptr;

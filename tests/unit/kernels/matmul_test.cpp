@@ -108,17 +108,36 @@ TEST_CASE("every epilogue") {
 
 TEST_CASE("the residual may be the result itself") {
     Restore restore;
-    std::vector<float> expected;
-    for (const KernelChoice choice : {KernelChoice::reference, KernelChoice::fastest}) {
-        Problem problem(30, 20, 40);
-        setKernelChoice(choice);
-        std::vector<float> c = randomFloats(30 * 40, "c");
-        PackedMatmul params{problem.a.data(), 25, 30, problem.weights.get(), c.data(), 40, {}};
-        params.epilogue.residual = c.data();
-        params.epilogue.residualStride = 40;
-        matmul(params);
-        if (choice == KernelChoice::reference) expected = c;
-        REQUIRE(maxDifference(c, expected) <= tolerance(20));
+    for (const std::int64_t k : {20, 769, 1536, 3001}) {  // one part of K and several
+        INFO("k " << k);
+        Problem problem(30, k, 40);
+        const std::vector<float> b = randomFloats(k * 40, "b");
+        std::vector<float> expected, expectedOfBatch;
+        for (const KernelChoice choice : {KernelChoice::reference, KernelChoice::fastest}) {
+            setKernelChoice(choice);
+            std::vector<float> c = randomFloats(30 * 40, "c"), ofBatch = c;
+            PackedMatmul params{problem.a.data(), k + 5, 30, problem.weights.get(), c.data(), 40, {}};
+            params.epilogue = {-0.5F, problem.bias.data(), Activation::none, c.data(), 40};
+            matmul(params);
+            BatchedMatmul batched;
+            batched.m = 30;
+            batched.n = 40;
+            batched.k = k;
+            batched.a = problem.a.data();
+            batched.aRowStride = k + 5;
+            batched.b = b.data();
+            batched.bRowStride = 40;
+            batched.c = ofBatch.data();
+            batched.cRowStride = 40;
+            batched.epilogue = {-0.5F, problem.bias.data(), Activation::none, ofBatch.data(), 40};
+            matmul(batched);
+            if (choice == KernelChoice::reference) {
+                expected = c;
+                expectedOfBatch = ofBatch;
+            }
+            REQUIRE(maxDifference(c, expected) <= tolerance(k));
+            REQUIRE(maxDifference(ofBatch, expectedOfBatch) <= tolerance(k));
+        }
     }
 }
 
