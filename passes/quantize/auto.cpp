@@ -16,16 +16,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "lib/data/calibration_data.h"
 #include "lib/measure/evaluate.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/quantize/choice_knapsack.h"
 #include "passes/quantize/gptq_run.h"
 #include "passes/quantize/mixed_precision.h"
 #include "passes/quantize/output_damage.h"
+#include "passes/quantize/size_planner.h"
 #include "passes/quantize/storage_choices.h"
 
 namespace tcompress::passes {
@@ -43,8 +42,6 @@ constexpr std::int64_t kDamageSamples = 128;
 constexpr std::int64_t kFewestHeldBack = 16;
 /// Sizes that are tried for an accuracy.
 constexpr int kBisections = 7;
-/// Rounds in which the budget is corrected by what the whole file takes.
-constexpr int kRepairs = 16;
 
 struct Options : StorageOptions {
     std::optional<std::int64_t> maxSizeBytes;
@@ -88,78 +85,6 @@ std::vector<std::int64_t> widths(const Options& options) {
     return isPacked ? ChoiceSpace{}.bits : std::vector<std::int64_t>{8, 4};
 }
 
-/// The knapsack's items.
-std::vector<std::vector<KnapsackChoice>> costs(const std::vector<WeightChoices>& items) {
-    std::vector<std::vector<KnapsackChoice>> result;
-    for (const WeightChoices& item : items) {
-        auto& choices = result.emplace_back();
-        for (const StorageChoice& choice : item.choices) choices.push_back({choice.damage, choice.bytes});
-    }
-    return result;
-}
-
-/// A selection and the file that it makes.
-struct Plan {
-    KnapsackSelection selection;
-    std::int64_t bytes = 0;
-};
-
-class Planner {
-  public:
-    Planner(const MixedPrecision& mixed, const std::vector<WeightChoices>& items)
-        : mixed_(mixed), items_(costs(items)) {}
-
-    /// Files of this size and smaller; nothing when none is that small.
-    std::optional<Plan> within(std::int64_t budget) const {
-        std::optional<Plan> best;
-        std::map<std::vector<std::size_t>, std::int64_t> known;
-        std::int64_t allowed = budget - largestBytes(), step = 16;
-        for (int round = 0; round < kRepairs; ++round) {
-            auto selection = selectWithin(items_, allowed);
-            if (!selection) {
-                // The smallest of all may still fit.
-                selection = selectWithin(items_, smallest());
-                if (known.contains(selection->chosen)) break;
-            }
-            const auto [found, isNew] = known.try_emplace(selection->chosen, 0);
-            if (isNew) found->second = mixed_.predictedBytes(selection->chosen);
-            const std::int64_t bytes = found->second;
-            if (bytes <= budget && (!best || selection->cost < best->selection.cost)) best = Plan{*selection, bytes};
-            if (isNew) {
-                // What layers share, and the lengths of names, are not in the sum.
-                allowed = selection->bytes + budget - bytes;
-            } else {
-                if (bytes <= budget) break;
-                allowed -= step;
-                step *= 2;
-            }
-        }
-        return best;
-    }
-
-    /// The file as it is, and the smallest there is.
-    std::int64_t largestBytes() const { return mixed_.predictedBytes(asItIs()); }
-    std::int64_t smallestBytes() const {
-        return mixed_.predictedBytes(selectWithin(items_, smallest())->chosen);
-    }
-
-  private:
-    std::vector<std::size_t> asItIs() const { return std::vector<std::size_t>(items_.size(), 0); }
-
-    std::int64_t smallest() const {
-        std::int64_t sum = 0;
-        for (const auto& choices : items_) {
-            std::int64_t fewest = choices.front().bytes;
-            for (const KnapsackChoice& choice : choices) fewest = std::min(fewest, choice.bytes);
-            sum += fewest;
-        }
-        return sum;
-    }
-
-    const MixedPrecision& mixed_;
-    std::vector<std::vector<KnapsackChoice>> items_;
-};
-
 class QuantizeAuto : public pipeline::Pass {
   public:
     explicit QuantizeAuto(const Options& options) : options_(options) {}
@@ -174,9 +99,10 @@ class QuantizeAuto : public pipeline::Pass {
             measureChoices(model, context, kPass, space(), weights, samples ? &*samples : nullptr, report);
         if (items.empty()) return report;
         const MixedPrecision mixed(model, context, kPass, items, samples ? &samples->errors : nullptr);
-        const Planner planner(mixed, items);
-        Outcome outcome = options_.maxAccuracyDrop ? smallestThatHolds(model, mixed, planner, *samples, items)
-                                                   : withinBudget(mixed, planner, items);
+        const SizePlanner planner(mixed, items);
+        Outcome outcome = options_.maxAccuracyDrop
+                              ? smallestThatHolds(model, mixed, planner, *samples, items)
+                              : withinBudget(mixed, planner, items);
         describe(outcome, items, report);
         model = std::move(outcome.model);
         report.changed = std::move(outcome.report.changed);
@@ -186,7 +112,7 @@ class QuantizeAuto : public pipeline::Pass {
 
   private:
     struct Outcome {
-        Plan plan;
+        SizePlan plan;
         ir::Model model;
         PassReport report;
         std::int64_t bytes = 0;
@@ -209,8 +135,8 @@ class QuantizeAuto : public pipeline::Pass {
             ChoiceSamples samples{context.calibrationSplit(kPass, kWhy, kGptqHeldBack), {}};
             const data::Dataset& held = samples.errors.heldBack;
             // Errors are measured on rows that were held back; so are damages, where there are enough.
-            samples.damages = (held.sampleCount() < kFewestHeldBack ? context.givenCalibration(kPass, kWhy) : held)
-                                  .head(kDamageSamples);
+            const bool enough = held.sampleCount() >= kFewestHeldBack;
+            samples.damages = (enough ? held : context.givenCalibration(kPass, kWhy)).head(kDamageSamples);
             return samples;
         }
         const data::Dataset& given =
@@ -224,7 +150,7 @@ class QuantizeAuto : public pipeline::Pass {
         return samples;
     }
 
-    std::int64_t budgetBytes(const Planner& planner, const std::vector<WeightChoices>& items) const {
+    std::int64_t budgetBytes(const SizePlanner& planner, const std::vector<WeightChoices>& items) const {
         const std::int64_t whole = planner.largestBytes();
         std::int64_t budget = std::min(whole, options_.maxSizeBytes.value_or(whole));
         if (!options_.bitsPerWeight) return budget;
@@ -235,7 +161,7 @@ class QuantizeAuto : public pipeline::Pass {
         return std::min(budget, whole - narrower);
     }
 
-    Outcome withinBudget(const MixedPrecision& mixed, const Planner& planner,
+    Outcome withinBudget(const MixedPrecision& mixed, const SizePlanner& planner,
                          const std::vector<WeightChoices>& items) const {
         const std::int64_t budget = budgetBytes(planner, items);
         std::int64_t allowed = budget;
@@ -246,7 +172,7 @@ class QuantizeAuto : public pipeline::Pass {
         }
     }
 
-    static Outcome planned(const MixedPrecision& mixed, const Planner& planner, std::int64_t allowed,
+    static Outcome planned(const MixedPrecision& mixed, const SizePlanner& planner, std::int64_t allowed,
                            std::int64_t budget) {
         const auto plan = planner.within(allowed);
         if (!plan)
@@ -258,7 +184,7 @@ class QuantizeAuto : public pipeline::Pass {
         return outcome;
     }
 
-    Outcome smallestThatHolds(const ir::Model& model, const MixedPrecision& mixed, const Planner& planner,
+    Outcome smallestThatHolds(const ir::Model& model, const MixedPrecision& mixed, const SizePlanner& planner,
                               const ChoiceSamples& samples, const std::vector<WeightChoices>& items) const {
         std::int64_t high = budgetBytes(planner, items), low = std::min(high, planner.smallestBytes());
         std::optional<Outcome> best;

@@ -13,10 +13,12 @@ namespace {
 /// Calls visit(place of a weight, its group) for all weights of one outer index.
 template <class Visit>
 void forEachWeight(const kernels::QuantizationLayout& layout, std::int64_t outer, const Visit& visit) {
-    for (std::int64_t axis = 0; axis < layout.axis; ++axis)
+    for (std::int64_t axis = 0; axis < layout.axis; ++axis) {
+        const std::int64_t place = (outer * layout.axis + axis) * layout.inner;
+        const std::int64_t group = (outer * layout.blocks() + axis / layout.block) * layout.inner;
         for (std::int64_t inner = 0; inner < layout.inner; ++inner)
-            visit(static_cast<std::size_t>((outer * layout.axis + axis) * layout.inner + inner),
-                  static_cast<std::size_t>((outer * layout.blocks() + axis / layout.block) * layout.inner + inner));
+            visit(static_cast<std::size_t>(place + inner), static_cast<std::size_t>(group + inner));
+    }
 }
 
 /// Groups that hold anything but zeros: the scale of the others is arbitrary.
@@ -68,7 +70,8 @@ void encodeScales(QuantizedWeights& quantized, std::span<const float> weights) {
     parallelFor(quantized.layout.outer, [&](std::int64_t outer) {
         forEachWeight(quantized.layout, outer, [&](std::size_t place, std::size_t group) {
             const int zero = quantized.zeroPoints.empty() ? 0 : quantized.zeroPoints[group];
-            const float steps = std::nearbyint(std::clamp(weights[place] / quantized.scales[group], -1e6F, 1e6F));
+            const float steps =
+                std::nearbyint(std::clamp(weights[place] / quantized.scales[group], -1e6F, 1e6F));
             const int code = std::clamp(static_cast<int>(steps) + zero, range.low, range.high);
             quantized.codes[place] = static_cast<std::uint8_t>(code);
         });

@@ -20,7 +20,8 @@ using pipeline::PassContext;
 using pipeline::PassReport;
 
 /// Budgets for the rows of a table, in bits a weight.
-constexpr double kRowBudgets[] = {8.2, 7, 6.2, 5.5, 5, 4.5, 4.1, 3.7, 3.4, 3, 2.7, 2.4, 2.1, 1.8, 1.55, 1.35, 1.15};
+constexpr double kRowBudgets[] = {8.2, 7,   6.2, 5.5, 5,   4.5,  4.1,  3.7, 3.4,
+                                  3,   2.7, 2.4, 2.1, 1.8, 1.55, 1.35, 1.15};
 /// The damping that GPTQ most often chooses for itself.
 constexpr double kDamp = 0.1;
 /// The error of the choice that is put into the model to learn the factor, and for tables its bits.
@@ -101,18 +102,6 @@ class Sizes {
     std::int64_t before_;
     std::map<Key, std::int64_t> known_;
 };
-
-double squared(double value) { return value * value; }
-
-/// ‖v − w‖² / ‖w‖².
-double relativeSquaredError(std::span<const float> after, std::span<const float> before) {
-    double lost = 0, all = 0;
-    for (std::size_t i = 0; i < before.size(); ++i) {
-        lost += squared(static_cast<double>(after[i]) - before[i]);
-        all += squared(before[i]);
-    }
-    return all > 0 ? lost / all : 0;
-}
 
 class Measurement {
   public:
@@ -226,19 +215,27 @@ class Measurement {
                 : *quantizeByGptq(values, layout, rule, moments->fit.gram, {kDamp, ColumnOrder::activation}));
     }
 
+    /// ‖X·W‖² on the rows that errors are judged by; without moments ‖W‖².
+    static double energy(std::span<const float> values, const kernels::QuantizationLayout& layout,
+                         const calibration::SplitMoments* moments) {
+        if (moments != nullptr)
+            return outputEnergy(values, layout,
+                                (moments->heldBack.rows > 0 ? moments->heldBack : moments->fit).gram);
+        double sum = 0;
+        for (const float value : values) sum += static_cast<double>(value) * value;
+        return sum;
+    }
+
     void measure(WeightChoices& of, const calibration::SplitMoments* moments) {
+        const auto values = of.weight->constant->constant()->data<float>();
+        double all = -1;
         for (StorageChoice& choice : of.choices) {
             if (!choice.storage) continue;
-            const auto values = of.weight->constant->constant()->data<float>();
-            const std::vector<float> after = rounded(of, choice, moments);
-            if (moments == nullptr) {
-                choice.error = relativeSquaredError(after, values);
-            } else {
-                const calibration::Moments& judge =
-                    moments->heldBack.rows > 0 ? moments->heldBack : moments->fit;
-                choice.error = squared(relativeOutputError(values, after,
-                                                           choice.storage->plan(*of.weight).layout, judge.gram));
-            }
+            const kernels::QuantizationLayout layout = choice.storage->plan(*of.weight).layout;
+            if (all < 0) all = energy(values, layout, moments);
+            std::vector<float> lost = rounded(of, choice, moments);
+            for (std::size_t i = 0; i < lost.size(); ++i) lost[i] -= values[i];
+            choice.error = all > 0 ? energy(lost, layout, moments) / all : 0;
         }
         const double factor = samples_ == nullptr ? 1 : damageFactor(of, moments);
         for (StorageChoice& choice : of.choices) choice.damage = factor * choice.error;
@@ -268,7 +265,8 @@ class Measurement {
         const StorageChoice probe = probeOf(of);
         if (!(probe.error > 0)) return 0;
         const Tensor constant = *of.weight->constant->constant();
-        replace(*of.weight, Tensor::of<float>(constant.shape(), std::span<const float>(rounded(of, probe, moments))));
+        const std::vector<float> values = rounded(of, probe, moments);
+        replace(*of.weight, Tensor::of<float>(constant.shape(), std::span<const float>(values)));
         const double damage = outputDamage(model_, edited_, samples_->damages, context_.resources());
         replace(*of.weight, constant);
         return damage / probe.error;

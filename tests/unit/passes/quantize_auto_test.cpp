@@ -108,8 +108,8 @@ TEST_CASE("Mixed precision is the same for any number of threads") {
 
 TEST_CASE("An accuracy that is to be kept is measured on labels, or refused") {
     const ir::Model model = test::dataModel("gpt2_char");
-    const data::Dataset samples =
-        data::readDataset(std::filesystem::path(TCOMPRESS_TEST_DATA) / "zoo/fortunes_char_calibration.npz").head(24);
+    const std::filesystem::path folder(TCOMPRESS_TEST_DATA);
+    const data::Dataset samples = data::readDataset(folder / "zoo/fortunes_char_calibration.npz").head(24);
     const auto run = [&](const char* drop, const data::Dataset* data) {
         return runPass(model, "quantize", "auto",
                        fmt::format(R"({{"max_accuracy_drop": {}, "bits": [8, 4, 2], "group_sizes": [32]}})",

@@ -20,7 +20,8 @@ using test::runPass;
 
 namespace {
 
-QuantizedWeights quantized(const Tensor& weights, DType scaleType, int bits, Symmetry symmetry, std::int64_t block) {
+QuantizedWeights quantized(const Tensor& weights, DType scaleType, int bits, Symmetry symmetry,
+                           std::int64_t block) {
     QuantizationRule rule;
     rule.bits = bits;
     rule.symmetry = symmetry;
@@ -38,7 +39,7 @@ TEST_CASE("Scales of 8 bits are codes times units, and cost the weights little")
                                                                  {8, Symmetry::balanced}}));
     // 300 columns of 3 blocks: 900 scales, the last unit is not full; the first column is zero.
     Tensor weights = test::randomTensor({80, 300}, 5);
-    for (std::int64_t row = 0; row < 80; ++row) weights.mutableData<float>()[static_cast<std::size_t>(row * 300)] = 0;
+    for (std::size_t row = 0; row < 80; ++row) weights.mutableData<float>()[row * 300] = 0;
     const QuantizedWeights exact = quantized(weights, DType::float32, bits, symmetry, 32),
                            coded = quantized(weights, DType::uint8, bits, symmetry, 32);
     REQUIRE(coded.scaleCodes.size() == 900);
@@ -88,7 +89,8 @@ TEST_CASE("A model with 8-bit scales is smaller and the same in ONNX Runtime") {
 
 TEST_CASE("8-bit scales are refused where the form reads scales as they are stored") {
     const ir::Model model = test::dataModel("vit_digits");
-    CHECK_THROWS_WITH(runPass(model, "quantize", "weight-only", R"({"bits": 4, "format": "contrib", "scale_type": "uint8"})"),
+    CHECK_THROWS_WITH(runPass(model, "quantize", "weight-only",
+                              R"({"bits": 4, "format": "contrib", "scale_type": "uint8"})"),
                       Catch::Contains("use format qdq or packed"));
     CHECK_THROWS_WITH(runPass(model, "quantize", "weight-only", R"({"bits": 1, "scale_type": "uint8"})"),
                       Catch::Contains("use float16"));
