@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "passes/quantize/layer_evidence.h"
 #include "passes/quantize/quantized_table.h"
@@ -132,13 +133,20 @@ class Int8Form::Rewriter {
             if (scale == nullptr)
                 scale = scaleVector(name, quantized, alpha,
                                     isStatic || alpha != 1 ? DType::float32 : quantized.rule.scaleType);
+            if (isStatic && becomesGemm(*site) && codedGemm(*site, codes, scale, scaled(quantized, alpha), *prepared))
+                continue;
             rewriteProduct(weight, *site, codes, scale, prepared);
         }
     }
 
-    ir::Value* scaleVector(const std::string& name, const QuantizedWeights& quantized, float alpha, DType type) {
+    static std::vector<float> scaled(const QuantizedWeights& quantized, float alpha) {
         std::vector<float> values = quantized.scales;
         for (float& value : values) value *= alpha;
+        return values;
+    }
+
+    ir::Value* scaleVector(const std::string& name, const QuantizedWeights& quantized, float alpha, DType type) {
+        const std::vector<float> values = scaled(quantized, alpha);
         const Tensor scales =
             Tensor::of<float>({static_cast<std::int64_t>(values.size())}, std::span<const float>(values));
         ir::Value* stored = edit_.addInitializer(name + "_scale", convert(scales, type));
@@ -152,7 +160,7 @@ class Int8Form::Rewriter {
         ir::Value* bias = node.is("Gemm") ? scaledBias(node) : nullptr;
         QuantizedInput& input = quantizedInput(site.input, prepared);
         const bool isReal = prepared != nullptr && prepared->activation && !becomesGemm(site);
-        Product product = isReal ? realProduct(node, input, codes, scale) : integerProduct(node, input, codes, scale);
+        Product product = isReal ? realProduct(node, input, {codes, scale}) : integerProduct(node, input, codes, scale);
         for (ir::Value* term : {bias, added}) {
             if (term == nullptr) continue;
             product.result = emit(edit_, "Add", {product.result, term});
@@ -163,11 +171,62 @@ class Int8Form::Rewriter {
         replaced_[node.output()] = product.result;
     }
 
-    /// ONNX Runtime makes MatMul and Add one Gemm where the input is a matrix, and a Gemm with a float32 bias does not
-    /// multiply codes.
+    /// ONNX Runtime makes MatMul and Add one Gemm where the input is a matrix, and a Gemm multiplies codes only when its
+    /// bias is int32 codes.
     static bool becomesGemm(const Site& site) {
+        if (site.node->is("Gemm")) return site.node->input(2) != nullptr;
         const auto shape = site.input->shape();
-        return site.node->is("Gemm") || (site.biasNode != nullptr && (!shape || shape->size() == 2));
+        return site.biasNode != nullptr && site.biasNode->is("Add") && (!shape || shape->size() == 2);
+    }
+
+    /// What is added behind a layer, with what its evidence adds; nothing when that is no constant vector.
+    static std::vector<float> constantBias(const Site& site, const PreparedWeight& prepared) {
+        const Tensor* stored = site.bias == nullptr ? nullptr : site.bias->constant();
+        const auto outputs = static_cast<std::size_t>(site.outFeatures);
+        if (stored == nullptr || (stored->size() != 1 && stored->size() != site.outFeatures)) return {};
+        std::vector<float> values = toFloat32(*stored);
+        values.resize(outputs, values.front());
+        const bool isGemm = site.node->is("Gemm");
+        const float alpha = isGemm ? site.node->attributeFloat("alpha", 1) : 1;
+        const float beta = isGemm ? site.node->attributeFloat("beta", 1) : 1;
+        for (std::size_t c = 0; c < outputs; ++c) {
+            values[c] = beta * values[c] + alpha * prepared.constant[c];
+            if (!prepared.outputFactors.empty()) values[c] *= prepared.outputFactors[c];
+        }
+        return values;
+    }
+
+    /// Constant ranges: Gemm of codes with a bias whose codes are in units of both scales. False, and nothing done, when
+    /// the rank is not known to be 2 or the bias does not fit.
+    bool codedGemm(const Site& site, ir::Value* codes, ir::Value* scale, std::vector<float> scales,
+                   const PreparedWeight& prepared) {
+        const std::vector<float> bias = constantBias(site, prepared);
+        const auto shape = site.input->shape();
+        if (bias.empty() || (!site.node->is("Gemm") && !shape)) return false;
+        constexpr float kLargest = 1 << 30;
+        std::vector<std::int32_t> units;
+        for (std::size_t c = 0; c < bias.size(); ++c) {
+            scales[c] *= prepared.activation->scale;
+            const float unit = std::nearbyint(bias[c] / scales[c]);
+            if (!(std::fabs(unit) < kLargest)) return false;
+            units.push_back(static_cast<std::int32_t>(unit));
+        }
+        ir::Node& node = *site.node;
+        const std::string name = site.bias->name();
+        const auto count = static_cast<std::int64_t>(units.size());
+        ir::Value* biasCodes = edit_.addInitializer(
+            name + "_quantized", Tensor::of<std::int32_t>({count}, std::span<const std::int32_t>(units)));
+        ir::Value* real = emit(edit_, "DequantizeLinear", {biasCodes, vector(name + "_scale", scales)},
+                               {{"axis", std::int64_t{0}}});
+        // Without zero points ONNX Runtime fuses MatMul, but not Gemm.
+        ir::Value* zeros = edit_.addInitializer(codes->name() + "_zero_point", Tensor(DType::int8, {count}));
+        realProduct(node, quantizedInput(site.input, &prepared), {codes, scale, zeros});
+        edit_.setOpType(&node, "Gemm");
+        edit_.replaceInput(&node, 2, real);
+        if (site.biasNode == nullptr) return true;
+        edit_.replaceAllUses(site.biasNode->output(), node.output());
+        replaced_[site.biasNode->output()] = node.output();
+        return true;
     }
 
     /// What stands for a layer's output.
@@ -184,12 +243,12 @@ class Int8Form::Rewriter {
     }
 
     /// Constant ranges: MatMul of what both codes stand for.
-    Product realProduct(ir::Node& node, QuantizedInput& input, ir::Value* codes, ir::Value* scale) {
+    Product realProduct(ir::Node& node, QuantizedInput& input, std::vector<ir::Value*> weight) {
         becomes(node, "MatMul");
         if (input.real == nullptr)
             input.real = emit(edit_, "DequantizeLinear", {input.codes, input.scale, input.zeroPoint});
         edit_.replaceInput(&node, 0, input.real);
-        edit_.replaceInput(&node, 1, emit(edit_, "DequantizeLinear", {codes, scale}, {{"axis", std::int64_t{1}}}));
+        edit_.replaceInput(&node, 1, emit(edit_, "DequantizeLinear", std::move(weight), {{"axis", std::int64_t{1}}}));
         return {node.output(), nullptr};
     }
 

@@ -14,7 +14,8 @@
 //   xd = DequantizeLinear(QuantizeLinear(x, sx, zx), sx, zx)
 //   y = MatMul(xd, DequantizeLinear(Wq, sW))
 //
-// (where it would make a Gemm of that and a bias behind, which it does not fuse, the first product with constant ranges).
+// (Gemm of the two and a bias of int32 codes where x is a matrix: it would make a Gemm of a MatMul and an Add there, and
+// that multiplies codes only so. A bias that cannot be codes: the first product, with constant ranges.)
 // The quantized input is one for all the layers that read x.
 
 #include <map>

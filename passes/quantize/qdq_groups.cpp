@@ -74,6 +74,7 @@ std::string refusal(const ir::Node& node) {
     for (std::size_t i = 0; i < needed; ++i)
         if (dequantizer(node.input(i)) == nullptr)
             return fmt::format("its input {} is not dequantized", i);
+    if (node.is("Gemm") && dequantizer(node.input(1))->input(2) == nullptr) return "its weight has no zero point";
     if (rule->bias != 0 && node.input(rule->bias) != nullptr) {
         const ir::Node* bias = dequantizer(node.input(rule->bias));
         if (bias == nullptr || bias->input(0)->dtype() != DType::int32)

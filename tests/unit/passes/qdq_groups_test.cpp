@@ -4,6 +4,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "lib/data/dataset.h"
@@ -49,6 +50,8 @@ TEST_CASE("The table of fused groups is that of ONNX Runtime") {
         {"r = MatMul(xd, wd)" + kQuantized, ""},
         {"y = Gemm(xd, wd)", ""},
         {"y = Gemm(xd, wd, bd)", ""},
+        {"wn = DequantizeLinear<axis = 1>(w, ws) y = Gemm(xd, wn, bd)", "its weight has no zero point"},
+        {"wn = DequantizeLinear<axis = 1>(w, ws) y = MatMul(xd, wn)", ""},
         {"y = Gemm(xd, wd, f)", "its bias is float32, not dequantized from int32"},
         {"r = Gemm(xd, wd, bd)" + kQuantized, ""},
         {"r = Add(xd, kd)" + kQuantized, ""},
@@ -80,16 +83,24 @@ TEST_CASE("The table of fused groups is that of ONNX Runtime") {
 }
 
 TEST_CASE("All that quantize/static writes is fused, and its report says so") {
-    const ir::Model model = test::dataModel("vit_digits");
+    // vit_digits: MatMul and Add, and one Gemm; gpt2_char: Gemm.
+    const auto [name, dataName, count, kernel] = GENERATE(table<std::string, std::string, int, std::string>(
+        {{"vit_digits", "digits", 25, "MatMulIntegerToFloat"}, {"gpt2_char", "fortunes_char", 17, "QGemm"}}));
+    const ir::Model model = test::dataModel(name);
     const auto folder = std::filesystem::path(TCOMPRESS_TEST_DATA) / "zoo";
-    const data::Dataset calibration = data::readDataset(folder / "digits_calibration.npz").head(20);
+    const data::Dataset calibration = data::readDataset(folder / (dataName + "_calibration.npz")).head(20);
     const auto [quantized, report] = test::runPass(model, "quantize", "static", "{}", &calibration);
-    CHECK(std::count(report.notes.begin(), report.notes.end(), "ONNX Runtime fuses 24 of 24 operators that read codes") == 1);
+    const std::string line =
+        fmt::format("ONNX Runtime fuses {} of {} operators that read codes", count, count);
+    CHECK(std::count(report.notes.begin(), report.notes.end(), line) == 1);
     if (!test::haveJudge()) return;
     const test::ScratchFolder scratch;
     ir::save(quantized, scratch.path() / "model.onnx");
     const auto judged = test::askJudge({"unfused", (scratch.path() / "model.onnx").string()});
     INFO(judged.output);
     CHECK(judged.exitCode == 0);
-    CHECK(judged.output.find("MatMulIntegerToFloat") != std::string::npos);
+    CHECK(judged.output.find(kernel) != std::string::npos);
+    const data::Dataset fitted = data::fitToModel(calibration, model);
+    const test::Feeds feeds = fitted.rows(0, 8);
+    CHECK(test::largestDifference(test::outputsOf(quantized, feeds), test::runtimeOutputsOf(quantized, feeds)) < 0.02);
 }
