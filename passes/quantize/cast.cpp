@@ -26,6 +26,7 @@
 #include "lib/support/mapped_file.h"
 #include "passes/passes.h"
 #include "passes/quantize/float8.h"
+#include "passes/quantize/float_form.h"
 #include "passes/quantize/half_graph.h"
 #include "passes/support/emit.h"
 #include "passes/support/target_weights.h"
@@ -44,6 +45,7 @@ enum class Compute { storage, full };
 struct Options {
     DType dtype = DType::float16;
     Compute compute = Compute::storage;
+    bool requantize = false;
     std::vector<std::string> targets, ignore;
 };
 
@@ -59,6 +61,7 @@ OptionTable<Options> optionTable() {
         .choice("compute", &Options::compute, {{"storage", Compute::storage}, {"full", Compute::full}},
                 "storage: weights are stored narrow and cast to float32 when the model is loaded; full: "
                 "everything is computed in float16, inputs and outputs of the model keep their types")
+        .option("requantize", &Options::requantize, kRequantizeHelp)
         .option("targets", &Options::targets, "weights to store narrow, by patterns (storage)")
         .option("ignore", &Options::ignore, "weights to leave alone, by patterns (storage)");
     return table;
@@ -108,9 +111,11 @@ class QuantizeCast : public pipeline::Pass {
     explicit QuantizeCast(Options options) : options_(std::move(options)) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
-        if (options_.compute == Compute::full) return castGraphToHalf(model, context, kPass);
-        const bool isFloat8 = bitsPerElement(options_.dtype) == 8;
         PassReport report;
+        if (options_.requantize)
+            restoreToRequantize(model, context, {options_.targets, options_.ignore}, kPass, report);
+        if (options_.compute == Compute::full) return castToHalf(model, context, std::move(report));
+        const bool isFloat8 = bitsPerElement(options_.dtype) == 8;
         if (isFloat8) raiseOpset(model, context, report);
         const std::vector<TargetWeight> weights =
             targetWeights(context.view(model), query(), report);
@@ -133,6 +138,12 @@ class QuantizeCast : public pipeline::Pass {
     }
 
   private:
+    static PassReport castToHalf(ir::Model& model, const PassContext& context, PassReport before) {
+        PassReport report = castGraphToHalf(model, context, kPass);
+        report.notes.insert(report.notes.begin(), before.notes.begin(), before.notes.end());
+        return report;
+    }
+
     WeightQuery query() const {
         return {options_.targets, options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower,
                 kFewestTableValuesToStoreNarrower};

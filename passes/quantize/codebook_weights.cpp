@@ -27,6 +27,7 @@
 #include "lib/support/mapped_file.h"
 #include "passes/passes.h"
 #include "passes/quantize/codebook_storage.h"
+#include "passes/quantize/float_form.h"
 #include "passes/quantize/layer_evidence.h"
 #include "passes/quantize/levels.h"
 #include "passes/quantize/output_error.h"
@@ -52,6 +53,7 @@ struct Options {
     std::int64_t books = 1;
     bool errorFeedback = true;
     double damp = 0.01;
+    bool requantize = false;
     std::vector<std::string> targets, ignore;
 
     bool hasGroups() const { return codebook == Kind::normalFloat || codebook == Kind::powersOfTwo; }
@@ -96,6 +98,7 @@ OptionTable<Options> optionTable() {
         .alias("percdamp")
         .alias("dampening_frac")
         .range(1e-6, 100.0)
+        .option("requantize", &Options::requantize, kRequantizeHelp)
         .option("targets", &Options::targets, "sites to quantize, by patterns")
         .option("ignore", &Options::ignore, "sites to leave alone, by patterns");
     return table;
@@ -161,6 +164,8 @@ class QuantizeCodebook : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
+        if (options_.requantize)
+            restoreToRequantize(model, context, {options_.targets, options_.ignore}, kPass, report);
         const std::vector<TargetWeight> weights =
             targetWeights(context.view(model),
                           {options_.targets, options_.ignore, WeightQuery::Tables::always,

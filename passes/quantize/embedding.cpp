@@ -21,6 +21,7 @@
 #include "lib/ir/edit.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
+#include "passes/quantize/float_form.h"
 #include "passes/quantize/row_usage.h"
 #include "passes/quantize/tiered_quantizer.h"
 
@@ -38,6 +39,7 @@ struct Options {
     bool codebooks = true;
     std::int64_t smallTableBits = 6;
     std::int64_t fewestRows = 4096;
+    bool requantize = false;
     std::vector<std::string> targets, ignore;
 };
 
@@ -56,6 +58,7 @@ OptionTable<Options> optionTable() {
         .range(2, 8)
         .option("fewest_rows", &Options::fewestRows, "rows from which on a table is divided")
         .range(1, 1e9)
+        .option("requantize", &Options::requantize, kRequantizeHelp)
         .option("targets", &Options::targets, "tables to quantize, by patterns; default: all")
         .option("ignore", &Options::ignore, "tables to leave alone, by patterns");
     return table;
@@ -74,10 +77,12 @@ class QuantizeEmbedding : public pipeline::Pass {
             report.notes.push_back("the model has no embedding tables");
             return report;
         }
-        const WeightQuery query{
-            options_.targets.empty() ? std::vector<std::string>{"role:embedding"} : options_.targets,
-            options_.ignore, WeightQuery::Tables::always, kFewestValuesToStoreNarrower,
-            kFewestTableValuesToStoreNarrower};
+        const std::vector<std::string> targets =
+            options_.targets.empty() ? std::vector<std::string>{"role:embedding"} : options_.targets;
+        if (options_.requantize)
+            restoreToRequantize(model, context, {targets, options_.ignore}, kPass, report);
+        const WeightQuery query{targets, options_.ignore, WeightQuery::Tables::always,
+                                kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower};
         const std::vector<TargetWeight> weights = targetWeights(context.view(model), query, report);
         ir::Edit edit(model, kPass);
         context.progress().begin("quantizing", static_cast<std::int64_t>(weights.size()));

@@ -85,6 +85,34 @@ TEST_CASE("Targets choose what is decoded") {
     CHECK(countOf(part.model, "MatMulInteger") + 4 == countOf(first.model, "MatMulInteger"));
 }
 
+TEST_CASE("Every method takes what is quantized already, when it is asked to") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const auto first = runPass(model, "quantize", "weight-only", R"({"bits": 8, "scale_type": "float32"})");
+    const auto [method, options] = GENERATE(table<std::string, std::string>({
+        {"embedding", R"("small_table_bits": 4)"},
+        {"codebook", R"("codebook": "normal-float", "bits": 4)"},
+        {"cast", R"("dtype": "float16")"},
+        {"cast", R"("dtype": "float16", "compute": "full")"},
+        {"cast", R"("dtype": "float8e4m3fn")"},
+        {"auto", R"("bits_per_weight": 9)"},
+    }));
+    INFO(method << " " << options);
+    const auto with = [&](const ir::Model& from, const std::string& more) {
+        return runPass(from, "quantize", method, "{" + options + more + "}");
+    };
+    const auto again = with(first.model, R"(, "requantize": true)");
+    ir::validateStructure(again.model);
+    // The same sites as in the model that was never quantized, where nothing is changed without the option.
+    const auto direct = with(model, "");
+    CHECK(again.report.changed.size() == direct.report.changed.size());
+    const auto left = with(first.model, "");
+    if (method != "cast") CHECK(left.report.changed.empty());
+    const test::Feeds feeds = test::feedsFor(model);
+    const auto outputs = test::outputsOf(again.model, feeds);
+    CHECK(test::largestDifference(outputs, test::outputsOf(direct.model, feeds)) < 0.1);
+    if (test::haveJudge()) CHECK(test::largestDifference(outputs, test::runtimeOutputsOf(again.model, feeds)) < 5e-3);
+}
+
 TEST_CASE("The forms of ONNX Runtime's quantizer are decoded") {
     if (!test::haveJudge()) return;
     const std::string form = GENERATE("dynamic", "qdq", "qdq-all");
