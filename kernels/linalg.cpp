@@ -100,8 +100,12 @@ std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std:
     return solution;
 }
 
-void gemm(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
-          std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c) {
+namespace {
+
+/// C = scale · op(A) · op(B) + keep · C. A's rows in ranges of a fixed size, an independent product each.
+void addProduct(double scale, double keep, Transposition aTransposition, Transposition bTransposition, std::int64_t m,
+                std::int64_t n, std::int64_t inner, std::span<const double> a, std::span<const double> b,
+                std::span<double> c) {
     requireSize(a, m, inner, "gemm");
     requireSize(b, inner, n, "gemm");
     requireSize(c, m, n, "gemm");
@@ -109,16 +113,39 @@ void gemm(Transposition aTransposition, Transposition bTransposition, std::int64
     useOneLapackThread();
     const bool aTransposed = aTransposition == Transposition::yes;
     const bool bTransposed = bTransposition == Transposition::yes;
-    // A's rows in ranges of a fixed size, an independent product each.
-    constexpr std::int64_t kRows = 256;
     const int aStride = toInt(std::max<std::int64_t>(1, aTransposed ? m : inner));
     const int bStride = toInt(std::max<std::int64_t>(1, bTransposed ? inner : n));
+    // A product with one vector reads its matrix once; gemm would pack it first.
+    if (m == 1) {
+        scipy_cblas_dgemv(CblasRowMajor, bTransposed ? CblasNoTrans : CblasTrans, toInt(bTransposed ? n : inner),
+                          toInt(bTransposed ? inner : n), scale, b.data(), bStride, a.data(), 1, keep, c.data(), 1);
+        return;
+    }
+    constexpr std::int64_t kRows = 256;
     parallelRanges(m, kRows, [&](std::int64_t begin, std::int64_t end) {
-        scipy_cblas_dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
-                          bTransposed ? CblasTrans : CblasNoTrans, toInt(end - begin), toInt(n), toInt(inner),
-                          1.0, a.data() + (aTransposed ? begin : begin * inner), aStride, b.data(), bStride, 0.0,
-                          c.data() + begin * n, toInt(n));
+        const double* const rows = a.data() + (aTransposed ? begin : begin * inner);
+        const int count = toInt(end - begin);
+        if (n == 1)
+            scipy_cblas_dgemv(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
+                              aTransposed ? toInt(inner) : count, aTransposed ? count : toInt(inner), scale, rows, aStride,
+                              b.data(), 1, keep, c.data() + begin, 1);
+        else
+            scipy_cblas_dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
+                              bTransposed ? CblasTrans : CblasNoTrans, count, toInt(n), toInt(inner), scale, rows, aStride,
+                              b.data(), bStride, keep, c.data() + begin * n, toInt(n));
     });
+}
+
+}  // namespace
+
+void gemm(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
+          std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c) {
+    addProduct(1, 0, aTransposition, bTransposition, m, n, inner, a, b, c);
+}
+
+void subtractProduct(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
+                     std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c) {
+    addProduct(-1, 1, aTransposition, bTransposition, m, n, inner, a, b, c);
 }
 
 }  // namespace tcompress::kernels

@@ -48,5 +48,8 @@ std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std:
 /// C[m, n] = op(A) · op(B) in float64 (row-major, dense); inner is the shared dimension.
 void gemm(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
           std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c);
+/// C[m, n] −= op(A) · op(B).
+void subtractProduct(Transposition aTransposition, Transposition bTransposition, std::int64_t m, std::int64_t n,
+                     std::int64_t inner, std::span<const double> a, std::span<const double> b, std::span<double> c);
 
 }  // namespace tcompress::kernels

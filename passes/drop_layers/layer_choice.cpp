@@ -22,17 +22,6 @@ LinearLayer identity(std::int64_t width) {
     return layer;
 }
 
-std::optional<RunFit> fitRun(const Evidence& evidence) {
-    if (evidence.fit.inputs != evidence.fit.outputs || evidence.held.yy <= 0) return std::nullopt;
-    const LinearLayer start = identity(evidence.fit.inputs);
-    RunFit fit;
-    fit.choice = chooseRefit(evidence, start, BiasFit::fitted);
-    fit.map = refit(evidence.all(), start, fit.choice);
-    fit.errorPlain = std::sqrt(std::max(0.0, squaredError(evidence.held, start, 1)) / evidence.held.yy);
-    fit.errorPatched = std::sqrt(std::max(0.0, fit.choice.heldError));
-    return fit;
-}
-
 /// The original with runs cut out.
 ir::Model without(const ir::Model& original, const std::vector<LayerRun>& runs) {
     ir::Model model = original.clone();
@@ -47,18 +36,35 @@ const data::Dataset& judges(const data::Split& samples) {
 
 }  // namespace
 
+std::optional<RunFit> fitRun(const Evidence& evidence) {
+    if (evidence.fit.inputs != evidence.fit.outputs || evidence.held.yy <= 0) return std::nullopt;
+    const LinearLayer start = identity(evidence.fit.inputs);
+    RunFit fit;
+    fit.choice = chooseRefit(evidence, start, BiasFit::fitted);
+    fit.map = refit(evidence.all(), start, fit.choice);
+    fit.errorPlain = std::sqrt(std::max(0.0, squaredError(evidence.held, start, 1)) / evidence.held.yy);
+    fit.errorPatched = std::sqrt(std::max(0.0, fit.choice.heldError));
+    return fit;
+}
+
+std::optional<EvidenceQuery> runQuery(const ir::Model& original, const ir::Model& edited, const LayerRun& run) {
+    const ir::Value* input = edited.graph().find(run.input);
+    // Behind an edit types are unknown until they are inferred again; the original's say the same.
+    if (input == nullptr || input->producer() == nullptr ||
+        original.graph().find(run.input)->dtype() != DType::float32)
+        return std::nullopt;
+    return EvidenceQuery{input, original.graph().find(run.output), nullptr};
+}
+
 std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
                                            const std::vector<LayerRun>& runs, const data::Split& samples,
                                            Progress& progress) {
     std::vector<EvidenceQuery> queries;
     std::vector<std::size_t> places;
     for (std::size_t i = 0; i < runs.size(); ++i) {
-        const ir::Value* input = edited.graph().find(runs[i].input);
-        // Behind an edit types are unknown until they are inferred again; the original's say the same.
-        if (input == nullptr || input->producer() == nullptr ||
-            original.graph().find(runs[i].input)->dtype() != DType::float32)
-            continue;
-        queries.push_back({input, original.graph().find(runs[i].output), nullptr});
+        const std::optional<EvidenceQuery> query = runQuery(original, edited, runs[i]);
+        if (!query) continue;
+        queries.push_back(*query);
         places.push_back(i);
     }
     std::vector<std::optional<RunFit>> fits(runs.size());

@@ -6,6 +6,7 @@
 
 #include "lib/data/split.h"
 #include "passes/drop_layers/layer_runs.h"
+#include "passes/support/evidence.h"
 
 namespace tcompress::passes {
 
@@ -20,7 +21,10 @@ struct RunFit {
     double errorPlain = 0, errorPatched = 0;
     RefitChoice choice;
 };
-/// Nothing for runs whose input is no computed float32 value. One pass over the samples for all runs.
+/// What a run asks the evidence for; nothing when its input is no computed float32 value.
+std::optional<EvidenceQuery> runQuery(const ir::Model& original, const ir::Model& edited, const LayerRun& run);
+std::optional<RunFit> fitRun(const Evidence& evidence);
+/// The fits of several runs, nothing for those without a query. One pass over the samples for all runs.
 std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
                                            const std::vector<LayerRun>& runs, const data::Split& samples,
                                            Progress& progress);

@@ -18,6 +18,7 @@
 #include "lib/support/error.h"
 #include "passes/passes.h"
 #include "passes/support/compensation.h"
+#include "passes/support/unit_plan.h"
 
 namespace tcompress::passes {
 namespace {
@@ -142,7 +143,7 @@ class PruneNeuron : public pipeline::Pass {
             report.notes.push_back("neurons chosen by what the output misses without them");
             tasks = plannedTasks(model, view, groups,
                                  {-1, options_.width ? 0.0 : options_.sparsity, options_.scope, options_.multiple},
-                                 samples, context.progress());
+                                 samples, context);
             if (options_.width)
                 for (UnitTask& task : tasks) task.keep = std::min(task.keep, *options_.width);
         } else {

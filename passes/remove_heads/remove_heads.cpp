@@ -24,6 +24,7 @@
 #include "passes/passes.h"
 #include "passes/support/index_ranges.h"
 #include "passes/support/compensation.h"
+#include "passes/support/unit_plan.h"
 
 namespace tcompress::passes {
 namespace {
@@ -151,7 +152,7 @@ class RemoveHeads : public pipeline::Pass {
             options_.importance == Importance::automatic || options_.importance == Importance::reconstruction;
         if (options_.heads.empty() && byReconstruction) {
             report.notes.push_back("heads chosen by what the output misses without them");
-            tasks = plannedTasks(model, view, groups, selection(), samples, context.progress());
+            tasks = plannedTasks(model, view, groups, selection(), samples, context);
         } else {
             const analysis::KeepMasks masks = options_.heads.empty()
                                                   ? chooseByScore(model, context, view, groups, report)

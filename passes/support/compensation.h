@@ -4,40 +4,17 @@
 // and those weights are fitted again to the reference (refit.h). Later layers so see, and repair, what earlier ones
 // lost.
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/data/split.h"
 #include "lib/pipeline/pass.h"
-#include "passes/support/refit.h"
-#include "passes/support/unit_removal.h"
+#include "passes/support/unit_readers.h"
 
 namespace tcompress::passes {
 
 /// Share of the samples that choices are judged on.
 inline constexpr double kHeldBackShare = 0.25;
-
-/// What one group of layers is to lose, and what came of it.
-struct UnitTask {
-    UnitLayers layers;
-    std::int64_t keep = 0;   ///< units that stay, when they are to be chosen
-    std::vector<bool> mask;  ///< which stay; empty = choose
-    /// Why nothing was fitted again; empty when it was.
-    std::string refusal;
-    /// Error of the output projections on held-back rows, relative to their output, of the model with the units
-    /// masked: as it is, and with the weights fitted again.
-    double errorBefore = 0, errorAfter = 0;
-};
-
-/// Tasks whose units are chosen by what their removal costs after compensation.
-/// With scope global the units to keep are shared out so that errors add up to the least: how a layer's own error
-/// grows comes from its evidence, what it does to the model's outputs from one trial a layer with half of its units.
-/// With scope automatic three plans are tried out: the same share for each layer, shared out, and shared out with no
-/// layer losing more than half of what the share leaves it; the one goes that the outputs miss least.
-std::vector<UnitTask> plannedTasks(const ir::Model& model, const analysis::TransformerView& view,
-                                   const std::vector<UnitLayers>& groups, const Selection& selection,
-                                   const data::Split& samples, Progress& progress);
 
 /// Tasks for units that are chosen already: the groups that `masks` names.
 std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analysis::KeepMasks& masks);
@@ -68,34 +45,6 @@ ir::Model referenceFor(const ir::Model& model, const analysis::TransformerView& 
 /// same. `view` is of the model.
 void refitBehind(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                  std::size_t position, const data::Split& samples, Progress& progress, pipeline::PassReport& report);
-
-/// A task at one number of units that stay: which, and the weights that read them, fitted again.
-struct UnitStage {
-    struct Reader {
-        std::string weight;                ///< name of the constant
-        std::vector<std::int64_t> inputs;  ///< those that stay
-        LinearLayer layer;                 ///< on those inputs
-    };
-    std::int64_t keep = 0;
-    std::vector<Reader> readers;
-};
-
-/// A task along one order of removal.
-struct RemovalPath {
-    /// Squared error of the readers, relative to their outputs, without 1, 2, … units, all but one.
-    std::vector<double> errors;
-    std::vector<UnitStage> stages;
-};
-
-/// The path of each task with stages at the given numbers of units, the rest of the model as it is: one run of the model
-/// a task (Kurtic et al. 2023, "ZipLM": the database of layers). A task that cannot be compensated has its refusal set
-/// and an empty path.
-std::vector<RemovalPath> removalPaths(const ir::Model& model, const analysis::TransformerView& view,
-                                      std::vector<UnitTask>& tasks, const std::vector<std::vector<std::int64_t>>& keeps,
-                                      const data::Split& samples, Progress& progress);
-
-/// Puts stages of different tasks into a model with the same weights by name; `view` is of it and stays valid.
-void writeStages(ir::Model& model, const analysis::TransformerView& view, const std::vector<const UnitStage*>& stages);
 
 /// The masks of tasks that lose a unit; the others become skipped sites with `idleReason`.
 analysis::KeepMasks keepMasks(const std::vector<UnitTask>& tasks, const std::string& idleReason,

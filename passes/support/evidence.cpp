@@ -19,9 +19,10 @@ using calibration::Source;
 /// LayerSums of one query.
 class LayerStatistic : public calibration::Statistic {
   public:
-    LayerStatistic(const EvidenceQuery& edited, const ir::Value* output, const ir::Value* stream)
-        : sources_{{edited.input, Side::edited}, {output, Side::original}} {
-        if (edited.stream == nullptr || stream == nullptr) return;
+    LayerStatistic(const EvidenceQuery& edited, const ir::Value* output, const ir::Value* stream, Side reference)
+        : sources_{{edited.input, Side::edited}, {output, reference}} {
+        // A model has no error beside itself.
+        if (reference == Side::edited || edited.stream == nullptr || stream == nullptr) return;
         sources_.push_back({edited.stream, Side::edited});
         sources_.push_back({stream, Side::original});
     }
@@ -54,18 +55,21 @@ const ir::Value* namesake(const ir::Model& reference, const ir::Value* value) {
     return value == nullptr ? nullptr : reference.graph().find(value->name());
 }
 
-/// Sums of every query; `run` takes the collector over the samples.
+/// Sums of every query; `run` takes the collector over the samples. A model that is its own reference runs once.
 template <class Run>
 std::vector<LayerSums> collectSums(const ir::Model& reference, const ir::Model& edited,
                                    const std::vector<EvidenceQuery>& queries, std::int64_t sampleCount, Run run) {
-    calibration::Collector collector(reference, edited);
+    const bool isOne = &reference == &edited;
+    calibration::Collector collector =
+        isOne ? calibration::Collector(edited) : calibration::Collector(reference, edited);
     std::vector<LayerStatistic*> statistics;
     for (const EvidenceQuery& query : queries) {
         const ir::Value* output = namesake(reference, query.output);
         if (output == nullptr)
             throw PassError(
                 fmt::format("'{}' does not exist in the model to compare with", query.output->name()));
-        statistics.push_back(&collector.add<LayerStatistic>(query, output, namesake(reference, query.stream)));
+        statistics.push_back(&collector.add<LayerStatistic>(query, output, namesake(reference, query.stream),
+                                                            isOne ? Side::edited : Side::original));
     }
     run(collector);
     std::vector<LayerSums> sums;
@@ -160,24 +164,15 @@ ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>&
                                                                                           : model.clone();
 }
 
-double outputDifference(const ir::Model& reference, const ir::Model& edited, const data::Dataset& samples,
-                        Progress& progress) {
-    calibration::Collector collector(reference, edited);
-    std::vector<const calibration::SimilaritySums*> sums;
-    for (const ir::Value* output : edited.graph().outputs()) {
-        const ir::Value* same = namesake(reference, output);
-        if (output->producer() == nullptr || !isFloatingPoint(output->dtype()) || same == nullptr ||
-            same->producer() == nullptr || same->shape() != output->shape())
-            continue;
-        sums.push_back(&collector.add<calibration::SimilaritySums>(Source{same, Side::original},
-                                                                   Source{output, Side::edited}));
-    }
-    if (sums.empty()) return 0;
-    collector.run(samples, progress);
-    double error = 0;
-    for (const auto* sum : sums) error += sum->result().relativeError();
-    return error / static_cast<double>(sums.size());
+namespace {
+
+calibration::Stream streamOf(const ir::Model& reference, const ir::Model& edited, const data::Dataset& samples,
+                             const calibration::Resources& resources) {
+    return &reference == &edited ? calibration::Stream(edited, samples, resources)
+                                 : calibration::Stream(reference, edited, samples, resources);
 }
+
+}  // namespace
 
 EvidenceWalk::EvidenceWalk(const ir::Model& reference, const ir::Model& edited, const TransformerView& view,
                            const data::Split& samples, Progress& progress,
@@ -186,8 +181,8 @@ EvidenceWalk::EvidenceWalk(const ir::Model& reference, const ir::Model& edited, 
       edited_(edited),
       view_(view),
       progress_(progress),
-      fit_(reference, edited, samples.fit, resources),
-      held_(reference, edited, samples.heldBack, resources) {}
+      fit_(streamOf(reference, edited, samples.fit, resources)),
+      held_(streamOf(reference, edited, samples.heldBack, resources)) {}
 
 std::vector<Evidence> EvidenceWalk::collect(const std::vector<EvidenceQuery>& queries) {
     const auto sums = [&](const calibration::Stream& stream) {
@@ -205,8 +200,10 @@ void EvidenceWalk::advanceTo(int block) {
     const ir::Value* before = namesake(reference_, input);
     if (before == nullptr || before->producer() == nullptr) return;
     block_ = block;
+    calibration::Cut cut{{input}, {before}};
+    if (&reference_ == &edited_) cut.original.clear();
     for (calibration::Stream* stream : {&fit_, &held_})
-        if (stream->sampleCount() > 0) stream->advance({{input}, {before}}, progress_);
+        if (stream->sampleCount() > 0) stream->advance(cut, progress_);
 }
 
 int EvidenceWalk::blockOf(const analysis::Site& site) const {

@@ -39,12 +39,7 @@ bool hasTarget(const ir::Model& reference, const EvidenceQuery& query);
 ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>& queries,
                        const data::Dataset& samples, const pipeline::PassContext& context);
 
-/// How far the edited model's floating-point outputs are from the reference's: squared difference by squared size,
-/// the mean over outputs of the same name and shape.
-double outputDifference(const ir::Model& reference, const ir::Model& edited, const data::Dataset& samples,
-                        Progress& progress);
-
-/// Samples on their way through both models, for edits in the order of the graph: what lies before the block that
+/// Samples on their way through both models (once where they are one and the same), for edits in the order of the graph: what lies before the block that
 /// the walk stands at runs once, not once an edit (calibration::Stream).
 class EvidenceWalk {
   public:

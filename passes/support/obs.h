@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace tcompress::passes {
@@ -30,7 +31,15 @@ struct RemovalOrder {
     std::vector<double> error;        ///< what is lost in all after each removal
 };
 
+/// Looks at the weights on the way, which are the optimum of the inputs that stay.
+struct RemovalVisitor {
+    std::vector<std::size_t> after;  ///< numbers of structures gone, ascending
+    /// Gets the index into `after`, the structures gone so far, and for each problem the rows of the inputs that stay,
+    /// in their order.
+    std::function<void(std::size_t, const RemovalOrder&, const std::vector<std::vector<double>>&)> visit;
+};
+
 /// Removes `count` structures, each time the one that costs all its readers together the least, ties by number.
-RemovalOrder removalOrder(std::vector<RemovalProblem> problems, std::size_t count);
+RemovalOrder removalOrder(std::vector<RemovalProblem> problems, std::size_t count, const RemovalVisitor& visitor = {});
 
 }  // namespace tcompress::passes

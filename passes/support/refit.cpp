@@ -38,14 +38,20 @@ std::vector<double> rowsOf(const std::vector<double>& matrix, std::int64_t colum
     return result;
 }
 
-/// Columns [begin, end) of a matrix, dense.
+/// Every `stride`-th column from `begin` on, before `end`.
+struct ColumnRange {
+    std::int64_t begin = 0, end = 0, stride = 1;
+    std::int64_t count() const { return (end - begin + stride - 1) / stride; }
+};
+
+/// Some columns of a matrix, dense.
 std::vector<double> columnsOf(const std::vector<double>& matrix, std::int64_t rows, std::int64_t columns,
-                              std::int64_t begin, std::int64_t end) {
+                              const ColumnRange& range) {
     std::vector<double> result;
-    result.reserve(area(rows, end - begin));
+    result.reserve(area(rows, range.count()));
     for (std::int64_t row = 0; row < rows; ++row)
-        result.insert(result.end(), matrix.begin() + row * columns + begin,
-                      matrix.begin() + row * columns + end);
+        for (std::int64_t column = range.begin; column < range.end; column += range.stride)
+            result.push_back(matrix[at(row, columns, column)]);
     return result;
 }
 
@@ -67,7 +73,6 @@ LayerSums::LayerSums(std::int64_t inputCount, std::int64_t outputCount)
       outputs(outputCount),
       xx(area(inputs, inputs)),
       xy(area(inputs, outputs)),
-      xe(area(inputs, outputs)),
       x(static_cast<std::size_t>(inputs)),
       y(static_cast<std::size_t>(outputs)),
       e(static_cast<std::size_t>(outputs)) {}
@@ -80,6 +85,7 @@ void LayerSums::add(std::span<const float> xRows, std::span<const float> yRows, 
     addRows(xRows, xRows, x);
     yy += addRows(yRows, yRows, y);
     if (eRows.empty()) return;
+    if (xe.empty()) xe.resize(area(inputs, outputs));
     kernels::accumulateCross(xRows, eRows, count, inputs, outputs, xe);
     ee += addRows(eRows, eRows, e);
     ye += std::inner_product(yRows.begin(), yRows.end(), eRows.begin(), 0.0);
@@ -89,7 +95,10 @@ LayerSums& LayerSums::operator+=(const LayerSums& other) {
     rows += other.rows;
     addTo(xx, other.xx);
     addTo(xy, other.xy);
-    addTo(xe, other.xe);
+    if (xe.empty())
+        xe = other.xe;
+    else if (!other.xe.empty())
+        addTo(xe, other.xe);
     addTo(x, other.x);
     addTo(y, other.y);
     addTo(e, other.e);
@@ -113,7 +122,7 @@ LayerSums keepInputs(const LayerSums& sums, const std::vector<std::int64_t>& inp
         kept.x.push_back(sums.x[static_cast<std::size_t>(row)]);
     }
     kept.xy = rowsOf(sums.xy, sums.outputs, inputs);
-    kept.xe = rowsOf(sums.xe, sums.outputs, inputs);
+    if (!sums.xe.empty()) kept.xe = rowsOf(sums.xe, sums.outputs, inputs);
     kept.y = sums.y;
     kept.e = sums.e;
     kept.yy = sums.yy;
@@ -133,7 +142,7 @@ LinearLayer keepInputs(const LinearLayer& layer, std::int64_t outputs,
 
 namespace {
 
-constexpr std::int64_t kColumnBlock = 96;
+constexpr std::int64_t kColumnBlock = 48;
 
 /// tr(UᵀGV) − tr(UᵀD) with G and D extended by the constant input that carries the bias. A block of columns of
 /// weights U, V and biases; d and dSum are the same columns of the right-hand side.
@@ -165,20 +174,24 @@ double dot(const Columns& a, const Columns& b) {
     return sum;
 }
 
-Columns columnsOf(const LinearLayer& layer, std::int64_t inputs, std::int64_t outputs, std::int64_t begin,
-                  std::int64_t end) {
-    return {columnsOf(layer.weight, inputs, outputs, begin, end),
-            {layer.bias.begin() + begin, layer.bias.begin() + end}};
+Columns columnsOf(const LinearLayer& layer, std::int64_t inputs, std::int64_t outputs, const ColumnRange& range) {
+    return {columnsOf(layer.weight, inputs, outputs, range), columnsOf(layer.bias, 1, outputs, range)};
+}
+
+/// Whether anything is known that the residual stream lacks.
+bool hasError(const LayerSums& sums) { return !sums.xe.empty() && sums.ee > 0; }
+
+Columns errorColumns(const LayerSums& sums, const ColumnRange& range) {
+    return {columnsOf(sums.xe, sums.inputs, sums.outputs, range), columnsOf(sums.e, 1, sums.outputs, range)};
 }
 
 /// Right-hand side of the target y + share·e.
-Columns targetColumns(const LayerSums& sums, double share, std::int64_t begin, std::int64_t end) {
-    Columns result{columnsOf(sums.xy, sums.inputs, sums.outputs, begin, end),
-                   {sums.y.begin() + begin, sums.y.begin() + end}};
-    const std::vector<double> error = columnsOf(sums.xe, sums.inputs, sums.outputs, begin, end);
-    for (std::size_t i = 0; i < error.size(); ++i) result.weight[i] += share * error[i];
-    for (std::size_t c = 0; c < result.bias.size(); ++c)
-        result.bias[c] += share * sums.e[static_cast<std::size_t>(begin) + c];
+Columns targetColumns(const LayerSums& sums, double share, const ColumnRange& range) {
+    Columns result{columnsOf(sums.xy, sums.inputs, sums.outputs, range), columnsOf(sums.y, 1, sums.outputs, range)};
+    if (share == 0 || !hasError(sums)) return result;
+    const Columns error = errorColumns(sums, range);
+    for (std::size_t i = 0; i < error.weight.size(); ++i) result.weight[i] += share * error.weight[i];
+    for (std::size_t c = 0; c < error.bias.size(); ++c) result.bias[c] += share * error.bias[c];
     return result;
 }
 
@@ -206,114 +219,128 @@ void addRidge(std::vector<double>& matrix, std::int64_t n, double ridge) {
     for (std::int64_t i = 0; i < n; ++i) matrix[at(i, n, i)] += added;
 }
 
+/// What refits of one set of rows share whatever the ridge.
+struct RidgeProblem {
+    RidgeProblem(const LayerSums& rows, const LinearLayer& startingPoint, BiasFit biasFit)
+        : sums(rows), start(startingPoint), bias(biasFit), matrix(gram(rows, biasFit)), used(startingPoint.weight.size()) {
+        kernels::gemm(Transposition::no, Transposition::no, sums.inputs, sums.outputs, sums.inputs, matrix, start.weight,
+                      used);
+    }
+
+    const LayerSums& sums;
+    const LinearLayer& start;
+    BiasFit bias;
+    std::vector<double> matrix;  ///< A
+    std::vector<double> used;    ///< A·W₀
+};
+
 /// Refits of one set of rows at one ridge, for every share at once: the solution is base + share · slope.
 class RidgeSolution {
   public:
-    RidgeSolution(const LayerSums& sums, const LinearLayer& start, double ridge, BiasFit bias)
-        : sums_(sums), start_(start), bias_(bias), gram_(gram(sums, bias)), factor_(gram_) {
-        addRidge(factor_, sums.inputs, ridge);
-        kernels::cholesky(factor_, sums.inputs);
+    RidgeSolution(const RidgeProblem& problem, double ridge) : problem_(problem), factor_(problem.matrix) {
+        addRidge(factor_, problem.sums.inputs, ridge);
+        kernels::cholesky(factor_, problem.sums.inputs);
     }
 
+    /// The slope is empty when the stream's error is not known.
     struct Line {
         Columns base, slope;
     };
-    Line columns(std::int64_t begin, std::int64_t end) const {
-        const std::int64_t count = end - begin, n = sums_.inputs;
-        Columns start = columnsOf(start_, n, sums_.outputs, begin, end);
-        Columns dense = targetColumns(sums_, 0, begin, end);
-        Columns error{columnsOf(sums_.xe, n, sums_.outputs, begin, end),
-                      {sums_.e.begin() + begin, sums_.e.begin() + end}};
+    Line columns(const ColumnRange& range) const {
+        const LayerSums& sums = problem_.sums;
+        const std::int64_t count = range.count(), n = sums.inputs;
+        const Columns start = columnsOf(problem_.start, n, sums.outputs, range);
+        Line line{targetColumns(sums, 0, range), {}};
+        if (hasError(sums)) line.slope = errorColumns(sums, range);
         // What the start leaves over, W₀ taken out: (A + λ)·Z = XᵀT − A·W₀.
-        std::vector<double> used(start.weight.size());
-        kernels::gemm(Transposition::no, Transposition::no, n, count, n, gram_, start.weight, used);
+        const std::vector<double> used = columnsOf(problem_.used, n, sums.outputs, range);
+        const bool fitted = problem_.bias == BiasFit::fitted;
         for (std::int64_t i = 0; i < n; ++i)
             for (std::int64_t c = 0; c < count; ++c) {
-                const double sum = sums_.x[static_cast<std::size_t>(i)];
+                const double sum = sums.x[static_cast<std::size_t>(i)];
                 const auto column = static_cast<std::size_t>(c);
-                const bool fitted = bias_ == BiasFit::fitted;
-                dense.weight[at(i, count, c)] -=
-                    used[at(i, count, c)] +
-                    sum * (fitted ? dense.bias[column] / sums_.rows : start.bias[column]);
-                if (fitted) error.weight[at(i, count, c)] -= sum * error.bias[column] / sums_.rows;
+                line.base.weight[at(i, count, c)] -=
+                    used[at(i, count, c)] + sum * (fitted ? line.base.bias[column] / sums.rows : start.bias[column]);
+                if (fitted && !line.slope.bias.empty())
+                    line.slope.weight[at(i, count, c)] -= sum * line.slope.bias[column] / sums.rows;
             }
-        solve(dense.weight, count);
-        solve(error.weight, count);
-        for (std::size_t i = 0; i < dense.weight.size(); ++i) dense.weight[i] += start.weight[i];
-        if (bias_ == BiasFit::kept) {
-            dense.bias = start.bias;
-            std::fill(error.bias.begin(), error.bias.end(), 0.0);
+        for (Columns* part : {&line.base, &line.slope}) solve(part->weight, count);
+        for (std::size_t i = 0; i < start.weight.size(); ++i) line.base.weight[i] += start.weight[i];
+        if (fitted) {
+            fitBias(line.base);
+            fitBias(line.slope);
         } else {
-            fitBias(dense);
-            fitBias(error);
+            line.base.bias = start.bias;
+            std::fill(line.slope.bias.begin(), line.slope.bias.end(), 0.0);
         }
-        return {std::move(dense), std::move(error)};
+        return line;
     }
 
   private:
     void solve(std::vector<double>& rightHandSide, std::int64_t count) const {
-        kernels::solveTriangular(Triangle::lower, Transposition::no, factor_, sums_.inputs, rightHandSide,
-                                 count);
-        kernels::solveTriangular(Triangle::lower, Transposition::yes, factor_, sums_.inputs, rightHandSide,
-                                 count);
+        if (rightHandSide.empty()) return;
+        for (const Transposition side : {Transposition::no, Transposition::yes})
+            kernels::solveTriangular(Triangle::lower, side, factor_, problem_.sums.inputs, rightHandSide, count);
     }
     /// From the sum of the targets to the bias: the mean that the weights leave over.
     void fitBias(Columns& columns) const {
         const auto count = static_cast<std::int64_t>(columns.bias.size());
-        for (std::int64_t c = 0; c < count; ++c) {
-            double& bias = columns.bias[static_cast<std::size_t>(c)];
-            for (std::int64_t i = 0; i < sums_.inputs; ++i)
-                bias -= sums_.x[static_cast<std::size_t>(i)] * columns.weight[at(i, count, c)];
-            bias /= sums_.rows;
-        }
+        const LayerSums& sums = problem_.sums;
+        for (std::int64_t i = 0; i < sums.inputs; ++i)
+            for (std::int64_t c = 0; c < count; ++c)
+                columns.bias[static_cast<std::size_t>(c)] -=
+                    sums.x[static_cast<std::size_t>(i)] * columns.weight[at(i, count, c)];
+        for (double& bias : columns.bias) bias /= sums.rows;
     }
 
-    const LayerSums& sums_;
-    const LinearLayer& start_;
-    BiasFit bias_;
-    std::vector<double> gram_, factor_;
+    const RidgeProblem& problem_;
+    std::vector<double> factor_;
 };
 
-/// Calls work(begin, end, block) for blocks of columns, several at once.
+std::size_t columnBlocks(std::int64_t columns, std::int64_t stride = 1) {
+    return static_cast<std::size_t>((columns + stride * kColumnBlock - 1) / (stride * kColumnBlock));
+}
+
+/// Calls work(range, block) for blocks of every `stride`-th column, several at once.
 template <class Work>
-void forColumnBlocks(std::int64_t columns, Work work) {
-    parallelRanges(columns, kColumnBlock,
-                   [&](std::int64_t begin, std::int64_t end) { work(begin, end, begin / kColumnBlock); });
+void forColumnBlocks(std::int64_t columns, std::int64_t stride, Work work) {
+    parallelRanges(columns, stride * kColumnBlock, [&](std::int64_t begin, std::int64_t end) {
+        work(ColumnRange{begin, end, stride}, static_cast<std::size_t>(begin / (stride * kColumnBlock)));
+    });
 }
 
-std::size_t columnBlocks(std::int64_t columns) {
-    return static_cast<std::size_t>((columns + kColumnBlock - 1) / kColumnBlock);
-}
-
-}  // namespace
-
-RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
-    const RidgeSolution solution(evidence.fit, start, ridge, bias);
-    const LayerSums& held = evidence.held;
+/// The best share at one ridge by every `stride`-th output. The error is that of these outputs, but for a constant.
+RefitChoice chooseShare(const RidgeProblem& problem, const LayerSums& held, double ridge, std::int64_t stride) {
+    const RidgeSolution solution(problem, ridge);
     // Error as a function of the share s: constant + s · linear + s² · square.
-    std::vector<std::array<double, 3>> parts(columnBlocks(held.outputs));
-    forColumnBlocks(held.outputs, [&](std::int64_t begin, std::int64_t end, std::int64_t block) {
-        const RidgeSolution::Line line = solution.columns(begin, end);
-        const Columns target = targetColumns(held, 1, begin, end);
-        const Columns base = times(held, line.base), slope = times(held, line.slope);
-        parts[static_cast<std::size_t>(block)] = {
-            dot(line.base, base) - 2 * dot(line.base, target),
-            2 * dot(line.slope, base) - 2 * dot(line.slope, target), dot(line.slope, slope)};
+    std::vector<std::array<double, 3>> parts(columnBlocks(held.outputs, stride));
+    forColumnBlocks(held.outputs, stride, [&](const ColumnRange& range, std::size_t block) {
+        const RidgeSolution::Line line = solution.columns(range);
+        const Columns target = targetColumns(held, 1, range), base = times(held, line.base);
+        parts[block][0] = dot(line.base, base) - 2 * dot(line.base, target);
+        if (line.slope.weight.empty()) return;
+        parts[block][1] = 2 * dot(line.slope, base) - 2 * dot(line.slope, target);
+        parts[block][2] = dot(line.slope, times(held, line.slope));
     });
     std::array<double, 3> sum{targetSquared(held, 1), 0, 0};
     for (const auto& part : parts)
         for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
     const double share = sum[2] > 0 ? std::clamp(-sum[1] / (2 * sum[2]), 0.0, 1.0) : 0.0;
     const double error = sum[0] + share * sum[1] + share * share * sum[2];
-    return {ridge, share, bias, held.yy > 0 ? error / held.yy : 0.0};
+    return {ridge, share, problem.bias, held.yy > 0 ? error / held.yy : 0.0};
+}
+
+}  // namespace
+
+RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
+    return chooseShare(RidgeProblem(evidence.fit, start, bias), evidence.held, ridge, 1);
 }
 
 double squaredError(const LayerSums& sums, const LinearLayer& layer, double share) {
     std::vector<double> parts(columnBlocks(sums.outputs));
-    forColumnBlocks(sums.outputs, [&](std::int64_t begin, std::int64_t end, std::int64_t block) {
-        const Columns columns = columnsOf(layer, sums.inputs, sums.outputs, begin, end);
-        parts[static_cast<std::size_t>(block)] =
-            dot(columns, times(sums, columns)) - 2 * dot(columns, targetColumns(sums, share, begin, end));
+    forColumnBlocks(sums.outputs, 1, [&](const ColumnRange& range, std::size_t block) {
+        const Columns columns = columnsOf(layer, sums.inputs, sums.outputs, range);
+        parts[block] = dot(columns, times(sums, columns)) - 2 * dot(columns, targetColumns(sums, share, range));
     });
     double error = targetSquared(sums, share);
     for (const double part : parts) error += part;
@@ -323,10 +350,14 @@ double squaredError(const LayerSums& sums, const LinearLayer& layer, double shar
 RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, BiasFit bias) {
     // The error has one minimum over the ridge in practice: downhill from the middle.
     static constexpr std::array<double, 9> kRidges = {1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10};
+    // Outputs have their rows in common: about a hundred of them know which ridge is best.
+    constexpr std::int64_t kEnoughOutputs = 96;
+    const std::int64_t stride = std::max<std::int64_t>(1, evidence.fit.outputs / kEnoughOutputs);
+    const RidgeProblem problem(evidence.fit, start, bias);
     std::map<std::size_t, RefitChoice> tried;
     const auto choice = [&](std::size_t index) -> const RefitChoice& {
         const auto [found, isNew] = tried.try_emplace(index);
-        if (isNew) found->second = chooseShare(evidence, start, kRidges[index], bias);
+        if (isNew) found->second = chooseShare(problem, evidence.held, kRidges[index], stride);
         return found->second;
     };
     std::size_t best = kRidges.size() / 2;
@@ -339,25 +370,29 @@ RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, Bias
                 break;
             }
     }
-    if (bias == BiasFit::kept) return choice(best);
-    const RefitChoice withoutBias = chooseShare(evidence, start, kRidges[best], BiasFit::kept);
-    return withoutBias.heldError < choice(best).heldError ? withoutBias : choice(best);
+    const auto byAll = [&](const RidgeProblem& chosen, const RefitChoice& found) {
+        return stride == 1 ? found : chooseShare(chosen, evidence.held, found.ridge, 1);
+    };
+    if (bias == BiasFit::kept) return byAll(problem, choice(best));
+    const RidgeProblem keepingBias(evidence.fit, start, BiasFit::kept);
+    const RefitChoice withoutBias = chooseShare(keepingBias, evidence.held, kRidges[best], stride);
+    return withoutBias.heldError < choice(best).heldError ? byAll(keepingBias, withoutBias) : byAll(problem, choice(best));
 }
 
 LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitChoice& choice) {
-    const RidgeSolution solution(sums, start, choice.ridge, choice.bias);
+    const RidgeProblem problem(sums, start, choice.bias);
+    const RidgeSolution solution(problem, choice.ridge);
     LinearLayer result = start;
-    forColumnBlocks(sums.outputs, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-        const RidgeSolution::Line line = solution.columns(begin, end);
-        const std::int64_t count = end - begin;
+    forColumnBlocks(sums.outputs, 1, [&](const ColumnRange& range, std::size_t) {
+        RidgeSolution::Line line = solution.columns(range);
+        for (const auto& [to, more] : {std::pair{&line.base.weight, &line.slope.weight},
+                                       std::pair{&line.base.bias, &line.slope.bias}})
+            for (std::size_t i = 0; i < more->size(); ++i) (*to)[i] += choice.share * (*more)[i];
+        const std::int64_t count = range.count();
         for (std::int64_t i = 0; i < sums.inputs; ++i)
-            for (std::int64_t c = 0; c < count; ++c)
-                result.weight[at(i, sums.outputs, begin + c)] =
-                    line.base.weight[at(i, count, c)] + choice.share * line.slope.weight[at(i, count, c)];
-        for (std::int64_t c = 0; c < count; ++c)
-            result.bias[static_cast<std::size_t>(begin + c)] =
-                line.base.bias[static_cast<std::size_t>(c)] +
-                choice.share * line.slope.bias[static_cast<std::size_t>(c)];
+            std::copy_n(line.base.weight.begin() + i * count, count,
+                        result.weight.begin() + i * sums.outputs + range.begin);
+        std::copy(line.base.bias.begin(), line.base.bias.end(), result.bias.begin() + range.begin);
     });
     return result;
 }

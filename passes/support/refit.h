@@ -24,11 +24,11 @@ struct LayerSums {
     std::int64_t inputs = 0, outputs = 0;
     double rows = 0;
     std::vector<double> xx;      ///< Σ xᵀx [inputs, inputs]
-    std::vector<double> xy, xe;  ///< Σ xᵀy, Σ xᵀe [inputs, outputs]
+    std::vector<double> xy, xe;  ///< Σ xᵀy, Σ xᵀe [inputs, outputs]; xe is empty as long as no e is known
     std::vector<double> x, y, e;
     double yy = 0, ye = 0, ee = 0;  ///< Σ y·y, Σ y·e, Σ e·e
 
-    /// All zero. `e` stays zero where the stream's error is not known: it then has no say.
+    /// All zero. Where the stream's error is not known it has no say.
     LayerSums(std::int64_t inputs, std::int64_t outputs);
     /// Rows x [rows, inputs], y and e [rows, outputs]; e may be empty.
     void add(std::span<const float> x, std::span<const float> y, std::span<const float> e, std::int64_t rows);

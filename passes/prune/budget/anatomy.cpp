@@ -140,7 +140,7 @@ Anatomy dissect(const TransformerView& view, const AnatomyOptions& options, pipe
         anatomy.parts.push_back(std::move(part));
     }
     for (auto& [block, parts] : byBlock) {
-        PartGroup group{std::move(parts), nullptr, false};
+        PartGroup group{std::move(parts), nullptr, block < 0 ? -1 : block, false};
         if (block >= 0) group.input = view.blocks[static_cast<std::size_t>(block)].input;
         Assignment dropped = anatomy.whole();
         for (const std::size_t part : group.parts) dropped[part] = 0;

@@ -38,6 +38,7 @@ using Assignment = std::vector<std::int64_t>;
 struct PartGroup {
     std::vector<std::size_t> parts;
     const ir::Value* input = nullptr;  ///< the residual stream going in; null where there is no single one
+    int block = -1;                    ///< of the view; −1: several
     /// Whether the block as a whole can go, one linear map in its place.
     bool canGo = false;
 

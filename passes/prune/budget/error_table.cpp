@@ -1,12 +1,11 @@
 #include "passes/prune/budget/error_table.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "passes/drop_layers/layer_choice.h"
-#include "passes/prune/budget/output_judge.h"
-#include "passes/support/compensation.h"
+#include "passes/support/output_judge.h"
+#include "passes/support/removal_paths.h"
 
 namespace tcompress::passes {
 namespace {
@@ -15,98 +14,125 @@ using analysis::TransformerView;
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
-/// Indices into a part's keeps at which the model runs: about three quarters, a half, a quarter, an eighth, the fewest.
-std::vector<std::size_t> measuredAt(const Part& part) {
-    std::vector<std::size_t> result;
-    const std::size_t last = part.keeps.size() - (part.canGo() ? 2 : 1);
-    for (const double share : {0.75, 0.5, 0.25, 0.125, 0.0}) {
-        std::size_t nearest = last;
-        for (std::size_t i = 1; i <= last; ++i)
-            if (static_cast<double>(part.keeps[i]) <= share * static_cast<double>(part.units) + 1e-9) {
-                nearest = i;
-                break;
-            }
-        if (nearest > 0 && (result.empty() || result.back() < nearest)) result.push_back(nearest);
-    }
-    return result;
+/// The numbers of units between all and none.
+std::vector<std::int64_t> fewerUnits(const Part& part) {
+    return {part.keeps.begin() + 1, part.keeps.end() - (part.canGo() ? 1 : 0)};
 }
 
-/// Errors at all numbers: what was measured, and between that local errors (without 1, 2, … units) times the ratio of the
-/// two, which is interpolated.
-std::vector<double> spreadErrors(const Part& part, const std::vector<double>& local, const std::vector<std::size_t>& at,
-                                 const std::vector<double>& measured) {
-    std::vector<double> errors(part.keeps.size(), kNever);
-    errors[0] = 0;
-    std::size_t next = 0;
-    const std::size_t last = part.keeps.size() - (part.canGo() ? 2 : 1);
-    const auto localAt = [&](std::size_t index) {
-        return local[static_cast<std::size_t>(part.units - part.keeps[index]) - 1];
-    };
-    const auto ratio = [&](std::size_t k) { return measured[k] / std::max(localAt(at[k]), 1e-300); };
-    for (std::size_t i = 1; i <= last && !measured.empty(); ++i) {
-        while (next + 1 < at.size() && at[next] < i) ++next;
-        double scale = ratio(next);
-        if (next > 0 && at[next] > i) {
-            const auto keep = static_cast<double>(part.keeps[i]), high = static_cast<double>(part.keeps[at[next - 1]]),
-                       low = static_cast<double>(part.keeps[at[next]]);
-            scale = ratio(next - 1) + (high - keep) / (high - low) * (ratio(next) - ratio(next - 1));
+/// Measures one block after another: what each asks of the evidence comes from one run over the samples.
+class ErrorMeter {
+  public:
+    ErrorMeter(const ir::Model& model, const TransformerView& view, const Anatomy& anatomy, const data::Split& samples,
+               const pipeline::PassContext& context)
+        : model_(model),
+          anatomy_(anatomy),
+          weights_(view),
+          judge_(model, comparableOutputs(model.graph(), anatomy.spans), judges(samples), context),
+          walk_(model, model, view, samples, context.progress(), context.resources()),
+          store_(context.resources().memoryLimitBytes) {
+        table_.parts.resize(anatomy.parts.size());
+        table_.blocks.assign(anatomy.blocks.size(), kNever);
+    }
+
+    ErrorTable measure(std::vector<std::string>& refusals) {
+        for (std::size_t block = 0; block < anatomy_.blocks.size(); ++block) {
+            const PartGroup& group = anatomy_.blocks[block];
+            judge_.advanceTo(group.input);
+            if (group.block >= 0) walk_.advanceTo(group.block);
+            measureBlock(block, refusals);
         }
-        errors[i] = std::max(errors[i - 1], localAt(i) * scale);
+        return std::move(table_);
     }
-    return errors;
-}
 
-/// The error of the outputs with one run cut out, its map in its place where that is better than nothing.
-double droppedError(const ir::Model& model, LayerRun run, const std::optional<RunFit>& fit, const OutputJudge& judge) {
-    if (fit && fit->errorPatched < fit->errorPlain) run.patch = fit->map;
-    ir::Model edited = model.clone();
-    pipeline::PassReport unused;
-    cutOut(edited, run, "trial", unused);
-    return judge.error(edited);
-}
+  private:
+    static data::Dataset judges(const data::Split& samples) {
+        constexpr std::int64_t kJudges = 64;
+        return (samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit).head(kJudges);
+    }
 
-/// Errors of one part by index into its keeps, a dropped sublayer's left open.
-std::vector<double> partErrors(const ir::Model& model, const TransformerView& view, const Part& part,
-                               const data::Split& samples, const OutputJudge& judge, std::string& refusal,
-                               Progress& progress) {
-    std::vector<UnitTask> task = {{part.layers, 0, {}, {}}};
-    const std::vector<std::size_t> at = measuredAt(part);
-    std::vector<std::int64_t> keeps;
-    for (const std::size_t index : at) keeps.push_back(part.keeps[index]);
-    const RemovalPath path = removalPaths(model, view, task, {keeps}, samples, progress).front();
-    refusal = task.front().refusal;
-    std::vector<double> measured;
-    for (const UnitStage& stage : path.stages) {
-        ir::Model edited = model.clone();
-        writeStages(edited, analysis::recognise(edited), {&stage});
-        measured.push_back(judge.error(edited));
+    void measureBlock(std::size_t block, std::vector<std::string>& refusals) {
+        const std::vector<std::size_t>& parts = anatomy_.blocks[block].parts;
+        std::vector<std::vector<UnitReader>> readers;
+        std::vector<EvidenceQuery> queries;
+        const auto ask = [&](const std::vector<EvidenceQuery>& more) { queries.insert(queries.end(), more.begin(), more.end()); };
+        for (const std::size_t part : parts) {
+            UnitTask task{anatomy_.parts[part].layers, 0, {}, {}};
+            readers.push_back(weights_.readersOf(task));
+            if (!task.refusal.empty()) readers.back().clear();
+            refusals[part] = task.refusal;
+            ask(queriesOf(readers.back()));
+        }
+        const std::vector<LayerRun> runs = droppedRuns(block);
+        std::vector<std::optional<EvidenceQuery>> runQueries;
+        for (const LayerRun& run : runs) {
+            runQueries.push_back(runQuery(model_, model_, run));
+            if (runQueries.back()) ask({*runQueries.back()});
+        }
+        std::vector<Evidence> evidence = walk_.collect(queries);
+        std::span<Evidence> left = evidence;
+        const auto take = [&](std::size_t count) {
+            const std::span<Evidence> taken = left.first(count);
+            left = left.subspan(count);
+            return taken;
+        };
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+            const Part& part = anatomy_.parts[parts[i]];
+            std::vector<double>& errors = table_.parts[parts[i]];
+            errors.assign(part.keeps.size(), kNever);
+            errors.front() = 0;
+            if (readers[i].empty()) continue;
+            takeEvidence(readers[i], take(queriesOf(readers[i]).size()));
+            measurePart(part, std::move(readers[i]), errors);
+        }
+        std::vector<double> dropped;
+        for (std::size_t r = 0; r < runs.size(); ++r)
+            dropped.push_back(droppedError(runs[r], runQueries[r] ? fitRun(take(1).front()) : std::nullopt));
+        std::size_t next = 0;
+        for (const std::size_t part : parts)
+            if (anatomy_.parts[part].canGo()) table_.parts[part].back() = dropped[next++];
+        if (anatomy_.blocks[block].canGo) table_.blocks[block] = dropped[next];
     }
-    return spreadErrors(part, path.errors, at, measured);
-}
 
-/// Errors with each sublayer of a block dropped, and with all of them.
-void addDroppedErrors(const ir::Model& model, const Anatomy& anatomy, std::size_t block, const data::Split& samples,
-                      const OutputJudge& judge, Progress& progress, ErrorTable& table) {
-    std::vector<std::size_t> droppable;
-    for (const std::size_t part : anatomy.blocks[block].parts)
-        if (anatomy.parts[part].canGo()) droppable.push_back(part);
-    std::vector<LayerRun> runs;
-    for (const std::size_t part : droppable) {
-        Assignment assignment = anatomy.whole();
-        assignment[part] = 0;
-        runs.push_back(anatomy.runs(assignment).front());
+    void measurePart(const Part& part, std::vector<UnitReader> readers, std::vector<double>& errors) {
+        const std::vector<std::int64_t> keeps = fewerUnits(part);
+        if (keeps.empty()) return;
+        const RemovalPath path = removalPath(std::move(readers), keeps, store_);
+        const std::vector<double> byUnits = outputErrors(model_, path, store_, part.units, judge_);
+        for (std::size_t i = 0; i < keeps.size(); ++i)
+            errors[i + 1] = byUnits[static_cast<std::size_t>(part.units - keeps[i]) - 1];
     }
-    if (anatomy.blocks[block].canGo) {
-        Assignment assignment = anatomy.whole();
-        for (const std::size_t part : droppable) assignment[part] = 0;
-        runs.push_back(anatomy.runs(assignment).front());
+
+    /// Each sublayer of a block that can go, and all of them together where that is possible.
+    std::vector<LayerRun> droppedRuns(std::size_t block) const {
+        std::vector<LayerRun> runs;
+        Assignment all = anatomy_.whole();
+        for (const std::size_t part : anatomy_.blocks[block].parts) {
+            if (!anatomy_.parts[part].canGo()) continue;
+            Assignment one = anatomy_.whole();
+            one[part] = all[part] = 0;
+            runs.push_back(anatomy_.runs(one).front());
+        }
+        if (anatomy_.blocks[block].canGo) runs.push_back(anatomy_.runs(all).front());
+        return runs;
     }
-    const auto fits = fitRuns(model, model, runs, samples, progress);
-    for (std::size_t r = 0; r < runs.size(); ++r) {
-        const double error = droppedError(model, runs[r], fits[r], judge);
-        (r < droppable.size() ? table.parts[droppable[r]].back() : table.blocks[block]) = error;
+
+    /// The error of the outputs with one run cut out, its map in its place where that is better than nothing.
+    double droppedError(LayerRun run, const std::optional<RunFit>& fit) const {
+        if (fit && fit->errorPatched < fit->errorPlain) run.patch = fit->map;
+        ir::Model edited = model_.clone();
+        pipeline::PassReport unused;
+        cutOut(edited, run, "trial", unused);
+        return judge_.error(edited);
     }
-}
+
+    const ir::Model& model_;
+    const Anatomy& anatomy_;
+    UnitWeights weights_;
+    OutputJudge judge_;
+    EvidenceWalk walk_;
+    calibration::TensorStore store_;
+    ErrorTable table_;
+};
 
 }  // namespace
 
@@ -114,21 +140,10 @@ ErrorTable measureErrors(const ir::Model& model, const TransformerView& view, co
                          const data::Split& samples, std::vector<std::string>& refusals,
                          const pipeline::PassContext& context) {
     // Enough to rank by; what is chosen is fitted to all samples.
-    constexpr std::int64_t kFitted = 384, kHeld = 128, kJudges = 64;
-    const data::Split few{samples.fit.head(kFitted), samples.heldBack.head(kHeld)};
-    const data::Dataset& held = few.heldBack.sampleCount() > 0 ? few.heldBack : few.fit;
-    OutputJudge judge(model, comparableOutputs(model.graph(), anatomy.spans), held.head(kJudges), context);
-    ErrorTable table;
-    table.parts.resize(anatomy.parts.size());
-    table.blocks.assign(anatomy.blocks.size(), kNever);
+    constexpr std::int64_t kFitted = 384, kHeld = 128;
     refusals.assign(anatomy.parts.size(), {});
-    for (std::size_t block = 0; block < anatomy.blocks.size(); ++block) {
-        judge.advanceTo(anatomy.blocks[block].input);
-        for (const std::size_t part : anatomy.blocks[block].parts)
-            table.parts[part] = partErrors(model, view, anatomy.parts[part], few, judge, refusals[part], context.progress());
-        addDroppedErrors(model, anatomy, block, few, judge, context.progress(), table);
-    }
-    return table;
+    const data::Split few{samples.fit.head(kFitted), samples.heldBack.head(kHeld)};
+    return ErrorMeter(model, view, anatomy, few, context).measure(refusals);
 }
 
 double predictedError(const ErrorTable& table, const Anatomy& anatomy, const Assignment& assignment) {

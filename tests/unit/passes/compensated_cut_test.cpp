@@ -42,8 +42,11 @@ TEST_CASE("what compensation left is the same masked and cut") {
     REQUIRE(groups.size() >= 2);
     const data::Split samples = data::split(
         data::syntheticDataset(model, 12, /*seed=*/5, kSizes), kHeldBackShare);
-    std::vector<UnitTask> tasks =
-        plannedTasks(model, view, groups, {-1, 0.5, Scope::layer, 1}, samples, silentProgress());
+    std::vector<UnitTask> tasks;
+    for (const UnitLayers& group : groups) {
+        const std::int64_t units = view.axes->store->leafSize(group.leaf);
+        tasks.push_back({group, keptUnits(units, {-1, 0.5, Scope::layer, 1}), {}, {}});
+    }
     const ir::Model reference = model.clone();
     removeCompensated(model, reference, view, tasks, {calibration::MomentOrder::first, activationTimesWeight}, samples,
                       silentProgress(), report, refit);

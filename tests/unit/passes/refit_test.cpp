@@ -2,7 +2,10 @@
 
 #include "passes/support/refit.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <numeric>
+#include <set>
 
 #include "kernels/linalg.h"
 #include "passes/support/obs.h"
@@ -230,4 +233,57 @@ TEST_CASE("a refit of the inputs that stay misses what the removal order said") 
     const LinearLayer after = refit(left, keepInputs(start, kOutputs, kept), choice);
     CHECK(squaredError(left, after, 1) - squaredError(sums, best, 1) ==
           Approx(order.error.back()).epsilon(1e-5));
+}
+
+TEST_CASE("weights on the way are the best of the inputs that stay, however many removals were put together") {
+    // More inputs than the surgeon's panel holds, so that removals wait, are taken off, and matrices are packed.
+    constexpr std::int64_t kMany = 203, kFew = 5;
+    const auto doubles = [](const std::vector<float>& values) { return std::vector<double>(values.begin(), values.end()); };
+    const std::vector<double> x = doubles(noise(3 * kMany * kMany, 70, 1.0)), best = doubles(noise(kMany * kFew, 71, 1.0));
+    std::vector<double> h(static_cast<std::size_t>(kMany * kMany));
+    kernels::gemm(kernels::Transposition::yes, kernels::Transposition::no, kMany, kMany, 3 * kMany, x, x, h);
+    const std::int64_t width = GENERATE(1, 7);
+    CAPTURE(width);
+    std::vector<std::vector<std::int64_t>> groups(static_cast<std::size_t>(kMany / width));
+    for (std::int64_t i = 0; i < kMany; ++i) groups[static_cast<std::size_t>(i / width)].push_back(i);
+    const std::size_t count = groups.size() - 1;
+    std::size_t seen = 0;
+    const auto check = [&](std::size_t index, const RemovalOrder& order, const std::vector<std::vector<double>>& weights) {
+        CHECK(index == seen++);
+        std::vector<bool> stays(static_cast<std::size_t>(kMany), true);
+        for (const std::size_t group : order.groups)
+            for (const std::int64_t i : groups[group]) stays[static_cast<std::size_t>(i)] = false;
+        std::vector<std::int64_t> kept;
+        for (std::int64_t i = 0; i < kMany; ++i)
+            if (stays[static_cast<std::size_t>(i)]) kept.push_back(i);
+        // H_KK·W_K = (H·W*)_K.
+        const auto size = std::ssize(kept);
+        std::vector<double> block, right(static_cast<std::size_t>(kMany * kFew)), rows;
+        kernels::gemm(kernels::Transposition::no, kernels::Transposition::no, kMany, kFew, kMany, h, best, right);
+        for (const std::int64_t i : kept) {
+            for (const std::int64_t j : kept) block.push_back(h[static_cast<std::size_t>(i * kMany + j)]);
+            rows.insert(rows.end(), right.begin() + i * kFew, right.begin() + (i + 1) * kFew);
+        }
+        kernels::cholesky(block, size);
+        for (const auto side : {kernels::Transposition::no, kernels::Transposition::yes})
+            kernels::solveTriangular(kernels::Triangle::lower, side, block, size, rows, kFew);
+        REQUIRE(weights.front().size() == rows.size());
+        for (std::size_t i = 0; i < rows.size(); ++i) REQUIRE(weights.front()[i] == Approx(rows[i]).margin(1e-7));
+    };
+    const RemovalOrder order = removalOrder({{h, best, kFew, groups}}, count, {{0, 3, count / 2, count}, check});
+    CHECK(seen == 4);
+    CHECK(std::is_sorted(order.error.begin(), order.error.end()));
+    // The costs add up to what the last weights miss: tr((W − W*)ᵀ·H·(W − W*)).
+    std::vector<double> away(best.size()), product(best.size());
+    for (std::size_t i = 0; i < best.size(); ++i) away[i] = -best[i];
+    removalOrder({{h, best, kFew, groups}}, count,
+                 {{count}, [&](std::size_t, const RemovalOrder& gone, const std::vector<std::vector<double>>& weights) {
+                      std::set<std::int64_t> removed;
+                      for (const std::size_t group : gone.groups) removed.insert(groups[group].begin(), groups[group].end());
+                      std::size_t next = 0;
+                      for (std::size_t i = 0; i < away.size(); ++i)
+                          if (!removed.contains(static_cast<std::int64_t>(i) / kFew)) away[i] += weights.front()[next++];
+                  }});
+    kernels::gemm(kernels::Transposition::no, kernels::Transposition::no, kMany, kFew, kMany, h, away, product);
+    CHECK(std::inner_product(away.begin(), away.end(), product.begin(), 0.0) == Approx(order.error.back()).epsilon(1e-7));
 }

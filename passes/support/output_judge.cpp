@@ -1,4 +1,4 @@
-#include "passes/prune/budget/output_judge.h"
+#include "passes/support/output_judge.h"
 
 #include <algorithm>
 
