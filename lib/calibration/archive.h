@@ -50,6 +50,24 @@ class Archive {
         for (std::size_t i = 0; i < keys.size(); ++i) entries[keys[i]] = values[i];
     }
 
+    /// An [n, n] matrix that is its own transpose, as one triangle.
+    template <class T>
+    void symmetric(std::vector<T>& matrix, std::int64_t n) {
+        const auto width = static_cast<std::size_t>(n);
+        std::vector<T> triangle;
+        if (!isReading_)
+            for (std::size_t row = 0; row < width; ++row)
+                triangle.insert(triangle.end(), &matrix[row * width + row], &matrix[row * width] + width);
+        (*this)(triangle);
+        if (!isReading_) return;
+        if (n < 0 || triangle.size() != width * (width + 1) / 2) throw Error("a statistic is damaged");
+        matrix.resize(width * width);
+        auto next = triangle.begin();
+        for (std::size_t row = 0; row < width; ++row)
+            for (std::size_t column = row; column < width; ++column)
+                matrix[row * width + column] = matrix[column * width + row] = *next++;
+    }
+
     /// What was written.
     std::vector<std::byte> take() { return std::move(written_); }
     /// Whether everything was read.

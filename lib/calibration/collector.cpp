@@ -3,19 +3,32 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <optional>
+#include <filesystem>
 
-#include "lib/calibration/fingerprint.h"
 #include "lib/calibration/observation.h"
 #include "lib/calibration/statistics_cache.h"
 #include "lib/support/check.h"
 
 namespace tcompress::calibration {
 
-void Collector::run(const Stream& stream, const Statistics& statistics, Progress& progress) const {
+namespace {
+
+/// Everything a statistic's result depends on.
+std::string request(const Statistic& statistic, const std::string& past) {
+    std::string text = fmt::format("{}\n{}\n", statistic.kind(), past);
+    for (const Source& source : statistic.sources())
+        text +=
+            fmt::format("{} {}\n", source.side == Side::edited ? "edited" : "original", source.value->name());
+    return text;
+}
+
+}  // namespace
+
+void Collector::run(Stream& stream, const Statistics& statistics, Progress& progress) const {
     TCOMPRESS_CHECK(stream.model(Side::edited) == edited_ && stream.model(Side::original) == original_,
                     "a collector and a stream of different models");
     if (statistics.empty() || stream.batchCount() == 0) return;
+    stream.settle(progress);
     Deliveries deliveries(statistics);
     std::vector<std::unique_ptr<ObservedModel>> models;
     for (const Side side : {Side::original, Side::edited}) {
@@ -32,42 +45,27 @@ void Collector::run(const Stream& stream, const Statistics& statistics, Progress
     progress.end();
 }
 
-void Collector::run(const Stream& stream, Progress& progress) {
-    Statistics all;
-    for (const auto& statistic : statistics_) all.push_back(statistic.get());
-    run(stream, all, progress);
-    hasRun_ = true;
-}
-
-/// Everything a statistic's result depends on.
-std::string Collector::request(const Statistic& statistic, const std::string& data) const {
-    std::string text = fmt::format("{}\n{}\n", statistic.kind(), data);
-    for (const Source& source : statistic.sources())
-        text +=
-            fmt::format("{} {}\n", source.side == Side::edited ? "edited" : "original", source.value->name());
-    return text;
+void Collector::run(Stream& stream, Progress& progress) {
+    const std::filesystem::path& folder = stream.resources().cacheFolder;
+    if (stream.batchCount() == 0) return;
+    const bool usesCache = isKnown_ && !folder.empty();
+    isKnown_ = usesCache;
+    const StatisticsCache cache(folder);
+    if (usesCache) past_ += stream.identity();
+    const auto isKept = [&](const Statistic& statistic) { return usesCache && !statistic.kind().empty(); };
+    Statistics missing;
+    for (const auto& statistic : statistics_)
+        if (!isKept(*statistic) || !cache.load(request(*statistic, past_), *statistic))
+            missing.push_back(statistic.get());
+    run(stream, missing, progress);
+    for (Statistic* statistic : missing)
+        if (isKept(*statistic) && !cache.store(request(*statistic, past_), *statistic)) break;
 }
 
 void Collector::run(const data::Dataset& dataset, Progress& progress, const Resources& resources) {
-    const auto streamOf = [&] {
-        return original_ ? Stream(*original_, *edited_, dataset, resources)
-                         : Stream(*edited_, dataset, resources);
-    };
     if (dataset.sampleCount() == 0) return;
-    if (resources.cacheFolder.empty() || hasRun_) return run(streamOf(), progress);
-    hasRun_ = true;
-    const StatisticsCache cache(resources.cacheFolder);
-    std::string data = fmt::format("data {}\nedited {}\n", fingerprint(dataset), fingerprint(*edited_));
-    if (original_) data += fmt::format("original {}\n", fingerprint(*original_));
-    Statistics missing;
-    for (const auto& statistic : statistics_) {
-        if (!statistic->kind().empty() && cache.load(request(*statistic, data), *statistic)) continue;
-        missing.push_back(statistic.get());
-    }
-    if (missing.empty()) return;
-    run(streamOf(), missing, progress);
-    for (Statistic* statistic : missing)
-        if (!statistic->kind().empty() && !cache.store(request(*statistic, data), *statistic)) break;
+    Stream stream = original_ ? Stream(*original_, *edited_, dataset, resources) : Stream(*edited_, dataset, resources);
+    run(stream, progress);
 }
 
 }  // namespace tcompress::calibration

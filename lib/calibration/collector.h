@@ -42,22 +42,24 @@ class Collector {
     }
 
     /// Runs the models on every sample (a model with a fixed batch size: on every full batch), only as far as
-    /// the statistics need it. Further runs add to the same statistics. Statistics that the cache has are
-    /// taken from there in the first run. Throws DataError when the data do not fit a model, PassError when a
-    /// value that is looked at is not finite.
+    /// the statistics need it. Further runs add to the same statistics. What the cache has is taken
+    /// from there. Throws DataError when the data do not fit a model, PassError when a value that is looked at
+    /// is not finite.
     void run(const data::Dataset& dataset, Progress& progress, const Resources& resources = {});
-    /// The same from the stream's cut on. The stream must be of the collector's models.
-    void run(const Stream& stream, Progress& progress);
+    /// The same from the stream's cut on, which settles when something has to be run. The stream must be of the
+    /// collector's models.
+    void run(Stream& stream, Progress& progress);
 
   private:
     using Statistics = std::vector<Statistic*>;
-    void run(const Stream& stream, const Statistics& statistics, Progress& progress) const;
-    std::string request(const Statistic& statistic, const std::string& data) const;
+    void run(Stream& stream, const Statistics& statistics, Progress& progress) const;
 
     const ir::Model* original_ = nullptr;
     const ir::Model* edited_ = nullptr;
     std::vector<std::unique_ptr<Statistic>> statistics_;
-    bool hasRun_ = false;
+    /// What the runs so far depended on, for the cache; not known once one was without.
+    std::string past_;
+    bool isKnown_ = true;
 };
 
 }  // namespace tcompress::calibration

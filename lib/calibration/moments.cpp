@@ -113,7 +113,8 @@ std::string MomentSums::kind() const {
 }
 
 void MomentSums::transfer(Archive& archive) {
-    archive(moments_.rows), archive(moments_.inputs), archive(moments_.sum), archive(moments_.gram);
+    archive(moments_.rows), archive(moments_.inputs), archive(moments_.sum);
+    archive.symmetric(moments_.gram, moments_.inputs);
     for (Moments::Cross& cross : moments_.targets)
         archive(cross.outputs), archive(cross.sum), archive(cross.squares), archive(cross.product);
 }
@@ -158,7 +159,7 @@ Moments& Moments::operator+=(const Moments& other) {
     return *this;
 }
 
-std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests,
+std::vector<Moments> collectMoments(Stream& stream, const std::vector<MomentsRequest>& requests,
                                     Progress& progress) {
     Collector collector(stream);
     return collected(collector, requests, [&] { collector.run(stream, progress); });

@@ -72,7 +72,7 @@ class MomentSums : public Statistic {
 };
 
 /// The moments of every request on the way from the stream's cut.
-std::vector<Moments> collectMoments(const Stream& stream, const std::vector<MomentsRequest>& requests,
+std::vector<Moments> collectMoments(Stream& stream, const std::vector<MomentsRequest>& requests,
                                     Progress& progress);
 
 /// Moments of the rows to fit to, and of rows held back to choose by (empty when nothing is held back).

@@ -19,7 +19,7 @@ namespace tcompress::calibration {
 namespace {
 
 /// First line of every entry. The number goes up when a statistic's fields or the way it adds up change.
-constexpr std::string_view kHeader = "tcompress statistic 2\n";
+constexpr std::string_view kHeader = "tcompress statistic 3\n";
 constexpr std::size_t kDigestSize = 64;
 
 std::span<const std::byte> bytesOf(std::string_view text) {
@@ -75,7 +75,7 @@ bool StatisticsCache::store(const std::string& request, Statistic& statistic) co
         target.write(kHeader);
         target.write(sha256(payload));
         target.write(payload);
-        target.commit();
+        target.commit(Durability::later);
         return true;
     } catch (const std::exception& error) {
         log::warning("statistics are not kept: {}", error.what());

@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/calibration/batches.h"
+#include "lib/calibration/fingerprint.h"
 #include "lib/support/check.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
@@ -12,9 +14,13 @@
 namespace tcompress::calibration {
 
 Stream::Stream(const ir::Model& model, const data::Dataset& dataset, const Resources& resources)
-    : store_(resources.memoryLimitBytes) {
+    : resources_(resources), store_(resources.memoryLimitBytes) {
     edited_.model = &model;
     cutIntoBatches(dataset);
+    if (!resources_.cacheFolder.empty()) {
+        if (!resources_.fingerprints) resources_.fingerprints = std::make_shared<Fingerprints>();
+        past_ = fmt::format("data {}\n", fingerprint(dataset));
+    }
     if (sampleCount_ > 0) edited_.dataset = data::fitToModel(dataset, model);
 }
 
@@ -42,6 +48,7 @@ void Stream::cutIntoBatches(const data::Dataset& dataset) {
 }
 
 exec::Feeds Stream::feeds(Side side, std::size_t batch) const {
+    TCOMPRESS_CHECK(ahead_.empty(), "feeds of a cut that was not settled");
     const Lane& from = lane(side);
     exec::Feeds feeds = from.dataset.rows(batches_[batch].begin, batches_[batch].end);
     for (std::size_t i = 0; i < from.cut.size(); ++i)
@@ -49,9 +56,34 @@ exec::Feeds Stream::feeds(Side side, std::size_t batch) const {
     return feeds;
 }
 
-void Stream::advance(const Cut& cut, Progress& progress) {
-    advance(edited_, Side::edited, cut.edited, progress);
-    if (original_.model) advance(original_, Side::original, cut.original, progress);
+std::string Stream::identity() const {
+    if (past_.empty()) return {};
+    std::string text = fmt::format("{}kernels {}\nedited {}\n", past_, fingerprintOfKernels(),
+                                   resources_.fingerprints->of(*edited_.model));
+    if (original_.model) text += fmt::format("original {}\n", resources_.fingerprints->of(*original_.model));
+    return text;
+}
+
+void Stream::moveTo(Cut cut) {
+    if (!past_.empty()) {
+        past_ = identity();
+        for (const Side side : {Side::edited, Side::original})
+            for (const ir::Value* value : side == Side::edited ? cut.edited : cut.original)
+                past_ += fmt::format("cut {} {}\n", side == Side::edited ? "edited" : "original", value->name());
+    }
+    ahead_.push_back(std::move(cut));
+}
+
+void Stream::settle(Progress& progress) {
+    for (const Cut& cut : std::exchange(ahead_, {})) {
+        advance(edited_, Side::edited, cut.edited, progress);
+        if (original_.model) advance(original_, Side::original, cut.original, progress);
+    }
+}
+
+void Stream::advance(Cut cut, Progress& progress) {
+    moveTo(std::move(cut));
+    settle(progress);
 }
 
 void Stream::advance(Lane& lane, Side side, const std::vector<const ir::Value*>& cut, Progress& progress) {

@@ -9,13 +9,16 @@
 //         calibration::Collector collector(model);        // statistics of values inside the block
 //         context.collect(collector, stream);             // runs from the cut to these values
 //         … edit the block's weights …
-//         context.advance(stream, {{block.output}});      // runs the edited block once
+//         stream.moveTo({{block.output}});                // runs the edited block once
 //     }
+//
+// Moving waits until something is run from the new cut: statistics that are in the cache (statistics_cache.h) are not.
 //
 // Only the cut's values are kept, for every sample, in memory up to a limit, then in a temporary file. What
 // else a block reads (masks, positions, shapes) is computed again from the inputs; where that would run
 // earlier blocks again (the encoder's output in a decoder), the cut must hold it.
 
+#include <string>
 #include <vector>
 
 #include "lib/calibration/resources.h"
@@ -41,16 +44,25 @@ class Stream {
     Stream(const ir::Model& original, const ir::Model& edited, const data::Dataset& dataset,
            const Resources& resources = {});
 
-    /// Moves on to another cut, computing its values from those of the present one.
-    void advance(const Cut& cut, Progress& progress);
+    /// Moves on to another cut. Nothing that the models compute before it may change any more.
+    void moveTo(Cut cut);
+    /// Computes the values of the cut that was moved to, each cut's from those of the one before.
+    void settle(Progress& progress);
+    /// Both at once.
+    void advance(Cut cut, Progress& progress);
 
     /// Null for the original of a stream of one model.
     const ir::Model* model(Side side) const { return lane(side).model; }
+    /// Where the stream has settled.
     const std::vector<const ir::Value*>& cut(Side side) const { return lane(side).cut; }
+    /// A text of all that values of the models depend on as they are now, between the cut and the outputs. Empty
+    /// without a cache.
+    std::string identity() const;
+    const Resources& resources() const { return resources_; }
     std::int64_t sampleCount() const { return sampleCount_; }
     std::size_t batchCount() const { return batches_.size(); }
     std::int64_t batchSamples(std::size_t batch) const { return batches_[batch].end - batches_[batch].begin; }
-    /// The inputs of the model and the values of the cut, by name.
+    /// The inputs of the model and the values of the cut where the stream has settled, by name.
     exec::Feeds feeds(Side side, std::size_t batch) const;
     const TensorStore& store() const { return store_; }
 
@@ -69,7 +81,10 @@ class Stream {
     void advance(Lane& lane, Side side, const std::vector<const ir::Value*>& cut, Progress& progress);
     const Lane& lane(Side side) const { return side == Side::edited ? edited_ : original_; }
 
+    Resources resources_;
     Lane edited_, original_;
+    std::vector<Cut> ahead_;  ///< moved to, not settled yet
+    std::string past_;        ///< of the data and the models at each cut
     std::vector<Batch> batches_;
     std::int64_t sampleCount_ = 0;
     TensorStore store_;

@@ -89,10 +89,12 @@ class PassContext {
     calibration::Stream stream(const ir::Model& model, const data::Dataset& samples) const;
     calibration::Stream stream(const ir::Model& original, const ir::Model& edited,
                                const data::Dataset& samples) const;
-    void collect(calibration::Collector& collector, const calibration::Stream& stream) const;
+    void collect(calibration::Collector& collector, calibration::Stream& stream) const;
     void advance(calibration::Stream& stream, const calibration::Cut& cut) const;
     /// What calibration may use of the machine.
     const calibration::Resources& resources() const { return resources_; }
+    /// The same with the run's progress, for what collects by itself.
+    calibration::Environment environment() const { return {progress_, resources_}; }
     /// The recognised model; made once per revision.
     const analysis::TransformerView& view(const ir::Model& model) const;
     /// A random stream of its own for each purpose: depends on the seed, the pass's position and the name.

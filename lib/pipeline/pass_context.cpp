@@ -61,7 +61,7 @@ calibration::Stream PassContext::stream(const ir::Model& original, const ir::Mod
     return {original, edited, samples, resources_};
 }
 
-void PassContext::collect(calibration::Collector& collector, const calibration::Stream& stream) const {
+void PassContext::collect(calibration::Collector& collector, calibration::Stream& stream) const {
     collector.run(stream, progress_);
 }
 

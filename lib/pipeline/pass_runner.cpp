@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/analysis/cost.h"
+#include "lib/calibration/fingerprint.h"
 #include "lib/exec/executor.h"
 #include "lib/ir/load.h"
 #include "lib/ir/save.h"
@@ -117,7 +118,8 @@ PassRunner::PassRunner(const Config& config, const data::CalibrationData* calibr
 PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
     const PassStep& step = config_.passes[index];
     const std::uint64_t revision = model.revision();
-    const calibration::Resources resources{parseByteSize(config_.memoryLimit).value(), config_.cacheDir};
+    const calibration::Resources resources{parseByteSize(config_.memoryLimit).value(), config_.cacheDir,
+                                            std::make_shared<calibration::Fingerprints>()};
     PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
                         progress_, views_, resources);
     context.setOriginal(reference_ ? &*reference_ : options_.original);

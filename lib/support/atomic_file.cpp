@@ -116,19 +116,19 @@ void AtomicFile::flush() {
     buffer_.clear();
 }
 
-void AtomicFile::commit() {
+void AtomicFile::commit(Durability durability) {
     flush();
     // The permissions of a file that is replaced are kept; a new one has those the umask leaves.
     struct stat old {};
     if (::stat(target_.c_str(), &old) == 0) ::fchmod(descriptor_, old.st_mode & 07777);
-    if (::fsync(descriptor_) != 0) fail(target_, errno);
+    if (durability == Durability::flushed && ::fsync(descriptor_) != 0) fail(target_, errno);
     int descriptor = descriptor_;
     descriptor_ = -1;
     if (::close(descriptor) != 0) fail(target_, errno);
     if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail(target_, errno);
     forget(temporary_.string());
     temporary_.clear();
-    syncFolder(folderOf(target_));
+    if (durability == Durability::flushed) syncFolder(folderOf(target_));
 }
 
 void removeTemporaryFiles() noexcept {

@@ -12,6 +12,10 @@
 
 namespace tcompress {
 
+/// Whether a file is on the disk when commit() returns; `later` is for what is checked when it is read and can be made
+/// again: a crash of the system, not of the process, may leave it cut short.
+enum class Durability { flushed, later };
+
 class AtomicFile {
   public:
     /// Throws Error naming the path and the system's reason when the folder cannot be written.
@@ -28,7 +32,7 @@ class AtomicFile {
     const std::filesystem::path& temporaryPath() const { return temporary_; }
     /// Flushes buffered bytes so that temporaryPath() can be read.
     void flush();
-    void commit();
+    void commit(Durability durability = Durability::flushed);
 
   private:
     void writeThrough(std::span<const std::byte> bytes);

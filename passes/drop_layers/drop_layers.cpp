@@ -112,12 +112,12 @@ class DropLayers : public pipeline::Pass {
         const ir::Model reference = patches && options_.refit == Refit::all
                                         ? originalOf(model, context, samples)
                                         : model.clone();
-        cutOutRuns(model, runs, patch, samples, kPass, context.progress(), report);
+        cutOutRuns(model, runs, patch, samples, kPass, context.environment(), report);
         if (patches && options_.refit == Refit::all) {
             const ir::Value* input = model.graph().find(runs.front().input);
             const ir::Node* producer = input == nullptr ? nullptr : input->producer();
             refitBehind(model, reference, context.view(model), producer == nullptr ? 0 : producer->position(), samples,
-                        context.progress(), report);
+                        context.environment(), report);
         }
         return report;
     }
@@ -220,7 +220,7 @@ class DropLayers : public pipeline::Pass {
         while (std::ssize(dropped) < count) {
             std::vector<double> errors;
             const std::size_t next =
-                leastMissed(model, spans, dropped, patch, samples, context.progress(), errors);
+                leastMissed(model, spans, dropped, patch, samples, context.environment(), errors);
             dropped.insert(next);
             std::vector<std::string> ranking;
             for (std::size_t i = 0; i < errors.size(); ++i)

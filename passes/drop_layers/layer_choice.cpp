@@ -58,7 +58,7 @@ std::optional<EvidenceQuery> runQuery(const ir::Model& original, const ir::Model
 
 std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
                                            const std::vector<LayerRun>& runs, const data::Split& samples,
-                                           Progress& progress) {
+                                           const calibration::Environment& environment) {
     std::vector<EvidenceQuery> queries;
     std::vector<std::size_t> places;
     for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -69,13 +69,13 @@ std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::
     }
     std::vector<std::optional<RunFit>> fits(runs.size());
     if (queries.empty()) return fits;
-    const std::vector<Evidence> evidence = collectEvidence(original, edited, queries, samples, progress);
+    const std::vector<Evidence> evidence = collectEvidence(original, edited, queries, samples, environment);
     for (std::size_t i = 0; i < places.size(); ++i) fits[places[i]] = fitRun(evidence[i]);
     return fits;
 }
 
 double outputError(const ir::Model& original, const ir::Model& edited, const std::vector<std::string>& outputs,
-                   const data::Dataset& samples, Progress& progress) {
+                   const data::Dataset& samples, const calibration::Environment& environment) {
     calibration::Collector collector(original, edited);
     std::vector<const calibration::SimilaritySums*> sums;
     for (const std::string& name : outputs)
@@ -84,7 +84,7 @@ double outputError(const ir::Model& original, const ir::Model& edited, const std
                 calibration::Source{original.graph().find(name), calibration::Side::original},
                 calibration::Source{now, calibration::Side::edited}));
     if (sums.empty()) return 0;
-    collector.run(samples, progress);
+    collector.run(samples, environment.progress, environment.resources);
     double error = 0;
     for (const auto* sum : sums) error += sum->result().relativeError();
     return error / static_cast<double>(sums.size());
@@ -92,12 +92,12 @@ double outputError(const ir::Model& original, const ir::Model& edited, const std
 
 std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>& spans,
                         const std::set<std::size_t>& dropped, Patch patch, const data::Split& samples,
-                        Progress& progress, std::vector<double>& errors) {
+                        const calibration::Environment& environment, std::vector<double>& errors) {
     const std::vector<std::string> outputs = comparableOutputs(original.graph(), spans);
     // What is cut out already, with its maps, is what the candidates' maps start from.
     std::vector<LayerRun> before = runsOf(spans, dropped);
     if (patch == Patch::linear) {
-        const auto fits = fitRuns(original, original, before, samples, progress);
+        const auto fits = fitRuns(original, original, before, samples, environment);
         for (std::size_t i = 0; i < before.size(); ++i)
             if (fits[i]) before[i].patch = fits[i]->map;
     }
@@ -124,25 +124,25 @@ std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>&
         candidates.push_back(std::move(candidate));
     }
     std::vector<std::optional<RunFit>> fits(own.size());
-    if (patch == Patch::linear) fits = fitRuns(original, edited, own, samples, progress);
+    if (patch == Patch::linear) fits = fitRuns(original, edited, own, samples, environment);
     errors.assign(spans.size(), std::numeric_limits<double>::infinity());
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         Candidate& candidate = candidates[i];
         if (fits[i]) candidate.runs[candidate.own].patch = std::move(fits[i]->map);
         errors[candidate.layer] =
-            outputError(original, without(original, candidate.runs), outputs, judges(samples), progress);
+            outputError(original, without(original, candidate.runs), outputs, judges(samples), environment);
     }
     return static_cast<std::size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin());
 }
 
 void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const data::Split& samples,
-                const std::string& pass, Progress& progress, pipeline::PassReport& report) {
+                const std::string& pass, const calibration::Environment& environment, pipeline::PassReport& report) {
     const ir::Model original = model.clone();
     for (LayerRun& run : runs) {
         std::string change = fmt::format("dropped ('{}' takes the place of '{}')", run.input, run.output);
         double error = -1;
         if (patch == Patch::linear) {
-            std::optional<RunFit> fit = fitRuns(original, model, {run}, samples, progress).front();
+            std::optional<RunFit> fit = fitRuns(original, model, {run}, samples, environment).front();
             if (fit && fit->errorPatched < fit->errorPlain) {
                 change = fmt::format(
                     "a linear map takes its place: output error {:.3f}, {:.3f} with its input unchanged",

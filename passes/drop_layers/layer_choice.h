@@ -27,20 +27,20 @@ std::optional<RunFit> fitRun(const Evidence& evidence);
 /// The fits of several runs, nothing for those without a query. One pass over the samples for all runs.
 std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
                                            const std::vector<LayerRun>& runs, const data::Split& samples,
-                                           Progress& progress);
+                                           const calibration::Environment& environment);
 
 /// Relative squared difference of the outputs, the mean over outputs.
 double outputError(const ir::Model& original, const ir::Model& edited, const std::vector<std::string>& outputs,
-                   const data::Dataset& samples, Progress& progress);
+                   const data::Dataset& samples, const calibration::Environment& environment);
 
 /// The droppable span whose removal, next to those in `dropped`, changes the outputs least. `errors` gets each
 /// candidate's error, infinite for those that are none.
 std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>& spans,
                         const std::set<std::size_t>& dropped, Patch patch, const data::Split& samples,
-                        Progress& progress, std::vector<double>& errors);
+                        const calibration::Environment& environment, std::vector<double>& errors);
 
 /// Cuts the runs out in order, each with its map where `patch` says so, and reports what it was worth.
 void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const data::Split& samples,
-                const std::string& pass, Progress& progress, pipeline::PassReport& report);
+                const std::string& pass, const calibration::Environment& environment, pipeline::PassReport& report);
 
 }  // namespace tcompress::passes

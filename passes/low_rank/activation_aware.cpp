@@ -92,7 +92,7 @@ class LowRankActivationAware : public pipeline::Pass {
         std::vector<const TargetWeight*> thinned;
         for (const TargetWeight* weight : usable)
             if (ranks.contains(weight)) thinned.push_back(weight);
-        fitLayerwise(model, model.clone(), view, thinned, samples, context.progress(),
+        fitLayerwise(model, model.clone(), view, thinned, samples, context.environment(),
                      [&](const LayerProblem& problem) {
                          return factorise(problem, ranks.at(problem.weight), factors[problem.weight], report);
                      });
@@ -125,7 +125,7 @@ class LowRankActivationAware : public pipeline::Pass {
             }
             return ranks;
         }
-        const std::vector<RankCurve> curves = measureRankCurves(model, weights, uniform, samples, context.progress());
+        const std::vector<RankCurve> curves = measureRankCurves(model, weights, uniform, samples, context.environment());
         const auto allocated = allocateRanks(curves, options_.keep, options_.multiple);
         for (std::size_t w = 0; w < weights.size(); ++w)
             if (allocated[w])

@@ -275,7 +275,7 @@ class LowRankAttention : public pipeline::Pass {
         std::vector<EvidenceQuery> queries;
         for (const Projection* projection : {&plan.q, &plan.k, &plan.o})
             queries.push_back({projection->site().input, projection->site().output, nullptr});
-        const std::vector<Evidence> evidence = collectEvidence(model, model, queries, samples, context.progress());
+        const std::vector<Evidence> evidence = collectEvidence(model, model, queries, samples, context.environment());
         const LayerSums ofQuery = evidence[0].all(), ofKey = evidence[1].all(), ofContext = evidence[2].all();
         std::map<const TargetWeight*, LinearLayer> turned = plan.weights;
         LinearLayer &q = turned.at(plan.q.weight), &k = turned.at(plan.k.weight), &v = turned.at(plan.v.weight), &o = turned.at(plan.o.weight);
@@ -308,7 +308,7 @@ class LowRankAttention : public pipeline::Pass {
         ir::Edit edit(model, kPass);
         for (const auto& [weight, layer] : turned) writeLayer(edit, *weight, plan.weights.at(weight), layer);
         edit.commit();
-        const std::vector<Evidence> after = collectEvidence(before, model, {{plan.o.site().output, plan.o.site().output, nullptr}}, samples, context.progress());
+        const std::vector<Evidence> after = collectEvidence(before, model, {{plan.o.site().output, plan.o.site().output, nullptr}}, samples, context.environment());
         LayerSums sums = after.front().all();
         LinearLayer same{std::vector<double>(static_cast<std::size_t>(sums.inputs * sums.inputs)), std::vector<double>(static_cast<std::size_t>(sums.inputs))};
         for (std::int64_t i = 0; i < sums.inputs; ++i) same.weight[static_cast<std::size_t>(i * sums.inputs + i)] = 1;

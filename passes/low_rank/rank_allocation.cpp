@@ -17,7 +17,7 @@ constexpr std::int64_t kStatisticsBytes = std::int64_t{200} << 20;
 constexpr RefitChoice kForPlan{0.1, 0, BiasFit::fitted, 0};
 
 /// Relative squared difference of the float outputs, the mean over outputs.
-double outputError(const ir::Model& original, const ir::Model& edited, const data::Dataset& samples, Progress& progress) {
+double outputError(const ir::Model& original, const ir::Model& edited, const data::Dataset& samples, const calibration::Environment& environment) {
     calibration::Collector collector(original, edited);
     std::vector<const calibration::SimilaritySums*> sums;
     for (const ir::Value* output : edited.graph().outputs())
@@ -26,7 +26,7 @@ double outputError(const ir::Model& original, const ir::Model& edited, const dat
                 calibration::Source{original.graph().find(output->name()), calibration::Side::original},
                 calibration::Source{output, calibration::Side::edited}));
     if (sums.empty()) return 0;
-    collector.run(samples, progress);
+    collector.run(samples, environment.progress, environment.resources);
     double error = 0;
     for (const auto* sum : sums) error += sum->result().relativeError();
     return error / static_cast<double>(sums.size());
@@ -79,7 +79,7 @@ std::vector<std::optional<std::int64_t>> allocateRanks(const std::vector<RankCur
 
 std::vector<RankCurve> measureRankCurves(ir::Model& model, const std::vector<const TargetWeight*>& weights,
                                          const std::function<std::int64_t(std::int64_t, std::int64_t)>& uniform,
-                                         const data::Split& samples, Progress& progress) {
+                                         const data::Split& samples, const calibration::Environment& environment) {
     const ir::Model original = model.clone();
     const data::Dataset& judges = samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit;
     std::vector<RankCurve> curves;
@@ -91,7 +91,7 @@ std::vector<RankCurve> measureRankCurves(ir::Model& model, const std::vector<con
             queries.push_back({site.input, site.output, nullptr});
             bytes += 16 * site.inFeatures * (site.inFeatures + 2 * site.outFeatures);
         }
-        const std::vector<Evidence> evidence = collectEvidence(original, model, queries, samples, progress);
+        const std::vector<Evidence> evidence = collectEvidence(original, model, queries, samples, environment);
         for (; begin < end; ++begin) {
             const TargetWeight& weight = *weights[begin];
             const LinearLayer start = readLayer(*weight.sites.front());
@@ -102,7 +102,7 @@ std::vector<RankCurve> measureRankCurves(ir::Model& model, const std::vector<con
             ir::Edit edit(model, "rank allocation");
             writeLayer(edit, weight, start, {product(factors), start.bias});
             edit.commit();
-            const double error = outputError(original, model, judges, progress);
+            const double error = outputError(original, model, judges, environment);
             ir::Edit back(model, "rank allocation");
             back.setConstant(weight.constant, stored);
             back.commit();

@@ -30,6 +30,6 @@ std::vector<std::optional<std::int64_t>> allocateRanks(const std::vector<RankCur
 /// sensitivity is taken: the model's outputs with this weight alone at that rank. The model is as before afterwards.
 std::vector<RankCurve> measureRankCurves(ir::Model& model, const std::vector<const TargetWeight*>& weights,
                                          const std::function<std::int64_t(std::int64_t, std::int64_t)>& uniform,
-                                         const data::Split& samples, Progress& progress);
+                                         const data::Split& samples, const calibration::Environment& environment);
 
 }  // namespace tcompress::passes

@@ -1,7 +1,11 @@
 #include "passes/prune/affine_refit.h"
 
+#include <fmt/core.h>
+
+#include "lib/calibration/archive.h"
 #include "lib/calibration/collector.h"
 #include "lib/ir/edit.h"
+#include "lib/support/sha256.h"
 
 namespace tcompress::passes {
 namespace {
@@ -32,6 +36,13 @@ class ChannelLines : public calibration::Statistic {
         rows_ += static_cast<double>(rows[0].rows);
     }
 
+    std::string kind() const override {
+        return fmt::format("channel lines {}", sha256(std::as_bytes(std::span(kept_))));
+    }
+    void transfer(calibration::Archive& archive) override {
+        archive(now_), archive(before_), archive(square_), archive(product_), archive(rows_);
+    }
+
     struct Line {
         double slope = 1, offset = 0;
     };
@@ -56,12 +67,12 @@ class ChannelLines : public calibration::Statistic {
 }  // namespace
 
 void refitAffine(ir::Model& model, const ir::Model& reference, const AffineSite& site,
-                 const std::vector<std::int64_t>& kept, const data::Dataset& samples, Progress& progress) {
+                 const std::vector<std::int64_t>& kept, const data::Dataset& samples, const calibration::Environment& environment) {
     const ir::Value* before = reference.graph().find(site.output->name());
     if (before == nullptr) return;
     calibration::Collector collector(reference, model);
     const auto& lines = collector.add<ChannelLines>(site.output, before, kept);
-    collector.run(samples, progress);
+    collector.run(samples, environment.progress, environment.resources);
     ir::Value* const gainValue = site.gainNode->input(site.gainSlot);
     Tensor gain = *gainValue->constant();
     const bool hasBias = site.biasNode != nullptr;

@@ -6,13 +6,13 @@
 
 #include "lib/data/dataset.h"
 #include "lib/ir/model.h"
-#include "lib/support/progress.h"
+#include "lib/calibration/resources.h"
 #include "passes/support/residual_stream.h"
 
 namespace tcompress::passes {
 
 /// Fits one site to the value of the same name in `reference`, whose channel kept[c] is channel c here.
 void refitAffine(ir::Model& model, const ir::Model& reference, const AffineSite& site,
-                 const std::vector<std::int64_t>& kept, const data::Dataset& samples, Progress& progress);
+                 const std::vector<std::int64_t>& kept, const data::Dataset& samples, const calibration::Environment& environment);
 
 }  // namespace tcompress::passes

@@ -260,7 +260,7 @@ class PruneBudget : public pipeline::Pass {
             tasks.push_back({now->layers, assignment[i], {}, {}});
         }
         removeCompensated(model, original, view, tasks, {calibration::MomentOrder::first, activationTimesWeight}, samples,
-                          context.progress(), report);
+                          context.environment(), report);
         const analysis::KeepMasks keep = keepMasks(tasks, "it keeps all its units", report);
         if (keep.empty()) return;
         for (const UnitTask& task : tasks) {
@@ -290,7 +290,7 @@ class PruneBudget : public pipeline::Pass {
         const std::vector<LayerRun> runs = anatomy.runs(assignment);
         if (runs.empty()) return;
         PassReport cut;
-        cutOutRuns(model, runs, Patch::linear, samples, kPass, context.progress(), cut);
+        cutOutRuns(model, runs, Patch::linear, samples, kPass, context.environment(), cut);
         auto row = cut.changed.begin();
         for (const LayerRun& run : runs)
             for (const std::size_t layer : run.layers) {

@@ -156,7 +156,7 @@ class PruneHidden : public pipeline::Pass {
                 queries.push_back({site.input, site.output, nullptr});
                 groups.push_back(&found->second);
             }
-        const std::vector<Evidence> evidence = collectEvidence(model, model, queries, samples, context.progress());
+        const std::vector<Evidence> evidence = collectEvidence(model, model, queries, samples, context.environment());
         std::vector<RemovalProblem> result;
         for (std::size_t i = 0; i < groups.size(); ++i) {
             const LayerSums sums = evidence[i].all();
@@ -217,9 +217,9 @@ class PruneHidden : public pipeline::Pass {
         for (const auto& [place, ignored] : norms) places.insert(place);
         for (const std::size_t place : places) {
             if (const auto norm = norms.find(place); norm != norms.end())
-                refitAffine(model, reference, norm->second, kept, samples.fit, context.progress());
+                refitAffine(model, reference, norm->second, kept, samples.fit, context.environment());
             if (const auto group = readers.find(place); group != readers.end())
-                fitLayerwise(model, reference, view, group->second, samples, context.progress(),
+                fitLayerwise(model, reference, view, group->second, samples, context.environment(),
                              [&](const LayerProblem& problem) { return fitAgain(problem, report); });
         }
     }

@@ -150,7 +150,7 @@ class PruneNeuron : public pipeline::Pass {
             tasks = tasksOf(groups, choose(model, context, view, groups, report));
         }
         removeCompensated(model, referenceFor(model, view, groups, samples.fit, context), view, tasks,
-                          {calibration::MomentOrder::first, activationTimesWeight}, samples, context.progress(),
+                          {calibration::MomentOrder::first, activationTimesWeight}, samples, context.environment(),
                           report, options_.refit);
         return tasks;
     }
@@ -169,7 +169,7 @@ class PruneNeuron : public pipeline::Pass {
                 ? &context.calibration(kPass, "importance activation measures each neuron's activation")
                 : nullptr;
         const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byActivation ? &byData : nullptr,
-                                                        calibration, context.progress(), report);
+                                                        calibration, context.environment(), report);
         return keepMasks(groups, select(units), kIdle, report);
     }
 

@@ -105,7 +105,7 @@ class PruneByOutput : public pipeline::Pass {
         for (std::int64_t step = 1; step <= options_.steps; ++step) {
             PassReport round;
             const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
-            fitLayerwise(model, reference, view, usable, samples, context.progress(), [&](const LayerProblem& problem) {
+            fitLayerwise(model, reference, view, usable, samples, context.environment(), [&](const LayerProblem& problem) {
                 const auto place = std::find(usable.begin(), usable.end(), problem.weight) - usable.begin();
                 // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
                 return prune(problem, shares[static_cast<std::size_t>(place)] * (1 - left * left * left), round);

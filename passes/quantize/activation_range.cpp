@@ -1,6 +1,11 @@
 #include "passes/quantize/activation_range.h"
 
+#include <fmt/core.h>
+
+#include <span>
+
 #include "lib/calibration/clip_range.h"
+#include "lib/support/sha256.h"
 
 namespace tcompress::passes {
 namespace {
@@ -21,6 +26,11 @@ calibration::ClipRange chosen(const calibration::Histogram& histogram, const Act
 }
 
 }  // namespace
+
+std::string SmoothedHistogram::kind() const {
+    return fmt::format("histogram of shifted {} and scaled {} channels", sha256(std::as_bytes(std::span(shifts_))),
+                       sha256(std::as_bytes(std::span(factors_))));
+}
 
 void SmoothedHistogram::add(std::span<const calibration::Rows> sources) {
     const calibration::Rows& x = sources.front();

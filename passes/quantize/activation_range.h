@@ -2,6 +2,7 @@
 // Constant ranges of activations for static quantization: the distribution of what will be rounded, and the
 // observers that cut it (lib/calibration/clip_range.h).
 
+#include <string>
 #include <vector>
 
 #include "kernels/quantize.h"
@@ -25,6 +26,8 @@ class SmoothedHistogram : public calibration::Statistic {
 
     std::vector<calibration::Source> sources() const override { return {source_}; }
     void add(std::span<const calibration::Rows> sources) override;
+    std::string kind() const override;
+    void transfer(calibration::Archive& archive) override { histogram_.transfer(archive); }
 
   private:
     calibration::Source source_;

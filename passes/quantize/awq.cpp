@@ -194,7 +194,7 @@ class QuantizeAwq : public pipeline::Pass {
         calibration::ValueSet inputs;
         for (const LayerStage& stage : stages) inputs.insert(stage.inputs.front());
         const auto statistics = calibration::collectChannelStatistics(
-            model, samples, inputs, calibration::MomentOrder::second, context.progress());
+            model, samples, inputs, calibration::MomentOrder::second, context.progress(), context.resources());
         AwqRun run(options_.steps, storage_, context.view(model), stages, edit);
         // From the last to the first: a layer takes the factors of the one behind it before it is rounded itself.
         for (std::size_t i = stages.size(); i-- > 0;) {

@@ -29,7 +29,8 @@ struct PartEvidence {
 };
 
 PartEvidence gather(const ir::Model& model, const std::vector<LayerStage>& stages,
-                    const data::Dataset& samples, calibration::RowsSeen ranges, Progress& progress) {
+                    const data::Dataset& samples, calibration::RowsSeen ranges,
+                    const pipeline::PassContext& context) {
     PartEvidence part;
     part.collector = std::make_unique<calibration::Collector>(model);
     for (const LayerStage& stage : stages) {
@@ -38,7 +39,7 @@ PartEvidence gather(const ir::Model& model, const std::vector<LayerStage>& stage
         part.moments.push_back(
             &part.collector->add<calibration::MomentSums>(calibration::MomentsRequest{stage.inputs.front()}));
     }
-    part.collector->run(samples, progress);
+    context.collect(*part.collector, samples);
     return part;
 }
 
@@ -164,8 +165,8 @@ std::map<const TargetWeight*, PreparedWeight> prepareInt8(const std::vector<cons
     const data::Split split = context.calibrationSplit(pass, "ranges are those of activations", kHeldBack);
     // A range that is measured on each run is that of padding too.
     const auto seen = options.activations ? calibration::RowsSeen::tokens : calibration::RowsSeen::all;
-    const PartEvidence fit = gather(model, stages, split.fit, seen, context.progress());
-    const PartEvidence heldBack = gather(model, stages, split.heldBack, seen, context.progress());
+    const PartEvidence fit = gather(model, stages, split.fit, seen, context);
+    const PartEvidence heldBack = gather(model, stages, split.heldBack, seen, context);
     std::map<const TargetWeight*, PreparedWeight> result;
     Preparation preparation(rule, options, result);
     for (std::size_t i = 0; i < stages.size(); ++i) preparation.prepare(stages[i], fit.of(i), heldBack.of(i));
@@ -186,8 +187,8 @@ std::map<const TargetWeight*, PreparedWeight> prepareInt8(const std::vector<cons
         histograms.push_back(&collector.add<SmoothedHistogram>(calibration::Source(stages[i].inputs.front()),
                                                                smoothing.shifts, std::move(factors)));
     }
-    collector.run(split.fit, context.progress());
-    collector.run(split.heldBack, context.progress());
+    context.collect(collector, split.fit);
+    context.collect(collector, split.heldBack);
     for (std::size_t i = 0; i < stages.size(); ++i) {
         if (histograms[i] == nullptr) continue;
         const auto parameters = chooseParameters(histograms[i]->result(), *options.activations);

@@ -207,7 +207,7 @@ class QuantizeCodebook : public pipeline::Pass {
         const data::Dataset& samples =
             context.calibration(kPass, "weights count by what they are multiplied with");
         return calibration::collectChannelStatistics(model, samples, inputs, calibration::MomentOrder::second,
-                                                     context.progress());
+                                                     context.progress(), context.resources());
     }
 
     std::string refusal(const TargetWeight& weight) const {

@@ -148,8 +148,8 @@ void EvidenceStreams::advanceTo(const LayerStage& stage) {
     if (before == nullptr || input->producer() == nullptr) return;
     block_ = block;
     const calibration::Cut cut{{counterpart(edited_, input)}, {before}};
-    context_.advance(fit_, cut);
-    context_.advance(heldBack_, cut);
+    fit_.moveTo(cut);
+    heldBack_.moveTo(cut);
 }
 
 std::vector<LayerEvidence> EvidenceStreams::collect(const std::vector<LayerStage>& stages, Targets targets) {
@@ -173,7 +173,7 @@ std::vector<LayerEvidence> EvidenceStreams::collect(const std::vector<LayerStage
             stageOf.push_back(stage);
         }
     }
-    const auto gather = [&](const calibration::Stream& stream, Moments calibration::SplitMoments::* part) {
+    const auto gather = [&](calibration::Stream& stream, Moments calibration::SplitMoments::* part) {
         const std::vector<Moments> moments =
             calibration::collectMoments(stream, requests, context_.progress());
         for (std::size_t i = 0; i < requests.size(); ++i) result[stageOf[i]].moments.*part += moments[i];

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/calibration/archive.h"
 #include "lib/support/check.h"
+#include "lib/support/error.h"
 #include "passes/quantize/output_error.h"
 
 namespace tcompress::passes {
@@ -176,6 +178,25 @@ void BatchRanges::add(std::span<const calibration::Rows> sources) {
     }
     low_.push_back(std::move(low));
     high_.push_back(std::move(high));
+}
+
+std::string BatchRanges::kind() const {
+    return seen_ == calibration::RowsSeen::tokens ? "channel ranges of batches"
+                                                  : "channel ranges of batches with padding";
+}
+
+void BatchRanges::transfer(calibration::Archive& archive) {
+    for (auto* ranges : {&low_, &high_}) {
+        auto count = static_cast<std::uint64_t>(ranges->size());
+        std::vector<float> all;
+        for (const std::vector<float>& range : *ranges) all.insert(all.end(), range.begin(), range.end());
+        archive(count), archive(all);
+        if (count > all.size()) throw Error("a statistic is damaged");
+        const std::size_t width = count == 0 ? 0 : all.size() / count;
+        ranges->clear();
+        for (auto at = all.begin(); ranges->size() < count; at += static_cast<std::ptrdiff_t>(width))
+            ranges->emplace_back(at, at + static_cast<std::ptrdiff_t>(width));
+    }
 }
 
 std::vector<double> shiftedMoment(const ActivationEvidence& evidence, const std::vector<float>& shifts) {

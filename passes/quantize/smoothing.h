@@ -15,6 +15,7 @@
 // Language Models"; shifts: Wei et al. 2023, "Outlier Suppression+".
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "lib/calibration/statistic.h"
@@ -30,6 +31,8 @@ class BatchRanges : public calibration::Statistic {
     std::vector<calibration::Source> sources() const override { return {source_}; }
     calibration::RowsSeen rowsSeen() const override { return seen_; }
     void add(std::span<const calibration::Rows> sources) override;
+    std::string kind() const override;
+    void transfer(calibration::Archive& archive) override;
 
     std::size_t batches() const { return low_.size(); }
     const std::vector<float>& low(std::size_t batch) const { return low_[batch]; }

@@ -160,7 +160,7 @@ class RemoveHeads : public pipeline::Pass {
             tasks = tasksOf(groups, masks);
         }
         removeCompensated(model, referenceFor(model, view, groups, samples.fit, context), view, tasks,
-                          {calibration::MomentOrder::second, outputContribution}, samples, context.progress(),
+                          {calibration::MomentOrder::second, outputContribution}, samples, context.environment(),
                           report, options_.refit);
         return tasks;
     }
@@ -184,7 +184,7 @@ class RemoveHeads : public pipeline::Pass {
         const data::Dataset* calibration =
             byData ? &context.calibration(kPass, "this importance measures what each head makes") : nullptr;
         const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byData ? &score : nullptr, calibration,
-                                                        context.progress(), report);
+                                                        context.environment(), report);
         return keepMasks(groups, selectUnits(units, selection()), kIdle, report);
     }
 

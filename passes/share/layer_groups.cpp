@@ -16,7 +16,7 @@ ir::Value* twin(ir::Model& model, const ir::Value* value) { return model.graph()
 
 /// Error of `to`'s output with the weights of `from`.
 double errorWith(const ir::Model& model, const FeedForwardWeights& to, const FeedForwardWeights& from,
-                 const data::Dataset& samples, Progress& progress) {
+                 const data::Dataset& samples, const calibration::Environment& environment) {
     ir::Model trial = model.clone();
     ir::Edit edit(trial, "functional distance");
     const auto copy = [&](const ir::Value* target, const ir::Value* source) {
@@ -32,7 +32,7 @@ double errorWith(const ir::Model& model, const FeedForwardWeights& to, const Fee
     const auto& sums = collector.add<calibration::SimilaritySums>(
         calibration::Source{to.downSite().output, calibration::Side::original},
         calibration::Source{twin(trial, to.downSite().output), calibration::Side::edited});
-    collector.run(samples, progress);
+    collector.run(samples, environment.progress, environment.resources);
     return sums.result().relativeError();
 }
 
@@ -55,15 +55,15 @@ std::vector<LayerGroup> inRuns(const LayerGroup& layers, std::size_t size) {
 }  // namespace
 
 std::vector<double> functionalDistances(const ir::Model& model, const std::vector<FeedForwardWeights>& layers,
-                                        const data::Dataset& samples, Progress& progress) {
+                                        const data::Dataset& samples, const calibration::Environment& environment) {
     const std::size_t n = layers.size();
     std::vector<double> distances(n * n);
     for (std::size_t a = 0; a < n; ++a)
         for (std::size_t b = a + 1; b < n; ++b) {
             double distance = kInfinity;
             if (layers[a].kind == layers[b].kind)
-                distance = 0.5 * (errorWith(model, layers[a], layers[b], samples, progress) +
-                                  errorWith(model, layers[b], layers[a], samples, progress));
+                distance = 0.5 * (errorWith(model, layers[a], layers[b], samples, environment) +
+                                  errorWith(model, layers[b], layers[a], samples, environment));
             distances[a * n + b] = distances[b * n + a] = distance;
         }
     return distances;

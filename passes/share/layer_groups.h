@@ -16,7 +16,7 @@ using LayerGroup = std::vector<std::size_t>;
 /// d[a · n + b], symmetric: the mean of the relative squared errors of layer a's output with b's weights and of b's with
 /// a's. Biases of the down projections stay each layer's own. Layers of different kinds are infinitely far.
 std::vector<double> functionalDistances(const ir::Model& model, const std::vector<FeedForwardWeights>& layers,
-                                        const data::Dataset& samples, Progress& progress);
+                                        const data::Dataset& samples, const calibration::Environment& environment);
 
 /// Groups of `size` (the last may be smaller) with the least sum of distances within groups, as far as exchanging pairs
 /// finds it, from neighbours; in order of their first layers.

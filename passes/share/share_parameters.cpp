@@ -164,7 +164,7 @@ class ShareParameters : public pipeline::Pass {
         if (!byDistance) return neighbours(layers, size);
         const std::vector<double> distances = functionalDistances(
             model, layers, context.calibration(kPass, "grouping by distance compares layers on data").head(kDistanceSamples),
-            context.progress());
+            context.environment());
         std::vector<std::string> parts;
         for (std::size_t a = 0; a < layers.size(); ++a)
             for (std::size_t b = a + 1; b < layers.size(); ++b)
@@ -218,9 +218,9 @@ class ShareParameters : public pipeline::Pass {
         for (std::int64_t round = 0; round < options_.rounds; ++round)
             for (SharedFeedForward& group : shared)
                 if (round == 0)
-                    group.choose(samples, context.progress());
+                    group.choose(samples, context.environment());
                 else
-                    group.refit(samples, context.progress());
+                    group.refit(samples, context.environment());
     }
 
     static void describe(const SharedFeedForward& group, PassReport& report) {

@@ -73,24 +73,24 @@ void SharedFeedForward::average() {
     way_ = "plain averages";
 }
 
-void SharedFeedForward::choose(const data::Split& samples, Progress& progress) {
-    const std::vector<Evidence> own = gather(samples, progress);
+void SharedFeedForward::choose(const data::Split& samples, const calibration::Environment& environment) {
+    const std::vector<Evidence> own = gather(samples, environment);
     for (std::size_t l = 0; l < layers_.size(); ++l)
         choices_.push_back(chooseRefit(own[l], layers_[l].downNow, biasFit(layers_[l].downSite())));
     average();
-    plainErrors_ = errorsNow(gather(samples, progress));
+    plainErrors_ = errorsNow(gather(samples, environment));
     const SharedWeights ones = shared_;
 
     SharedWeights poolStart;
     const NeuronPlan pool = pooled(own, poolStart);
     const std::string poolWay = way_;
     write(pool, poolStart);
-    const Solution fromPool = solve(gather(samples, progress), poolStart);
+    const Solution fromPool = solve(gather(samples, environment), poolStart);
 
     const NeuronPlan averages = matched();
     SharedWeights averageStart{plannedDown(original_, averages), ones.scales};
     write(averages, averageStart);
-    const Solution fromAverages = solve(gather(samples, progress), averageStart);
+    const Solution fromAverages = solve(gather(samples, environment), averageStart);
 
     const bool takesPool = fromPool.total() < fromAverages.total();
     const Solution& best = takesPool ? fromPool : fromAverages;
@@ -101,8 +101,8 @@ void SharedFeedForward::choose(const data::Split& samples, Progress& progress) {
     errors_ = best.errors;
 }
 
-void SharedFeedForward::refit(const data::Split& samples, Progress& progress) {
-    const std::vector<Evidence> evidence = gather(samples, progress);
+void SharedFeedForward::refit(const data::Split& samples, const calibration::Environment& environment) {
+    const std::vector<Evidence> evidence = gather(samples, environment);
     errors_ = errorsNow(evidence);
     const Solution again = solve(evidence, shared_);
     double before = 0;
@@ -113,10 +113,10 @@ void SharedFeedForward::refit(const data::Split& samples, Progress& progress) {
     errors_ = again.errors;
 }
 
-std::vector<Evidence> SharedFeedForward::gather(const data::Split& samples, Progress& progress) const {
+std::vector<Evidence> SharedFeedForward::gather(const data::Split& samples, const calibration::Environment& environment) const {
     std::vector<EvidenceQuery> queries;
     for (const FeedForwardWeights& layer : layers_) queries.push_back(evidenceQuery(layer.downSite(), layer.residualAdd));
-    return collectEvidence(reference_, model_, queries, samples, progress);
+    return collectEvidence(reference_, model_, queries, samples, environment);
 }
 
 std::vector<double> SharedFeedForward::errorsNow(const std::vector<Evidence>& evidence) const {

@@ -25,9 +25,9 @@ class SharedFeedForward {
     SharedFeedForward(ir::Model& model, const ir::Model& reference, std::vector<FeedForwardWeights> layers);
 
     /// Chooses the neurons, writes each layer's copy of the shared weights with its scales taken in.
-    void choose(const data::Split& samples, Progress& progress);
+    void choose(const data::Split& samples, const calibration::Environment& environment);
     /// Solves again on what the layers read now; kept where it is better on held-back rows.
-    void refit(const data::Split& samples, Progress& progress);
+    void refit(const data::Split& samples, const calibration::Environment& environment);
     /// Makes the averages, without data: of neurons as they are numbered, scales 1.
     void average();
     /// Puts one set of weights, and a product with its scales where they are not 1, in the place of every layer's own.
@@ -48,7 +48,7 @@ class SharedFeedForward {
         std::vector<double> errors;
         double total() const;
     };
-    std::vector<Evidence> gather(const data::Split& samples, Progress& progress) const;
+    std::vector<Evidence> gather(const data::Split& samples, const calibration::Environment& environment) const;
     Solution solve(const std::vector<Evidence>& evidence, const SharedWeights& start) const;
     void write(const NeuronPlan& plan, const SharedWeights& shared);
     void write(const std::vector<LinearLayer>& downs);

@@ -102,10 +102,10 @@ namespace {
 
 /// The units that matter least without compensation; an empty mask when they cannot be scored.
 std::vector<bool> scoredMask(const ir::Model& model, const TransformerView& view, const UnitTask& task,
-                             const DataScore& byData, const data::Split& samples, Progress& progress,
+                             const DataScore& byData, const data::Split& samples, const calibration::Environment& environment,
                              pipeline::PassReport& report) {
     std::vector<UnitLayers> group = {task.layers};
-    const auto scored = scoreUnits(model, view, group, &byData, &samples.fit, progress, report);
+    const auto scored = scoreUnits(model, view, group, &byData, &samples.fit, environment, report);
     if (scored.empty()) return {};
     const auto units = static_cast<std::int64_t>(scored.front().scores.size());
     return selectUnits(scored, {units - task.keep, 0.0, Scope::layer, /*multiple=*/1}).front();
@@ -139,7 +139,7 @@ std::vector<WalkStep> refitSteps(ir::Model& model, const ir::Model& reference, c
 
 void removeCompensated(ir::Model& model, const ir::Model& reference, const TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback, const data::Split& samples,
-                       Progress& progress, pipeline::PassReport& report, Refit refit) {
+                       const calibration::Environment& environment, pipeline::PassReport& report, Refit refit) {
     const UnitWeights weights(view);
     std::vector<WalkStep> steps;
     for (UnitTask& task : tasks) {
@@ -148,7 +148,7 @@ void removeCompensated(ir::Model& model, const ir::Model& reference, const Trans
             report.notes.push_back(
                 fmt::format("'{}' is not compensated: {}", task.layers.layers.front().name, task.refusal));
             if (task.mask.empty())
-                task.mask = scoredMask(model, view, task, fallback, samples, progress, report);
+                task.mask = scoredMask(model, view, task, fallback, samples, environment, report);
             continue;
         }
         steps.push_back(stepOf(readers, [&model, &report, &task, readers](EvidenceWalk& walk) {
@@ -165,7 +165,7 @@ void removeCompensated(ir::Model& model, const ir::Model& reference, const Trans
         for (WalkStep& step : refitSteps(model, reference, view, weights.all(), first, taken, report))
             steps.push_back(std::move(step));
     }
-    EvidenceWalk walk(reference, model, view, samples, progress);
+    EvidenceWalk walk(reference, model, view, samples, environment);
     walkInOrder(walk, std::move(steps));
     std::erase_if(tasks, [](const UnitTask& task) { return task.mask.empty(); });
 }
@@ -181,11 +181,11 @@ ir::Model referenceFor(const ir::Model& model, const TransformerView& view, cons
 }
 
 void refitBehind(ir::Model& model, const ir::Model& reference, const TransformerView& view, std::size_t position,
-                 const data::Split& samples, Progress& progress, pipeline::PassReport& report) {
+                 const data::Split& samples, const calibration::Environment& environment, pipeline::PassReport& report) {
     pipeline::PassReport unusable;
     const std::vector<TargetWeight> weights = targetWeights(view, {}, unusable);
     std::vector<WalkStep> steps = refitSteps(model, reference, view, weights, position, {}, report);
-    EvidenceWalk walk(reference, model, view, samples, progress);
+    EvidenceWalk walk(reference, model, view, samples, environment);
     walkInOrder(walk, std::move(steps));
 }
 

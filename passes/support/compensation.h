@@ -33,7 +33,7 @@ enum class Refit {
 /// site.
 void removeCompensated(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback, const data::Split& samples,
-                       Progress& progress, pipeline::PassReport& report, Refit refit = Refit::readers);
+                       const calibration::Environment& environment, pipeline::PassReport& report, Refit refit = Refit::readers);
 
 /// The model that the run started from, where the readers of all the layers' units can be fitted to it; else a copy of
 /// `model` as it is.
@@ -44,7 +44,7 @@ ir::Model referenceFor(const ir::Model& model, const analysis::TransformerView& 
 /// Fits the linear layers that read the residual stream behind a node again, each in its turn to what it gives in the reference, where there is the
 /// same. `view` is of the model.
 void refitBehind(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
-                 std::size_t position, const data::Split& samples, Progress& progress, pipeline::PassReport& report);
+                 std::size_t position, const data::Split& samples, const calibration::Environment& environment, pipeline::PassReport& report);
 
 /// The masks of tasks that lose a unit; the others become skipped sites with `idleReason`.
 analysis::KeepMasks keepMasks(const std::vector<UnitTask>& tasks, const std::string& idleReason,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "lib/calibration/archive.h"
 #include "lib/calibration/collector.h"
 #include "lib/calibration/similarity.h"
 #include "lib/support/error.h"
@@ -42,6 +43,14 @@ class LayerStatistic : public calibration::Statistic {
             for (std::size_t i = 0; i < error.size(); ++i) error[i] -= rows[2].values[i];
         }
         sums.add(x.values, y.values, error, x.rows);
+    }
+
+    std::string kind() const override { return "layer sums"; }
+    void transfer(calibration::Archive& archive) override {
+        archive(sums.inputs), archive(sums.outputs), archive(sums.rows);
+        archive.symmetric(sums.xx, sums.inputs);
+        archive(sums.xy), archive(sums.xe), archive(sums.x), archive(sums.y), archive(sums.e);
+        archive(sums.yy), archive(sums.ye), archive(sums.ee);
     }
 
     LayerSums sums{0, 0};
@@ -121,10 +130,12 @@ EvidenceQuery evidenceQuery(const analysis::Site& site, const ir::Node* residual
 
 std::vector<Evidence> collectEvidence(const ir::Model& reference, const ir::Model& edited,
                                       const std::vector<EvidenceQuery>& queries, const data::Split& samples,
-                                      Progress& progress) {
+                                      const calibration::Environment& environment) {
     const auto sums = [&](const data::Dataset& part) {
         return collectSums(reference, edited, queries, part.sampleCount(),
-                           [&](calibration::Collector& collector) { collector.run(part, progress); });
+                           [&](calibration::Collector& collector) {
+                               collector.run(part, environment.progress, environment.resources);
+                           });
     };
     std::vector<LayerSums> fit = sums(samples.fit);
     return evidenceOf(std::move(fit), sums(samples.heldBack));
@@ -138,7 +149,7 @@ bool hasTarget(const ir::Model& reference, const EvidenceQuery& query) {
 namespace {
 
 bool meansTheSame(const ir::Model& original, const ir::Model& model, const std::vector<EvidenceQuery>& queries,
-                  const data::Dataset& samples, Progress& progress) {
+                  const data::Dataset& samples, const calibration::Environment& environment) {
     // Unrelated values of one size are at 2; what passes lose by then is well below.
     constexpr double kUnrelated = 0.5;
     constexpr std::int64_t kEnough = 8;
@@ -147,7 +158,8 @@ bool meansTheSame(const ir::Model& original, const ir::Model& model, const std::
     for (const EvidenceQuery& query : queries)
         sums.push_back(&collector.add<calibration::SimilaritySums>(
             Source{namesake(original, query.output), Side::original}, Source{query.output, Side::edited}));
-    collector.run(samples.head(std::min(kEnough, samples.sampleCount())), progress);
+    collector.run(samples.head(std::min(kEnough, samples.sampleCount())), environment.progress,
+                  environment.resources);
     return std::all_of(sums.begin(), sums.end(),
                        [](const auto* sum) { return sum->result().relativeError() < kUnrelated; });
 }
@@ -160,7 +172,7 @@ ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>&
     if (original == nullptr) return model.clone();
     const bool fits = std::all_of(queries.begin(), queries.end(),
                                   [&](const EvidenceQuery& query) { return hasTarget(*original, query); });
-    return fits && meansTheSame(*original, model, queries, samples, context.progress()) ? original->clone()
+    return fits && meansTheSame(*original, model, queries, samples, context.environment()) ? original->clone()
                                                                                           : model.clone();
 }
 
@@ -175,17 +187,16 @@ calibration::Stream streamOf(const ir::Model& reference, const ir::Model& edited
 }  // namespace
 
 EvidenceWalk::EvidenceWalk(const ir::Model& reference, const ir::Model& edited, const TransformerView& view,
-                           const data::Split& samples, Progress& progress,
-                           const calibration::Resources& resources)
+                           const data::Split& samples, const calibration::Environment& environment)
     : reference_(reference),
       edited_(edited),
       view_(view),
-      progress_(progress),
-      fit_(streamOf(reference, edited, samples.fit, resources)),
-      held_(streamOf(reference, edited, samples.heldBack, resources)) {}
+      progress_(environment.progress),
+      fit_(streamOf(reference, edited, samples.fit, environment.resources)),
+      held_(streamOf(reference, edited, samples.heldBack, environment.resources)) {}
 
 std::vector<Evidence> EvidenceWalk::collect(const std::vector<EvidenceQuery>& queries) {
-    const auto sums = [&](const calibration::Stream& stream) {
+    const auto sums = [&](calibration::Stream& stream) {
         return collectSums(reference_, edited_, queries, stream.sampleCount(),
                            [&](calibration::Collector& collector) { collector.run(stream, progress_); });
     };
@@ -203,7 +214,7 @@ void EvidenceWalk::advanceTo(int block) {
     calibration::Cut cut{{input}, {before}};
     if (&reference_ == &edited_) cut.original.clear();
     for (calibration::Stream* stream : {&fit_, &held_})
-        if (stream->sampleCount() > 0) stream->advance(cut, progress_);
+        if (stream->sampleCount() > 0) stream->moveTo(cut);
 }
 
 int EvidenceWalk::blockOf(const analysis::Site& site) const {

@@ -27,7 +27,7 @@ EvidenceQuery evidenceQuery(const analysis::Site& site, const ir::Node* residual
 /// the reference or never computed, or is not finite.
 std::vector<Evidence> collectEvidence(const ir::Model& reference, const ir::Model& edited,
                                       const std::vector<EvidenceQuery>& queries, const data::Split& samples,
-                                      Progress& progress);
+                                      const calibration::Environment& environment);
 
 /// Whether the reference has a value of the query's output's name and shape: whether it can be fitted to.
 bool hasTarget(const ir::Model& reference, const EvidenceQuery& query);
@@ -45,7 +45,7 @@ class EvidenceWalk {
   public:
     /// `view` is of the edited model and stays valid (only constants change).
     EvidenceWalk(const ir::Model& reference, const ir::Model& edited, const analysis::TransformerView& view,
-                 const data::Split& samples, Progress& progress, const calibration::Resources& resources = {});
+                 const data::Split& samples, const calibration::Environment& environment);
 
     const ir::Model& reference() const { return reference_; }
     /// As collectEvidence(), from where the walk stands.

@@ -123,9 +123,9 @@ std::vector<WalkStep> layerSteps(ir::Model& model, const TransformerView& view,
 }
 
 void fitLayerwise(ir::Model& model, const ir::Model& reference, const TransformerView& view,
-                  const std::vector<const TargetWeight*>& weights, const data::Split& samples, Progress& progress,
+                  const std::vector<const TargetWeight*>& weights, const data::Split& samples, const calibration::Environment& environment,
                   const std::function<LinearLayer(const LayerProblem&)>& fit) {
-    EvidenceWalk walk(reference, model, view, samples, progress);
+    EvidenceWalk walk(reference, model, view, samples, environment);
     walkInOrder(walk, layerSteps(model, view, weights, fit));
 }
 

@@ -50,7 +50,7 @@ std::vector<EvidenceQuery> queriesOf(const TargetWeight& weight, const analysis:
 /// Calls `fit` for each weight (float32 matrices without a refitRefusal) and writes the layer that it returns.
 /// `view` is of the model and stays valid.
 void fitLayerwise(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
-                  const std::vector<const TargetWeight*>& weights, const data::Split& samples, Progress& progress,
+                  const std::vector<const TargetWeight*>& weights, const data::Split& samples, const calibration::Environment& environment,
                   const std::function<LinearLayer(const LayerProblem&)>& fit);
 
 /// As referenceFor() of what these weights ask for.

@@ -103,7 +103,7 @@ RemovalPaths removalPaths(const ir::Model& model, const analysis::TransformerVie
             result.paths[i] = removalPath(std::move(own), keeps[i], result.store);
         }));
     }
-    EvidenceWalk walk(model, model, view, samples, context.progress(), context.resources());
+    EvidenceWalk walk(model, model, view, samples, context.environment());
     walkInOrder(walk, std::move(steps));
     return result;
 }

@@ -151,7 +151,7 @@ class GroupScore {
 
 std::vector<UnitGroup> scoreUnits(const ir::Model& model, const TransformerView& view,
                                   std::vector<UnitLayers>& groups, const DataScore* byData,
-                                  const data::Dataset* calibration, Progress& progress,
+                                  const data::Dataset* calibration, const calibration::Environment& environment,
                                   pipeline::PassReport& report) {
     Statistics statistics;
     if (byData != nullptr) {
@@ -160,7 +160,8 @@ std::vector<UnitGroup> scoreUnits(const ir::Model& model, const TransformerView&
             for (const UnitLayer& layer : group.layers)
                 for (const std::size_t site : layer.consumers) inputs.insert(view.sites[site].input);
         statistics =
-            calibration::collectChannelStatistics(model, *calibration, inputs, byData->moments, progress);
+            calibration::collectChannelStatistics(model, *calibration, inputs, byData->moments, environment.progress,
+                                                  environment.resources);
     }
     std::vector<UnitGroup> scored;
     std::erase_if(groups, [&](const UnitLayers& group) {

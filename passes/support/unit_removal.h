@@ -55,7 +55,7 @@ struct DataScore {
 /// `calibration`. Groups that cannot be scored become skipped sites and leave `groups`.
 std::vector<UnitGroup> scoreUnits(const ir::Model& model, const analysis::TransformerView& view,
                                   std::vector<UnitLayers>& groups, const DataScore* byData,
-                                  const data::Dataset* calibration, Progress& progress,
+                                  const data::Dataset* calibration, const calibration::Environment& environment,
                                   pipeline::PassReport& report);
 
 /// Masks of the groups that lose a unit; the others become skipped sites with `idleReason`.

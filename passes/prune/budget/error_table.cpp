@@ -28,7 +28,7 @@ class ErrorMeter {
           anatomy_(anatomy),
           weights_(view),
           judge_(model, comparableOutputs(model.graph(), anatomy.spans), judges(samples), context),
-          walk_(model, model, view, samples, context.progress(), context.resources()),
+          walk_(model, model, view, samples, context.environment()),
           store_(context.resources().memoryLimitBytes) {
         table_.parts.resize(anatomy.parts.size());
         table_.blocks.assign(anatomy.blocks.size(), kNever);

@@ -18,7 +18,7 @@ using namespace tcompress;
 using namespace tcompress::calibration;
 
 /// Mean squares of the channels of a value, from the stream's cut.
-std::vector<double> meanSquares(const Stream& stream, const ir::Value* value) {
+std::vector<double> meanSquares(Stream& stream, const ir::Value* value) {
     Collector collector(stream);
     const auto& sums = collector.add<ChannelSums>(value);
     collector.run(stream, silentProgress());
@@ -68,7 +68,7 @@ TEST_CASE("every model of the zoo runs block by block") {
         REQUIRE(view.blocks.size() >= 2);
         ++models;
         const data::Dataset samples = samplesFor(model);
-        const Stream whole(model, samples);
+        Stream whole(model, samples);
         Stream stream(model, samples);
         std::int64_t productsBefore = 0;
         for (std::size_t i = 0; i < view.blocks.size(); ++i) {

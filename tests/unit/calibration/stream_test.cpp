@@ -4,6 +4,7 @@
 #include "lib/calibration/stream.h"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "lib/calibration/channel_statistics.h"
 #include "lib/calibration/collector.h"
@@ -12,6 +13,8 @@
 #include "lib/ir/load.h"
 #include "lib/support/error.h"
 #include "lib/support/random.h"
+#include "tests/support/files.h"
+#include "tests/support/judge.h"
 
 namespace {
 
@@ -58,7 +61,7 @@ data::Dataset samples(std::int64_t count) {
 
 const ir::Value* named(const ir::Model& model, const char* name) { return model.graph().find(name); }
 
-std::vector<double> gramOf(const ir::Model& model, const Stream& stream, const char* value) {
+std::vector<double> gramOf(const ir::Model& model, Stream& stream, const char* value) {
     Collector collector(model);
     auto& sums = collector.add<MomentSums>(MomentsRequest{named(model, value)});
     collector.run(stream, silentProgress());
@@ -66,8 +69,15 @@ std::vector<double> gramOf(const ir::Model& model, const Stream& stream, const c
 }
 
 std::vector<double> gramOf(const ir::Model& model, const data::Dataset& dataset, const char* value) {
-    return gramOf(model, Stream(model, dataset), value);
+    Stream stream(model, dataset);
+    return gramOf(model, stream, value);
 }
+
+/// How often models ran over the samples.
+struct Counter : Progress {
+    void begin(std::string_view, std::int64_t) override { ++runs; }
+    int runs = 0;
+};
 
 void setWeights(ir::Model& model, const char* name, const std::vector<float>& weights) {
     ir::Edit edit(model, "test");
@@ -114,6 +124,67 @@ TEST_CASE("a stream sees the edits of the blocks that it passed, and only from t
     CHECK(moments.at(0).gram == expected);
     CHECK(moments[0].targets.at(0).squares[1] == Approx(gramOf(original, dataset, "h2")[4]));
     CHECK(moments[0].gram != gramOf(original, dataset, "h2"));
+}
+
+namespace {
+
+/// Blocks edited one after another, each on what the edited ones before it give.
+std::vector<std::vector<double>> walked(float firstEdit, const std::filesystem::path& folder, Counter& counter) {
+    ir::Model model = blocks();
+    Stream stream(model, samples(40), {.cacheFolder = folder});
+    const auto collected = [&](const char* value) {
+        Collector collector(model);
+        auto& sums = collector.add<MomentSums>(MomentsRequest{named(model, value)});
+        collector.run(stream, counter);
+        return sums.take().gram;
+    };
+    std::vector<std::vector<double>> grams{collected("r1")};
+    setWeights(model, "w1", {firstEdit, 0, 0, 0, 2, 0, 0, 0, 2});
+    stream.moveTo({{named(model, "h1")}});
+    grams.push_back(collected("r2"));
+    setWeights(model, "w2", {1, 0, 1, 0, 2, 0, 0, 0, -2});
+    stream.moveTo({{named(model, "h2")}});
+    grams.push_back(collected("r3"));
+    return grams;
+}
+
+}  // namespace
+
+TEST_CASE("statistics of edited blocks are kept from run to run, and nothing runs for them again") {
+    const test::ScratchFolder folder;
+    Counter without, cold, warm, other, damaged;
+    const auto expected = walked(2, {}, without);
+    CHECK(walked(2, folder.path(), cold) == expected);
+    CHECK(cold.runs == without.runs);
+    CHECK(walked(2, folder.path(), warm) == expected);
+    CHECK(warm.runs == 0);
+    // Another edit of the first block: what comes behind it is another model's.
+    const auto changed = walked(3, folder.path(), other);
+    CHECK(changed[0] == expected[0]);
+    CHECK(changed[1] != expected[1]);
+    CHECK(changed[2] != expected[2]);
+    CHECK(other.runs == without.runs - 1);
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+        test::writeFile(entry.path(), test::readFile(entry.path()).substr(0, 100));
+    CHECK(walked(2, folder.path(), damaged) == expected);
+    CHECK(damaged.runs == without.runs);
+}
+
+TEST_CASE("a stream catches up with the only statistic that the cache lacks") {
+    const test::ScratchFolder folder;
+    Counter cold;
+    const auto expected = walked(2, folder.path(), cold);
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) files.push_back(entry.path());
+    REQUIRE(files.size() == 3);
+    for (const auto& file : files) {
+        const std::string whole = test::readFile(file);
+        std::filesystem::remove(file);
+        Counter counter;
+        CHECK(walked(2, folder.path(), counter) == expected);
+        CHECK(counter.runs > 0);
+        CHECK((test::readFile(file) == whole));
+    }
 }
 
 TEST_CASE("stored tensors come back whole, and free room is used again") {
