@@ -20,9 +20,9 @@ constexpr std::int64_t kFewRows = 16;
 constexpr std::int64_t kStripRows = 12;
 /// About as many k are decoded at a time: eight panels, 512 KiB, which stay in a second-level cache.
 constexpr std::int64_t kPartOfK = 512;
-/// Rows whose digits are in memory at a time take at most this, but for the fewest.
-constexpr std::int64_t kMostDigitBytes = 8 << 20;
-constexpr std::int64_t kFewestRowsAtATime = 256;
+/// Rows whose digits are in memory at a time take about this, which a second-level cache holds, but for the fewest.
+constexpr std::int64_t kMostDigitBytes = 1 << 20;
+constexpr std::int64_t kFewestRowsAtATime = 84;
 
 struct PaddedRows;
 struct BlockSums;
@@ -152,7 +152,10 @@ void multiplyFloats(const CodedMatmul& params) {
 
 void matmulCodedNative(const CodedMatmul& params) {
     const std::int64_t digitBytes = 3 * std::max<std::int64_t>(1, params.weights->k);
-    const std::int64_t atATime = std::max(kFewestRowsAtATime, kMostDigitBytes / digitBytes);
+    const std::int64_t parts = ceilDivide(params.m, std::max(kFewestRowsAtATime, kMostDigitBytes / digitBytes));
+    // Even parts: a short last one would decode the matrix for little.
+    const std::int64_t atATime =
+        ceilDivide(ceilDivide(params.m, std::max<std::int64_t>(1, parts)), kStripRows) * kStripRows;
     for (std::int64_t row = 0; row < params.m; row += atATime) {
         CodedMatmul part = params;
         part.a += row * params.aStride;
