@@ -30,6 +30,7 @@ pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo rotate();              // rotate/rotate.cpp
 pipeline::PassInfo shareParameters();     // share/share_parameters.cpp
 pipeline::PassInfo shareTensors();        // share/share_tensors.cpp
+pipeline::PassInfo storeSparse();         // store_sparse/store_sparse.cpp
 pipeline::PassInfo foldNorms();           // norm/fold.cpp
 pipeline::PassInfo cleanup();             // cleanup/cleanup.cpp
 

@@ -13,7 +13,7 @@ std::span<const pipeline::PassInfo> registry() {
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
         quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCodebook(),
-        quantizeCast(),   rotate(),          foldNorms(),          cleanup(),
+        quantizeCast(),   rotate(),          foldNorms(),          storeSparse(),    cleanup(),
     };
     return list;
 }

@@ -6,6 +6,7 @@
 
 #include "lib/analysis/axis_rules.h"
 #include "lib/analysis/shape_rules.h"
+#include "lib/analysis/sparse_storage.h"
 #include "lib/support/error.h"
 
 namespace tcompress::analysis {
@@ -89,6 +90,10 @@ void AxisBuilder::visit(const ir::Node& node) {
             opaque(node, fmt::format("the shape of '{}' is not known", input->name()));
             return;
         }
+    }
+    if (restoresSparse(node)) {
+        out_.axes[node.output()] = fresh(*shape(node.output()), "a weight stored without its zeros cannot be cut");
+        return;
     }
     const auto rule = axisRules().find(qualifiedName(node));
     if (rule == axisRules().end()) {

@@ -8,6 +8,7 @@
 
 #include "lib/analysis/macs.h"
 #include "lib/analysis/scaled_weight.h"
+#include "lib/analysis/sparse_storage.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::analysis {
@@ -82,6 +83,10 @@ class Roles {
             // A look-up of scales is a site too.
             if (site.weight != nullptr && scaledWeight(*site.weight) != nullptr) continue;
             mark(site.weight, groupOf(site.role));
+            if (const auto sparse = sparseStorageBehind(site.operand)) {
+                mark(sparse->values, groupOf(site.role));
+                mark(sparse->codes, groupOf(site.role));
+            }
             mark(site.bias, groupOf(site.role));
         }
         for (const ir::Value* value : model.graph().values()) {
@@ -122,9 +127,26 @@ class Roles {
     std::unordered_map<const ir::Value*, std::string> byValue_;
 };
 
+/// What of sparse storage counts how: by value.
+struct SparseCounts {
+    std::unordered_map<const ir::Value*, std::int64_t> elements;  ///< of the constant behind stored values
+    std::unordered_set<const ir::Value*> marks;                   ///< say where the values are
+
+    explicit SparseCounts(const ir::Model& model) {
+        for (const auto& node : model.graph().nodes()) {
+            const auto storage = sparseStorage(*node);
+            if (!storage) continue;
+            elements[storage->values] = storage->elements;
+            marks.insert({storage->codes, storage->patterns});
+        }
+    }
+};
+
 /// Elements that were trained: not shape constants, not quantization scales, not the shifts that unpack codes.
 /// Weights packed by MatMulNBits count unpacked.
-std::int64_t parameterCount(const ir::Value& value) {
+std::int64_t parameterCount(const ir::Value& value, const SparseCounts& sparse) {
+    if (sparse.marks.contains(&value)) return 0;
+    if (const auto found = sparse.elements.find(&value); found != sparse.elements.end()) return found->second;
     const DType type = value.constant()->dtype();
     if (type == DType::int64 || type == DType::boolean || type == DType::string) return 0;
     if (isInteger(type) && value.constant()->size() == 1) return 0;
@@ -159,14 +181,17 @@ std::string computeType(const ir::Node& node, const ir::Value& a, const ir::Valu
 ModelCost cost(const ir::Model& model, const TransformerView& view, std::int64_t sequenceLength) {
     ModelCost total;
     const Roles roles(model, view);
+    const SparseCounts sparse(model);
     for (const ir::Value* value : model.graph().values()) {
         const Tensor* data = value->constant();
         if (data == nullptr) continue;
         RoleCost& role = total.byRole[roles.of(value)];
-        const std::int64_t parameters = parameterCount(*value);
+        const std::int64_t parameters = parameterCount(*value, sparse);
         role.bytes += static_cast<std::int64_t>(data->sizeBytes());
         role.parameters += parameters;
-        if (parameters > 0) role.nonZero += parameters == data->size() ? nonZeroElements(*data) : parameters;
+        if (parameters == 0) continue;
+        const bool asStored = parameters == data->size() || sparse.elements.contains(value);
+        role.nonZero += asStored ? nonZeroElements(*data) : parameters;
     }
 
     const ModelAxes& axes = *view.axes;

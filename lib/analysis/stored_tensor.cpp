@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "lib/analysis/axes.h"
+#include "lib/analysis/sparse_storage.h"
 #include "lib/ir/edit.h"
 
 namespace tcompress::analysis {
@@ -25,6 +26,8 @@ ir::Value* storedTensor(const ir::Value* operand) {
             if (found != nullptr) return nullptr;
             found = value;
         } else if (value->producer() != nullptr) {
+            // The matrix among its constants is the table of patterns, not the weight.
+            if (sparseStorage(*value->producer())) return nullptr;
             for (const ir::Value* input : value->producer()->inputs()) open.push_back(input);
         }
     }

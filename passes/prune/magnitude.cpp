@@ -253,9 +253,8 @@ pipeline::PassInfo pruneMagnitude() {
     info.method = "magnitude";
     info.summary = "set the smallest weights to zero: single ones, N:M, or blocks";
     info.details =
-        "Zeros are stored like any other value: the file keeps its size, and time is only saved by a runtime "
-        "that knows "
-        "sparse matrices. The report counts the weights that are not zero.";
+        "Zeros are stored like any other value until store-sparse takes them out of the file, and no runtime here multiplies "
+        "faster for them. The report counts the weights that are not zero.";
     info.paper = "Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks";
     info.defaultMethod = true;
     bindOptions<PruneMagnitude, Options>(info, optionTable(), checkOptions);

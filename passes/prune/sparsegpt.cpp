@@ -18,12 +18,17 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
+#include "lib/support/error.h"
 #include "passes/passes.h"
+#include "passes/prune/sparsity_target.h"
+#include "passes/support/accuracy_drop.h"
 #include "passes/support/compensation.h"
 #include "passes/support/layerwise.h"
 #include "passes/support/sparse_allocation.h"
 #include "passes/support/sparse_obs.h"
+#include "passes/store_sparse/stored_constants.h"
 
 namespace tcompress::passes {
 namespace {
@@ -33,8 +38,12 @@ using pipeline::PassReport;
 
 enum class Method { sparsegpt, wanda };
 
+constexpr double kSparsity = 0.5;
+
 struct Options {
-    double sparsity = 0.5;
+    std::optional<double> sparsity;
+    std::optional<std::int64_t> maxSizeBytes;
+    std::optional<double> maxAccuracyDrop;
     std::string structure = "unstructured";
     SparseAllocation allocation = SparseAllocation::uniform;
     std::int64_t steps = 1;
@@ -46,8 +55,16 @@ OptionTable<Options> optionTable(Method method) {
     OptionTable<Options> table;
     table
         .option("sparsity", &Options::sparsity,
-                "share of the weights (or blocks) of every matrix to set to zero; N:M says its own")
+                "share of the weights (or blocks) of every matrix to set to zero, 0.5 unless a limit is given; N:M says its own")
         .range(0.0, 1.0)
+        .option("max_size_bytes", &Options::maxSizeBytes,
+                "bytes of the file that store-sparse makes of the model right behind this pass: the least sparsity that keeps to "
+                "it, instead of `sparsity`")
+        .range(1, 1e13)
+        .option("max_accuracy_drop", &Options::maxAccuracyDrop,
+                "accuracy that may be lost on half of the calibration samples, which is held back and must have labels: the most "
+                "sparsity that keeps to it, instead of `sparsity`")
+        .range(0, 1)
         .option("structure", &Options::structure,
                 "unstructured, N:M (2:4 keeps 2 of every 4 along the input axis), or blockRxC (R inputs × C "
                 "outputs)");
@@ -73,14 +90,17 @@ OptionTable<Options> optionTable(Method method) {
 
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
     const auto pattern = parseSparsePattern(options.structure);
+    const bool limited = options.maxSizeBytes || options.maxAccuracyDrop;
+    if (int{options.sparsity.has_value()} + int{options.maxSizeBytes.has_value()} + int{options.maxAccuracyDrop.has_value()} > 1)
+        diagnostics.add(pointer, "sparsity, max_size_bytes and max_accuracy_drop each say how much goes; give one of them");
     if (!pattern)
         diagnostics.add(
             pointer + "/structure",
             fmt::format("'{}' is not unstructured, N:M with 0 < N < M (2:4), or blockRxC (block4x1)",
                         options.structure));
-    else if (pattern->isGrouped() && (options.allocation != SparseAllocation::uniform || options.steps > 1))
+    else if (pattern->isGrouped() && (limited || options.allocation != SparseAllocation::uniform || options.steps > 1))
         diagnostics.add(pointer,
-                        fmt::format("structure {} says how much goes everywhere; leave allocation and steps out",
+                        fmt::format("structure {} says how much goes everywhere; leave allocation, steps and limits out",
                                     options.structure));
 }
 
@@ -91,28 +111,10 @@ class PruneByOutput : public pipeline::Pass {
         : options_(std::move(options)), pattern_(*parseSparsePattern(options_.structure)) {}
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
-        const char* const name = method == Method::wanda ? "prune/wanda" : "prune/sparsegpt";
-        const data::Split samples = context.calibrationSplit(
-            name, "weights go by what that does to outputs", kHeldBackShare);
-        PassReport report;
-        const analysis::TransformerView& view = context.view(model);
-        const std::vector<TargetWeight> weights =
-            targetWeights(view, {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
-        const std::vector<const TargetWeight*> usable =
-            withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
-        const ir::Model reference = model.clone();
-        const std::vector<double> shares = sharesOf(model, usable, samples, context);
-        for (std::int64_t step = 1; step <= options_.steps; ++step) {
-            PassReport round;
-            const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
-            fitLayerwise(model, reference, view, usable, samples, context.environment(), [&](const LayerProblem& problem) {
-                const auto place = std::find(usable.begin(), usable.end(), problem.weight) - usable.begin();
-                // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
-                return prune(problem, shares[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
-            });
-            if (step == options_.steps) report.changed = std::move(round.changed);
-        }
-        return report;
+        if (options_.maxAccuracyDrop) return withinAccuracy(model, context);
+        const data::Split samples = context.calibrationSplit(kName, kWhy, kHeldBackShare);
+        if (options_.maxSizeBytes) return withinSize(model, samples, context);
+        return prune(model, options_.sparsity.value_or(kSparsity), samples, context);
     }
 
   private:
@@ -123,24 +125,102 @@ class PruneByOutput : public pipeline::Pass {
         return patternRefusal(pattern_, shape[weight.inAxis], shape[weight.outAxis]);
     }
 
-    std::vector<double> sharesOf(const ir::Model& model, const std::vector<const TargetWeight*>& weights,
-                                 const data::Split& samples, const PassContext& context) const {
-        if (options_.allocation == SparseAllocation::uniform)
-            return std::vector<double>(weights.size(), options_.sparsity);
-        calibration::ValueSet inputs;
-        for (const TargetWeight* weight : weights) inputs.insert(weight->sites.front()->input);
-        const auto statistics = calibration::collectChannelStatistics(
-            model, samples.fit, inputs, calibration::MomentOrder::first, context.progress(), context.resources());
-        std::vector<SparseLayer> layers;
-        for (const TargetWeight* weight : weights) {
-            const analysis::Site& site = *weight->sites.front();
-            const auto seen = statistics.find(site.input);
-            // A layer that sees no row is judged by its weights alone.
-            const std::vector<double> ones(static_cast<std::size_t>(site.inFeatures), 1.0);
-            layers.emplace_back(readLayer(site).weight, seen == statistics.end() ? ones : seen->second.meanSquare);
-        }
-        return allocateSparsity(layers, options_.allocation, options_.sparsity);
+    static constexpr const char* kName = method == Method::wanda ? "prune/wanda" : "prune/sparsegpt";
+    static constexpr const char* kWhy = "weights go by what that does to outputs";
+
+    std::vector<const TargetWeight*> usable(const std::vector<TargetWeight>& weights, PassReport& report) const {
+        return withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
     }
+
+    WeightQuery query() const { return {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}; }
+
+    PassReport prune(ir::Model& model, double sparsity, const data::Split& samples, const PassContext& context) const {
+        PassReport report;
+        const analysis::TransformerView& view = context.view(model);
+        const std::vector<TargetWeight> weights = targetWeights(view, query(), report);
+        const std::vector<const TargetWeight*> chosen = usable(weights, report);
+        const ir::Model reference = model.clone();
+        const std::vector<double> shares = Shares(*this, model, chosen, samples, context).at(sparsity);
+        for (std::int64_t step = 1; step <= options_.steps; ++step) {
+            PassReport round;
+            const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
+            fitLayerwise(model, reference, view, chosen, samples, context.environment(), [&](const LayerProblem& problem) {
+                const auto place = std::find(chosen.begin(), chosen.end(), problem.weight) - chosen.begin();
+                // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
+                return prune(problem, shares[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
+            });
+            if (step == options_.steps) report.changed = std::move(round.changed);
+        }
+        return report;
+    }
+
+    PassReport withinSize(ir::Model& model, const data::Split& samples, const PassContext& context) const {
+        PassReport unused;
+        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
+        const std::vector<const TargetWeight*> chosen = usable(weights, unused);
+        const Shares shares(*this, model, chosen, samples, context);
+        const SparsityForSize found =
+            sparsityForSize(model, chosen, [&](double sparsity) { return shares.at(sparsity); }, *options_.maxSizeBytes, kName);
+        PassReport report = prune(model, found.sparsity, samples, context);
+        report.notes.push_back(fmt::format("sparsity {:.4f}: the file that store-sparse makes of it is predicted at {} bytes, is {}",
+                                           found.sparsity, found.bytes, sparseFileBytes(model)));
+        return report;
+    }
+
+    PassReport withinAccuracy(ir::Model& model, const PassContext& context) const {
+        const data::Split judging = judgingSplit(context, kName, kWhy, "sparsity or max_size_bytes");
+        const data::Split samples = data::split(judging.fit, kHeldBackShare);
+        struct Trial {
+            ir::Model model;
+            PassReport report;
+            double drop = 0;
+        };
+        std::optional<Trial> best;
+        const double sparsity = mostSparsityThatHolds([&](double tried) {
+            Trial trial{model.clone(), {}, 0};
+            trial.report = prune(trial.model, tried, samples, context);
+            trial.drop = accuracyDrop(model, trial.model, judging.heldBack, kName);
+            if (trial.drop > *options_.maxAccuracyDrop) return false;
+            best = std::move(trial);
+            return true;
+        });
+        if (!best)
+            throw PassError(fmt::format("{}: the accuracy drops by more than {} at any sparsity of 1/64 and more", kName,
+                                        *options_.maxAccuracyDrop));
+        model = std::move(best->model);
+        best->report.notes.push_back(fmt::format("sparsity {:.4f}: accuracy on {} held-back samples drops by {:.4f}", sparsity,
+                                                 judging.heldBack.sampleCount(), best->drop));
+        return std::move(best->report);
+    }
+
+    /// How a sparsity is spread over the weights.
+    class Shares {
+      public:
+        Shares(const PruneByOutput& pass, const ir::Model& model, const std::vector<const TargetWeight*>& weights,
+               const data::Split& samples, const PassContext& context)
+            : allocation_(pass.options_.allocation), count_(weights.size()) {
+            if (allocation_ == SparseAllocation::uniform) return;
+            calibration::ValueSet inputs;
+            for (const TargetWeight* weight : weights) inputs.insert(weight->sites.front()->input);
+            const auto statistics = calibration::collectChannelStatistics(
+                model, samples.fit, inputs, calibration::MomentOrder::first, context.progress(), context.resources());
+            for (const TargetWeight* weight : weights) {
+                const analysis::Site& site = *weight->sites.front();
+                const auto seen = statistics.find(site.input);
+                // A layer that sees no row is judged by its weights alone.
+                const std::vector<double> ones(static_cast<std::size_t>(site.inFeatures), 1.0);
+                layers_.emplace_back(readLayer(site).weight, seen == statistics.end() ? ones : seen->second.meanSquare);
+            }
+        }
+        std::vector<double> at(double sparsity) const {
+            return layers_.empty() ? std::vector<double>(count_, sparsity) : allocateSparsity(layers_, allocation_, sparsity);
+        }
+
+      private:
+        SparseAllocation allocation_;
+        std::size_t count_;
+        std::vector<SparseLayer> layers_;
+    };
 
     LinearLayer prune(const LayerProblem& problem, double sparsity, PassReport& report) const {
         const LinearLayer& start = problem.start;
@@ -215,7 +295,7 @@ pipeline::PassInfo pruneSparsegpt() {
         "Single weights, N:M or blocks. Layer by layer, on the model as pruned so far, the weights go whose loss the "
         "others can make up for best, and the others take the values that come nearest to the original's output on "
         "calibration data. The ridge, and how much of the residual stream's error is taken over, are chosen on "
-        "samples that are held back. The zeros are stored like any other value.";
+        "samples that are held back. The zeros are stored like any other value until store-sparse.";
     info.paper = "Frantar and Alistarh 2023, SparseGPT: Massive Language Models Can be Accurately Pruned in One-Shot";
     info.data = pipeline::DataNeed::always;
     bindOptions<PruneByOutput<Method::sparsegpt>, Options>(info, optionTable(Method::sparsegpt), checkOptions);
@@ -230,7 +310,7 @@ pipeline::PassInfo pruneWanda() {
     info.details =
         "Of each output the smallest products of a weight's size and its input's norm go: single weights, N:M or "
         "blocks. What stays is as it was, or with compensate takes the values that come nearest to the original's "
-        "output. The zeros are stored like any other value.";
+        "output. The zeros are stored like any other value until store-sparse.";
     info.paper = "Sun et al. 2023, A Simple and Effective Pruning Approach for Large Language Models";
     info.data = pipeline::DataNeed::always;
     bindOptions<PruneByOutput<Method::wanda>, Options>(info, optionTable(Method::wanda), checkOptions);

@@ -18,7 +18,6 @@
 #include <cmath>
 
 #include "lib/data/calibration_data.h"
-#include "lib/measure/evaluate.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
 #include "passes/quantize/gptq_run.h"
@@ -26,6 +25,7 @@
 #include "passes/quantize/output_damage.h"
 #include "passes/quantize/size_planner.h"
 #include "passes/quantize/storage_choices.h"
+#include "passes/support/accuracy_drop.h"
 
 namespace tcompress::passes {
 namespace {
@@ -35,8 +35,6 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "quantize/auto";
 
-/// Share of the samples that an accuracy is measured on, when one is to be kept.
-constexpr double kJudging = 0.5;
 /// Samples that damages are measured on: at most, and of those held back at least.
 constexpr std::int64_t kDamageSamples = 128;
 constexpr std::int64_t kFewestHeldBack = 16;
@@ -139,13 +137,7 @@ class QuantizeAuto : public pipeline::Pass {
             samples.damages = (enough ? held : context.givenCalibration(kPass, kWhy)).head(kDamageSamples);
             return samples;
         }
-        const data::Dataset& given =
-            context.givenCalibration(kPass, "max_accuracy_drop is measured on held-back samples");
-        if (!given.labels())
-            throw PassError(fmt::format("{}: {} holds no labels, and max_accuracy_drop needs them; add an array "
-                                        "'labels', or give max_size_bytes or bits_per_weight instead",
-                                        kPass, given.origin()));
-        ChoiceSamples samples{context.calibrationSplit(kPass, kWhy, kJudging), {}};
+        ChoiceSamples samples{judgingSplit(context, kPass, kWhy, "max_size_bytes or bits_per_weight"), {}};
         samples.damages = samples.errors.fit.head(kDamageSamples);
         return samples;
     }
@@ -191,7 +183,7 @@ class QuantizeAuto : public pipeline::Pass {
         double bestDrop = 0;
         const auto tryAt = [&](std::int64_t bytes) {
             Outcome outcome = planned(mixed, planner, bytes, bytes);
-            const double drop = accuracyDrop(model, outcome.model, samples.errors.heldBack);
+            const double drop = accuracyDrop(model, outcome.model, samples.errors.heldBack, kPass);
             if (drop > *options_.maxAccuracyDrop) return false;
             bestDrop = drop;
             best = std::move(outcome);
@@ -210,19 +202,6 @@ class QuantizeAuto : public pipeline::Pass {
         best->report.notes.push_back(fmt::format("accuracy on {} held-back samples drops by {:.4f}",
                                                  samples.errors.heldBack.sampleCount(), bestDrop));
         return std::move(*best);
-    }
-
-    static double accuracyDrop(const ir::Model& model, const ir::Model& quantized,
-                               const data::Dataset& samples) {
-        measure::EvaluateOptions options;
-        options.latency = false;
-        options.energy = measure::EnergyMethod::none;
-        const auto drop = measure::accuracyDrop(measure::evaluate(model, &quantized, &samples, options));
-        if (!drop)
-            throw PassError(fmt::format("{}: the labels of {} fit no output of the model, so there is no "
-                                        "accuracy to keep",
-                                        kPass, samples.origin()));
-        return *drop;
     }
 
     static void describe(const Outcome& outcome, const std::vector<WeightChoices>& items, PassReport& report) {

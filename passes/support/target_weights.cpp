@@ -6,6 +6,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "lib/analysis/sparse_storage.h"
 #include "lib/analysis/targets.h"
 
 namespace tcompress::passes {
@@ -51,6 +52,8 @@ bool isUnpacked(const ir::Node& node) {
 }
 
 std::string computedReason(const ir::Node& node) {
+    if (node.output() != nullptr && analysis::sparseStorageBehind(node.output()))
+        return "its zeros are packed already; put store-sparse behind this pass";
     if (node.is("DequantizeLinear") || node.is("com.microsoft", "DequantizeLinear"))
         return fmt::format("already quantized: its weight comes from {} '{}'", node.opType(), node.label());
     if (node.is("Cast") && node.input(0) != nullptr)

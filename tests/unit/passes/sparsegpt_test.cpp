@@ -1,8 +1,11 @@
 // Pruning by outputs on real models: the share, the pattern, and that fitting the rest again is worth it.
 
+#include <fmt/core.h>
+
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "lib/pipeline/records.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
@@ -113,4 +116,42 @@ TEST_CASE("zeros by allocation and in rounds are as many as were asked for") {
     }
     CHECK_THROWS_WITH(test::makePass("prune", "sparsegpt", R"({"structure": "2:4", "steps": 2})"),
                       Catch::Contains("allocation and steps"));
+}
+
+TEST_CASE("a limit of the file's size is met by the least sparsity") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    const std::string allocation = GENERATE("uniform", "saliency");
+    const auto limit = static_cast<std::int64_t>(0.5 * static_cast<double>(pipeline::predictedFileBytes(model)));
+    const auto result = runPass(model, "prune", "wanda",
+                                fmt::format(R"({{"max_size_bytes": {}, "allocation": "{}"}})", limit, allocation), &samples);
+    const auto stored = runPass(result.model, "store-sparse", "", "{}");
+    const auto bytes = static_cast<std::int64_t>(pipeline::predictedFileBytes(stored.model));
+    CHECK(bytes <= limit);
+    CHECK(bytes > limit - 4096);
+    REQUIRE(result.report.notes.size() == 1);
+    CHECK(result.report.notes[0].find(fmt::format("is {}", bytes)) != std::string::npos);
+    CHECK_THROWS_WITH(runPass(model, "prune", "wanda", R"({"max_size_bytes": 1000})", &samples),
+                      Catch::Contains("1000 bytes are too few"));
+}
+
+TEST_CASE("a limit of the accuracy's drop is met by the most sparsity") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples =
+        data::readDataset(std::filesystem::path(TCOMPRESS_TEST_DATA) / "zoo/digits_validation.npz").head(80);
+    const auto zeros = [&](const std::string& drop) {
+        const auto result = runPass(model, "prune", "wanda", R"({"max_accuracy_drop": )" + drop + "}", &samples);
+        REQUIRE(result.report.notes.size() == 1);
+        return zeroShare(result.model, result.report.changed.front().site);
+    };
+    const double strict = zeros("0.0"), loose = zeros("0.3");
+    CHECK(strict > 0.1);
+    CHECK(loose > strict);
+    const data::Dataset unlabelled = samplesOf("digits_validation", 0, 8);
+    CHECK_THROWS_WITH(runPass(model, "prune", "wanda", R"({"max_accuracy_drop": 0.1})", &unlabelled), Catch::Contains("labels"));
+}
+
+TEST_CASE("a sparsity beside a limit is refused") {
+    CHECK_THROWS(test::makePass("prune", "sparsegpt", R"({"sparsity": 0.5, "max_size_bytes": 100})"));
+    CHECK_THROWS(test::makePass("prune", "sparsegpt", R"({"structure": "2:4", "max_accuracy_drop": 0.1})"));
 }
