@@ -28,6 +28,7 @@ pipeline::PassInfo quantizeHqq();         // quantize/hqq.cpp
 pipeline::PassInfo quantizeCodebook();    // quantize/codebook_weights.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo rotate();              // rotate/rotate.cpp
+pipeline::PassInfo lowRankSparseResidual();  // low_rank/sparse_residual.cpp
 pipeline::PassInfo shareParameters();     // share/share_parameters.cpp
 pipeline::PassInfo shareTensors();        // share/share_tensors.cpp
 pipeline::PassInfo storeSparse();         // store_sparse/store_sparse.cpp

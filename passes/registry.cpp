@@ -9,7 +9,7 @@ std::span<const pipeline::PassInfo> registry() {
         removeHeads(),    pruneMagnitude(),     pruneNeuron(),       pruneHidden(),
         pruneEmbeddingRows(),
         pruneSparsegpt(), pruneWanda(),         pruneBudget(),       dropLayers(),        lowRankSvd(),
-        lowRankActivationAware(), lowRankAttention(), shareParameters(), shareTensors(),
+        lowRankActivationAware(), lowRankAttention(), lowRankSparseResidual(), shareParameters(), shareTensors(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
         quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCodebook(),

@@ -37,6 +37,7 @@ using pipeline::PassContext;
 using pipeline::PassReport;
 
 enum class Method { sparsegpt, wanda };
+enum class Refit { targets, all };
 
 constexpr double kSparsity = 0.5;
 
@@ -48,6 +49,7 @@ struct Options {
     SparseAllocation allocation = SparseAllocation::uniform;
     std::int64_t steps = 1;
     bool compensate = false;
+    Refit refit = Refit::all;
     std::vector<std::string> targets, ignore;
 };
 
@@ -83,6 +85,10 @@ OptionTable<Options> optionTable(Method method) {
     if (method == Method::wanda)
         table.option("compensate", &Options::compensate,
                      "give the weights that stay the values that suit the output best");
+    if (method == Method::sparsegpt)
+        table.choice("refit", &Options::refit, {{"all", Refit::all}, {"targets", Refit::targets}},
+                     "what is fitted again: what is pruned, and poolers and classifiers behind it, which stay whole; or the former "
+                     "alone");
     table.option("targets", &Options::targets, "sites to prune, by patterns")
         .option("ignore", &Options::ignore, "sites to leave alone, by patterns");
     return table;
@@ -132,6 +138,25 @@ class PruneByOutput : public pipeline::Pass {
         return withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
     }
 
+    /// Poolers and classifiers that stay whole are fitted to what they gave, on what the pruned layers give.
+    static std::string adaptRefusal(const TargetWeight& weight, const std::vector<const TargetWeight*>& chosen) {
+        const analysis::SiteRole role = weight.sites.front()->role;
+        const bool isChosen = std::any_of(chosen.begin(), chosen.end(), [&](const TargetWeight* other) { return other->constant == weight.constant; });
+        if (isChosen || (role != analysis::SiteRole::pooler && role != analysis::SiteRole::classifier)) return "does not adapt";
+        return weight.hasEmbedding() ? "an embedding table" : refitRefusal(weight);
+    }
+
+    static LinearLayer adapted(const LayerProblem& problem, PassReport& report) {
+        const RefitChoice choice = chooseRefit(problem.evidence, problem.start, problem.bias);
+        LinearLayer layer = refit(problem.evidence.all(), problem.start, choice);
+        const double before = heldBackError(problem, problem.start), after = std::sqrt(choice.heldError);
+        if (after >= before) return problem.start;
+        for (const analysis::Site* site : problem.weight->sites)
+            report.changed.push_back(
+                {site->name, fmt::format("stays whole; output error {:.3f}, {:.3f} fitted again ({})", before, after, describe(choice)), after});
+        return layer;
+    }
+
     WeightQuery query() const { return {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}; }
 
     PassReport prune(ir::Model& model, double sparsity, const data::Split& samples, const PassContext& context) const {
@@ -139,13 +164,20 @@ class PruneByOutput : public pipeline::Pass {
         const analysis::TransformerView& view = context.view(model);
         const std::vector<TargetWeight> weights = targetWeights(view, query(), report);
         const std::vector<const TargetWeight*> chosen = usable(weights, report);
+        std::vector<const TargetWeight*> walked = chosen;
+        PassReport unused;
+        const std::vector<TargetWeight> whole = targetWeights(view, {}, unused);
+        if (method == Method::sparsegpt && options_.refit == Refit::all && !chosen.empty())
+            for (const TargetWeight* weight : withoutRefusal(whole, [&](const TargetWeight& w) { return adaptRefusal(w, chosen); }, unused))
+                walked.push_back(weight);
         const ir::Model reference = model.clone();
         const std::vector<double> shares = Shares(*this, model, chosen, samples, context).at(sparsity);
         for (std::int64_t step = 1; step <= options_.steps; ++step) {
             PassReport round;
             const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
-            fitLayerwise(model, reference, view, chosen, samples, context.environment(), [&](const LayerProblem& problem) {
+            fitLayerwise(model, reference, view, walked, samples, context.environment(), [&](const LayerProblem& problem) {
                 const auto place = std::find(chosen.begin(), chosen.end(), problem.weight) - chosen.begin();
+                if (place == std::ssize(chosen)) return adapted(problem, round);
                 // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
                 return prune(problem, shares[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
             });
@@ -230,15 +262,7 @@ class PruneByOutput : public pipeline::Pass {
             mask = wandaMask(problem.evidence.all(), start, sparsity);
             fit.layer = masked(start, mask);
         } else {
-            fit = chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
-                const std::vector<double> h = hessian(sums, choice);
-                const std::vector<double> best = refit(sums, start, choice).weight;
-                mask = method == Method::wanda
-                           ? wandaMask(sums, start, sparsity)
-                           : sweepMask(h, best, sums.outputs, pattern_,
-                                       sparsity, zerosOf(start));
-                return withBias(sums, sparseOptimum(h, best, sums.outputs, mask), start, choice);
-            });
+            fit = fitted(problem, sparsity, mask);
         }
         const auto zeros = std::count(mask.begin(), mask.end(), false);
         const double before = heldBackError(problem, masked(start, mask));
@@ -252,6 +276,30 @@ class PruneByOutput : public pipeline::Pass {
         for (const analysis::Site* site : problem.weight->sites)
             report.changed.push_back({site->name, change, after});
         return fit.layer;
+    }
+
+    /// The mask is that of all rows.
+    ConstrainedFit fitted(const LayerProblem& problem, double sparsity, SparseMask& mask) const {
+        const LinearLayer& start = problem.start;
+        const bool sweeps = method == Method::sparsegpt;
+        std::vector<double> h, best;
+        SweptWeights swept;
+        ConstrainedFit fit = chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
+            h = hessian(sums, choice);
+            best = refit(sums, start, choice).weight;
+            if (sweeps)
+                swept = sweep(h, best, sums.outputs, pattern_, sparsity, zerosOf(start));
+            else
+                swept.mask = wandaMask(sums, start, sparsity);
+            // To choose between ridges what the sweep leaves is near enough to the best for its pattern.
+            return withBias(sums, sweeps ? swept.weights : sparseOptimum(h, best, sums.outputs, swept.mask), start, choice);
+        });
+        if (sweeps) {
+            const LayerSums all = problem.evidence.all();
+            fit.layer = withBias(all, sparseOptimum(h, best, all.outputs, swept.mask, swept.weights), start, fit.choice);
+        }
+        mask = std::move(swept.mask);
+        return fit;
     }
 
     SparseMask wandaMask(const LayerSums& sums, const LinearLayer& start, double sparsity) const {

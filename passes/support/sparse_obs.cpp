@@ -122,8 +122,8 @@ SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, 
     return {stays.begin(), stays.end()};
 }
 
-SparseMask sweepMask(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
-                     const SparsePattern& pattern, double sparsity, const SparseMask& goFirst) {
+SweptWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
+                   const SparsePattern& pattern, double sparsity, const SparseMask& goFirst) {
     const std::int64_t inputs = rowsOf(weights, outputs);
     // H⁻¹ = L·Lᵀ: column i of L says how the inputs behind i make up for an error at i.
     kernels::invertPositiveDefinite(hessian, inputs);
@@ -190,11 +190,12 @@ SparseMask sweepMask(std::vector<double> hessian, std::vector<double> weights, s
             for (std::size_t i = 0; i < change.size(); ++i) behind[i] -= change[i];
         });
     }
-    return {stays.begin(), stays.end()};
+    return {{stays.begin(), stays.end()}, std::move(weights)};
 }
 
 std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std::vector<double>& optimum,
-                                  std::int64_t outputs, const SparseMask& mask) {
+                                  std::int64_t outputs, const SparseMask& mask, const std::vector<double>& start) {
+    const std::vector<double>& from = start.empty() ? optimum : start;
     const std::int64_t inputs = rowsOf(optimum, outputs);
     std::vector<double> result(optimum.size());
     constexpr std::int64_t kColumns = 64;
@@ -208,10 +209,10 @@ std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std:
         for (std::int64_t i = 0; i < inputs; ++i)
             for (std::int64_t c = 0; c < columns; ++c) {
                 const auto to = static_cast<std::size_t>(i * columns + c);
-                const auto from = static_cast<std::size_t>(i * outputs + begin + c);
-                stays[to] = mask[from] ? 1 : 0;
-                target[to] = optimum[from];
-                x[to] = mask[from] ? optimum[from] : 0.0;
+                const auto place = static_cast<std::size_t>(i * outputs + begin + c);
+                stays[to] = mask[place] ? 1 : 0;
+                target[to] = optimum[place];
+                x[to] = mask[place] ? from[place] : 0.0;
             }
         const auto times = [&](const std::vector<double>& v) {
             kernels::gemm(Transposition::no, Transposition::no, inputs, columns, inputs, hessian, v, product);

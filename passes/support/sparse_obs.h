@@ -36,13 +36,18 @@ using SparseMask = std::vector<bool>;
 SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, const SparsePattern& pattern,
                        double sparsity, std::int64_t outputsAtOnce);
 
-/// SparseGPT's choice. `hessian` [inputs, inputs] is positive definite, `weights` W* [inputs, outputs]. Of single
-/// weights those that `first` names go before all others (empty: none).
-SparseMask sweepMask(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
-                     const SparsePattern& pattern, double sparsity, const SparseMask& first = {});
+/// SparseGPT's sweep: which weights stay, and what those became that made up for the ones before them.
+struct SweptWeights {
+    SparseMask mask;
+    std::vector<double> weights;  ///< [inputs, outputs], zeros included
+};
+/// `hessian` [inputs, inputs] is positive definite, `weights` W* [inputs, outputs]. Of single weights those that `first`
+/// names go before all others (empty: none).
+SweptWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
+                   const SparsePattern& pattern, double sparsity, const SparseMask& first = {});
 
-/// The minimum over the weights that `mask` lets stay.
+/// The minimum over the weights that `mask` lets stay, sought from `start` (empty: W*).
 std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std::vector<double>& optimum,
-                                  std::int64_t outputs, const SparseMask& mask);
+                                  std::int64_t outputs, const SparseMask& mask, const std::vector<double>& start = {});
 
 }  // namespace tcompress::passes

@@ -85,6 +85,9 @@ TEST_CASE("conjugate gradients reach the direct solution for a pattern") {
         if (!mask[i]) CHECK(found[i] == 0);
     const double least = lossOf(h, direct, best, kOutputs);
     CHECK(lossOf(h, found, best, kOutputs) == Approx(least).epsilon(1e-4));
+    // From anywhere.
+    CHECK(lossOf(h, sparseOptimum(h, best, kOutputs, mask, noise(kInputs * kOutputs, 4)), best, kOutputs) ==
+          Approx(least).epsilon(1e-4));
 }
 
 TEST_CASE("with one weight to go per output the sweep's first choice is the surgeon's") {
@@ -93,7 +96,7 @@ TEST_CASE("with one weight to go per output the sweep's first choice is the surg
     constexpr std::int64_t kInputs = 6, kOutputs = 1;
     const auto h = hessianOf(kInputs, 5);
     auto best = std::vector<double>{0.1, 50, 60, -70, 80, 90};
-    const SparseMask mask = sweepMask(h, best, kOutputs, SparsePattern{}, 1.0 / 6);
+    const SparseMask mask = sweep(h, best, kOutputs, SparsePattern{}, 1.0 / 6).mask;
     CHECK(mask == SparseMask{false, true, true, true, true, true});
 }
 
@@ -105,29 +108,35 @@ TEST_CASE("the sweep's pattern loses less than the smallest weights'") {
     for (const char* const text : {"unstructured", "2:4", "block4x1", "block2x2"}) {
         CAPTURE(text);
         const SparsePattern pattern = *parseSparsePattern(text);
-        const SparseMask sweep = sweepMask(h, best, kOutputs, pattern, 0.5);
+        const SweptWeights found = sweep(h, best, kOutputs, pattern, 0.5);
         const SparseMask small = maskByScore(sizes, kOutputs, pattern, 0.5, 0);
         const auto zeros = [](const SparseMask& mask) { return std::count(mask.begin(), mask.end(), false); };
-        CHECK(zeros(sweep) == kInputs * kOutputs / 2);
+        CHECK(zeros(found.mask) == kInputs * kOutputs / 2);
         CHECK(zeros(small) == kInputs * kOutputs / 2);
         const auto loss = [&](const SparseMask& mask) {
             return lossOf(h, sparseOptimum(h, best, kOutputs, mask), best, kOutputs);
         };
-        CHECK(loss(sweep) < 0.9 * loss(small));
+        CHECK(loss(found.mask) < 0.9 * loss(small));
+        // What the sweep made of the weights is between the best for its pattern and what they were.
+        CHECK(lossOf(h, found.weights, best, kOutputs) >= 0.999 * loss(found.mask));
+        std::vector<double> cut = best;
+        for (std::size_t i = 0; i < cut.size(); ++i)
+            if (!found.mask[i]) CHECK((found.weights[i] == 0 && (cut[i] = 0) == 0));
+        CHECK(lossOf(h, found.weights, best, kOutputs) < lossOf(h, cut, best, kOutputs));
     }
 }
 
 TEST_CASE("N:M leaves N of every M inputs of each output, blocks go whole") {
     constexpr std::int64_t kInputs = 132, kOutputs = 6;
     const auto h = hessianOf(kInputs, 8), best = noise(kInputs * kOutputs, 9);
-    const SparseMask grouped = sweepMask(h, best, kOutputs, *parseSparsePattern("1:3"), 0);
+    const SparseMask grouped = sweep(h, best, kOutputs, *parseSparsePattern("1:3"), 0).mask;
     for (std::int64_t i = 0; i < kInputs; i += 3)
         for (std::int64_t o = 0; o < kOutputs; ++o) {
             int kept = 0;
             for (std::int64_t k = i; k < i + 3; ++k) kept += grouped[static_cast<std::size_t>(k * kOutputs + o)];
             CHECK(kept == 1);
         }
-    const SparseMask blocks = sweepMask(h, best, kOutputs, *parseSparsePattern("block3x2"), 0.25);
+    const SparseMask blocks = sweep(h, best, kOutputs, *parseSparsePattern("block3x2"), 0.25).mask;
     for (std::int64_t i = 0; i < kInputs; ++i)
         for (std::int64_t o = 0; o < kOutputs; ++o)
             CHECK(blocks[static_cast<std::size_t>(i * kOutputs + o)] ==
