@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <string_view>
 #include <system_error>
 
@@ -45,9 +44,11 @@ std::filesystem::path StatisticsCache::file(const std::string& request) const {
 
 bool StatisticsCache::load(const std::string& request, Statistic& statistic) const {
     const std::filesystem::path path = file(request);
-    std::ifstream stream(path, std::ios::binary);
+    std::ifstream stream(path, std::ios::binary | std::ios::ate);
     if (!stream) return false;
-    const std::string content((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+    std::string content(static_cast<std::size_t>(std::max<std::streamoff>(0, stream.tellg())), '\0');
+    stream.seekg(0).read(content.data(), static_cast<std::streamsize>(content.size()));
+    content.resize(static_cast<std::size_t>(stream.gcount()));
     Archive before;
     statistic.transfer(before);
     const std::vector<std::byte> asItWas = before.take();

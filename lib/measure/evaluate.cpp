@@ -16,6 +16,7 @@
 #include "lib/measure/energy.h"
 #include "lib/measure/fidelity.h"
 #include "lib/measure/latency.h"
+#include "lib/measure/padding.h"
 #include "lib/measure/rows.h"
 #include "lib/measure/task.h"
 #include "lib/support/error.h"
@@ -26,7 +27,7 @@ namespace {
 /// One model with its data and its plan.
 struct Side {
     Side(const ir::Model& itsModel, const data::Dataset& dataset, std::string_view itsTitle)
-        : model(itsModel), title(itsTitle), data(data::fitToModel(dataset, itsModel)), executor(itsModel) {
+        : model(itsModel), title(itsTitle), data(data::fitToModel(dataset, itsModel)), executor(itsModel), padding(itsModel) {
         for (const ir::Value* output : itsModel.graph().outputs()) outputNames.push_back(output->name());
     }
 
@@ -34,6 +35,7 @@ struct Side {
     std::string title;
     data::Dataset data;
     exec::Executor executor;
+    PaddingCut padding;
     std::vector<std::string> outputNames;
     std::optional<TaskScores> task;
     std::map<std::string, std::int64_t> notFinite;  ///< samples by output
@@ -66,6 +68,8 @@ class Quality {
             const EvaluateOptions& options, Evaluation& result)
         : original_(original), compressed_(compressed), options_(options), result_(result) {
         if (labels) labels_ = *labels;
+        // Labels of tokens are as many as the data's columns.
+        if (labels_.rank() > 1) cutting_ = Cutting::refused;
     }
 
     void run(std::int64_t samples, std::int64_t batchSize) {
@@ -81,11 +85,36 @@ class Quality {
     }
 
   private:
+    /// The feeds of one side, and the same without columns of padding.
+    struct Batch {
+        exec::Feeds whole;
+        std::optional<exec::Feeds> cut;
+    };
+    static Batch batchOf(const Side& side, std::int64_t begin, std::int64_t end) {
+        Batch batch{side.data.rows(begin, end), std::nullopt};
+        batch.cut = side.padding.cut(batch.whole);
+        return batch;
+    }
+
+    /// Outputs of the whole batch, which tell whether batches may be cut from now on.
+    static bool isFaithful(Side& side, const Batch& batch, const std::vector<Tensor>& outputs) {
+        return side.padding.isFaithful(batch.whole, outputs, side.executor.run(*batch.cut));
+    }
+
     void batch(std::int64_t begin, std::int64_t end) {
-        const auto feeds = original_.data.rows(begin, end);
+        const Batch first = batchOf(original_, begin, end);
+        const Batch second = compressed_ != nullptr ? batchOf(*compressed_, begin, end) : first;
+        const bool mayCut = first.cut && second.cut && cutting_ != Cutting::refused;
+        const bool isCut = mayCut && cutting_ == Cutting::faithful;
+        const exec::Feeds& feeds = isCut ? *first.cut : first.whole;
         const std::vector<Tensor> before = original_.executor.run(feeds);
         std::vector<Tensor> after;
-        if (compressed_ != nullptr) after = compressed_->executor.run(compressed_->data.rows(begin, end));
+        if (compressed_ != nullptr) after = compressed_->executor.run(isCut ? *second.cut : second.whole);
+        if (mayCut && !isCut) {
+            const bool isFine = isFaithful(original_, first, before) &&
+                                (compressed_ == nullptr || isFaithful(*compressed_, second, after));
+            cutting_ = isFine ? Cutting::faithful : Cutting::refused;
+        }
         countNotFinite(original_, before);
         if (compressed_ != nullptr) countNotFinite(*compressed_, after);
         if (begin == 0) start(before, after, end);
@@ -230,6 +259,7 @@ class Quality {
     Side* compressed_;
     const EvaluateOptions& options_;
     Evaluation& result_;
+    enum class Cutting { untried, faithful, refused } cutting_ = Cutting::untried;
     Tensor labels_;
     std::vector<std::int64_t> labelValues_;
     std::string taskOutput_;
