@@ -10,8 +10,6 @@
 namespace tcompress::passes {
 namespace {
 
-float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -65504.0F, 65504.0F))); }
-
 /// Positions drawn with probabilities proportional to the weights, by systematic sampling: one random offset,
 /// then equal steps through the sum, so that every piece appears as often as its weight says, up to one.
 std::vector<std::size_t> drawn(std::span<const double> weights, std::int64_t count, Random& random) {
@@ -99,6 +97,8 @@ class Lloyd {
 };
 
 }  // namespace
+
+float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -65504.0F, 65504.0F))); }
 
 Codebook trainCodebook(std::span<const float> rows, std::span<const double> rowWeights,
                        std::int64_t rowLength, const CodebookTraining& training, Random random) {

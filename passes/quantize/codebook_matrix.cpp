@@ -3,21 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/nearest.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
-#include "lib/tensor/tensor.h"
 #include "passes/quantize/levels.h"
 
 namespace tcompress::passes {
 namespace {
 
 constexpr std::int64_t kChannelsPerTask = 16;
-constexpr float kLargestHalf = 65504.0F;
-/// A float16 scale below this has few significant bits left: the group becomes 0.
-constexpr float kSmallestScale = 0x1p-20F;
-
-float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -kLargestHalf, kLargestHalf))); }
 
 std::span<const float> row(std::span<const float> values, std::int64_t index, std::int64_t length) {
     return values.subspan(static_cast<std::size_t>(index * length), static_cast<std::size_t>(length));
@@ -32,11 +25,11 @@ class ScaleSearch {
     float search(std::span<const float> group, std::span<const float> importance, std::uint16_t* codes) {
         float largest = 0;
         for (const float w : group) largest = std::max(largest, std::fabs(w));
-        float best = kSmallestScale;
+        float best = kSmallestCodebookScale;
         double least = HUGE_VAL;
         for (int step = 0; step <= kSteps; ++step) {
             const float share = kTop - (kTop - kBottom) * static_cast<float>(step) / kSteps;
-            const float scale = std::max(roundedToHalf(largest * share), kSmallestScale);
+            const float scale = std::max(roundedToHalf(largest * share), kSmallestCodebookScale);
             const double error = errorOf(group, importance, scale);
             if (error >= least) continue;
             least = error;
@@ -75,102 +68,9 @@ std::vector<float> channelScales(const WeightMatrix& matrix) {
         double sum = 0;
         for (const float w : row(matrix.weights, channel, matrix.inputs)) sum += static_cast<double>(w) * w;
         const auto scale = static_cast<float>(std::sqrt(sum / static_cast<double>(matrix.inputs)));
-        scales.push_back(std::max(roundedToHalf(scale), kSmallestScale));
+        scales.push_back(std::max(roundedToHalf(scale), kSmallestCodebookScale));
     }
     return scales;
-}
-
-/// Rounds pieces to the nearest sums of entries, in the norm ‖factor · (…)‖. One stage after another.
-class PieceRounder {
-  public:
-    PieceRounder(CodebookMatrix& matrix, std::int64_t count)
-        : matrix_(matrix),
-          points_(static_cast<std::size_t>(count * matrix.dimension)),
-          nearest_(static_cast<std::size_t>(count)) {}
-
-    /// step.values: as FeedbackStep has them.
-    void round(const FeedbackStep& step) {
-        const std::int64_t d = matrix_.dimension, input = step.input;
-        for (std::int64_t i = 0; i < step.count; ++i) {
-            const float scale = scaleAt(step.first + i, input);
-            for (std::int64_t k = 0; k < d; ++k) {
-                float sum = 0;
-                for (std::int64_t j = 0; j < d; ++j)
-                    sum += step.factor[static_cast<std::size_t>(k * d + j)] *
-                           step.values[j * FeedbackStep::kMostChannels + i] / scale;
-                points_[static_cast<std::size_t>(i * d + k)] = sum;
-            }
-        }
-        for (std::int64_t k = 0; k < d; ++k)
-            std::fill_n(step.values + k * FeedbackStep::kMostChannels, step.count, 0.0F);
-        for (CodebookStage& stage : matrix_.stages) roundStage(step, stage);
-    }
-
-  private:
-    float scaleAt(std::int64_t channel, std::int64_t input) const {
-        return matrix_.block == 0 ? 1.0F
-                                  : matrix_.scales[static_cast<std::size_t>(channel * matrix_.blocks() +
-                                                                            input / matrix_.block)];
-    }
-
-    void roundStage(const FeedbackStep& step, CodebookStage& stage) {
-        const std::int64_t d = matrix_.dimension, size = matrix_.size;
-        seen_.assign(static_cast<std::size_t>(size * d), 0.0F);
-        for (std::int64_t entry = 0; entry < size; ++entry)
-            for (std::int64_t k = 0; k < d; ++k)
-                for (std::int64_t j = 0; j < d; ++j)
-                    seen_[static_cast<std::size_t>(entry * d + k)] +=
-                        step.factor[static_cast<std::size_t>(k * d + j)] *
-                        stage.entries[static_cast<std::size_t>(entry * d + j)];
-        kernels::nearestCentroids({{points_.data(), static_cast<std::size_t>(step.count * d)},
-                                   step.count,
-                                   d,
-                                   seen_,
-                                   size,
-                                   {nearest_.data(), static_cast<std::size_t>(step.count)},
-                                   {}});
-        for (std::int64_t i = 0; i < step.count; ++i) {
-            const std::int64_t channel = step.first + i, code = nearest_[static_cast<std::size_t>(i)];
-            const float scale = scaleAt(channel, step.input);
-            stage.codes[static_cast<std::size_t>(channel * matrix_.pieces() + step.input / d)] =
-                static_cast<std::uint16_t>(code);
-            for (std::int64_t k = 0; k < d; ++k) {
-                points_[static_cast<std::size_t>(i * d + k)] -= seen_[static_cast<std::size_t>(code * d + k)];
-                step.values[k * FeedbackStep::kMostChannels + i] +=
-                    stage.entries[static_cast<std::size_t>(code * d + k)] * scale;
-            }
-        }
-    }
-
-    CodebookMatrix& matrix_;
-    std::vector<float> points_, seen_;
-    std::vector<std::uint16_t> nearest_;
-};
-
-/// Rounds single weights to the nearest level of their channel.
-void roundToLevels(CodebookMatrix& matrix, const FeedbackStep& step) {
-    CodebookStage& stage = matrix.stages.front();
-    const std::span<const float> entries = stage.entries;
-    const std::int64_t blocks = matrix.blocks();
-    std::vector<float> scaled;
-    for (std::int64_t i = 0; i < step.count; ++i)
-        scaled.push_back(blocks == 0 ? step.values[i]
-                                     : step.values[i] / matrix.scales[static_cast<std::size_t>(
-                                                            (step.first + i) * blocks +
-                                                            step.input / matrix.block)]);
-    std::vector<std::uint16_t> codes(scaled.size());
-    if (matrix.books == 1) nearestLevels(scaled, entries, codes.data());
-    for (std::int64_t i = 0; i < step.count; ++i) {
-        const auto at = static_cast<std::size_t>(i);
-        const std::int64_t channel = step.first + i;
-        const auto levels = row(entries, matrix.books == 1 ? 0 : channel, matrix.size);
-        if (matrix.books > 1) codes[at] = nearestLevel(scaled[at], levels);
-        stage.codes[static_cast<std::size_t>(channel * matrix.inputs + step.input)] = codes[at];
-        const float scale =
-            blocks == 0 ? 1.0F
-                        : matrix.scales[static_cast<std::size_t>(channel * blocks + step.input / matrix.block)];
-        step.values[i] = levels[codes[at]] * scale;
-    }
 }
 
 CodebookMatrix shaped(const WeightMatrix& matrix, std::int64_t dimension, std::int64_t size) {
@@ -287,15 +187,6 @@ CodebookMatrix withVectors(const WeightMatrix& matrix, const VectorShape& shape,
         result.stages.push_back({codebook.entries, codes.codes});
     }
     return result;
-}
-
-void chooseByFeedback(CodebookMatrix& matrix, ErrorFeedback problem) {
-    problem.dimension = matrix.dimension;
-    if (matrix.dimension == 1 && matrix.stages.size() == 1)
-        return roundWithFeedback(problem, [&](const FeedbackStep& step) { roundToLevels(matrix, step); });
-    roundWithFeedback(problem, [&](const FeedbackStep& step) {
-        PieceRounder(matrix, step.count).round(step);
-    });
 }
 
 }  // namespace tcompress::passes

@@ -8,7 +8,7 @@
 //   vectors    piece ≈ (entry₁[code₁] + entry₂[code₂]) · scale of the channel
 //
 // Numbers are the nearest entries or, with the second moments of what the layer reads, chosen by error
-// feedback (error_feedback.h).
+// feedback (error_feedback.h); then entries, scales and numbers move in turns (codebook_descent.h).
 //
 // Source: vectors with a second codebook of what the first one leaves: Egiazarian et al. 2024, "Extreme
 // Compression of Large Language Models via Additive Quantization"; with error feedback: van Baalen et al.

@@ -46,6 +46,7 @@ const std::vector<std::string>& allOptions() {
         R"({"codebook": "vector", "bits": 4})",
         R"({"codebook": "vector", "bits": 2})",
         R"({"codebook": "vector", "bits": 2, "dimension": 8, "books": 2})",
+        R"({"codebook": "vector", "bits": 1.5, "books": 2})",
     };
     return options;
 }
@@ -129,6 +130,8 @@ TEST_CASE("Codebooks that cannot be are refused at their place") {
     refused(R"({"codebook": "vector", "bits": 8})", "/passes/0/dimension");
     refused(R"({"codebook": "vector", "bits": 4, "dimension": 4})", "/passes/0/dimension");
     refused(R"({"codebook": "normal-float", "books": 2})", "/passes/0/books");
+    refused(R"({"bits": 3.5})", "/passes/0/bits");
+    refused(R"({"codebook": "vector", "bits": 1.3})", "/passes/0/dimension");
 }
 
 TEST_CASE("A quantized codebook model is left alone, and said to be") {
