@@ -27,8 +27,8 @@ constexpr double kDamp = 0.1;
 /// The error of the choice that is put into the model to learn the factor, and for tables its bits.
 constexpr double kProbeError = 1e-2;
 constexpr double kProbeBits = 4.1;
-/// Operands that layers share (shapes, shifts, offsets) are smaller.
-constexpr std::size_t kSharedBytes = 64;
+/// Operands that layers share (shapes, shifts, offsets) are smaller, without their names.
+constexpr std::size_t kSharedBytes = 72;
 
 /// Bytes of nodes and constants, without small constants and descriptions of values.
 std::int64_t partBytes(const ir::Model& model) {
@@ -40,10 +40,10 @@ std::int64_t partBytes(const ir::Model& model) {
     for (const auto& [place, payload] : exported.payloads.attributes)
         bytes += static_cast<std::int64_t>(payload.bytes.size());
     for (int i = 0; i < graph.initializer_size(); ++i) {
-        const auto size = static_cast<std::int64_t>(graph.initializer(i).ByteSizeLong());
+        const std::size_t size = graph.initializer(i).ByteSizeLong();
         const bool isShared = !exported.payloads.initializers.contains(i) &&
-                              graph.initializer(i).raw_data().size() < kSharedBytes;
-        if (!isShared) bytes += size;
+                              size < kSharedBytes + graph.initializer(i).name().size();
+        if (!isShared) bytes += static_cast<std::int64_t>(size);
     }
     for (const onnx::NodeProto& node : graph.node()) bytes += static_cast<std::int64_t>(node.ByteSizeLong());
     return bytes;
