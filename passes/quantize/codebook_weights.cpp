@@ -165,7 +165,7 @@ class QuantizeCodebook : public pipeline::Pass {
         codeAlone(alone, &edit, context, coded);
         edit.commit();
         std::size_t refined = 0;
-        fitLayerwise(model, reference, view, layers, samples, context.progress(), [&](const LayerProblem& problem) {
+        fitLayerwise(model, reference, view, layers, samples, context.environment(), [&](const LayerProblem& problem) {
             CodebookFit fit =
                 fitCodebook(problem, options_, context.random(problem.weight->constant->name()));
             if (fit.refined) ++refined;

@@ -48,8 +48,9 @@ FORMS = [
     ("k-means with data, 2 bits", 2, "method=codebook,codebook=k-means,bits=2", True),
     ("vectors of 4 with data, 2 bits", 2, "method=codebook,codebook=vector,bits=2", True),
     ("two books of vectors of 8 with data, 2 bits", 2, "method=codebook,codebook=vector,bits=2,dimension=8,books=2", True),
-    ("gptq, three levels, groups of 64", 1.6, "method=gptq,bits=2,ternary=true,group_size=64", True),
-    ("gptq, two levels, groups of 64", 1, "method=gptq,bits=1,group_size=64", True),
+    ("gptq, three levels, groups of 64, 1.6 bits", 1.6, "method=gptq,bits=2,ternary=true,group_size=64", True),
+    ("gptq, two levels, groups of 64, 1 bit", 1, "method=gptq,bits=1,group_size=64", True),
+    ("two books of vectors of 8 with data, 1.5 bits", 1.5, "method=codebook,codebook=vector,bits=1.5,books=2", True),
     ("vectors of 8 with data, 1 bit", 1, "method=codebook,codebook=vector,bits=1", True),
 ]
 
