@@ -301,6 +301,8 @@ std::vector<Tensor> tensorsOf(std::vector<Datum> values) {
 
 void Program::remember(ShapeKey key, Remembered values) const {
     constexpr std::size_t kLargestBytes = 32 << 20;
+    // Of all shapes: inputs of ever new lengths must not take ever more memory.
+    constexpr std::size_t kMostBytes = 8 << 20;
     constexpr std::size_t kMostShapes = 32;
     std::size_t bytes = 0;
     for (const auto& [id, value] : values) {
@@ -308,8 +310,12 @@ void Program::remember(ShapeKey key, Remembered values) const {
         if (!value.isTensor()) return;
     }
     if (bytes > kLargestBytes) return;
-    if (memory_.size() >= kMostShapes) memory_.clear();
+    if (memory_.size() >= kMostShapes || rememberedBytes_ + bytes > kMostBytes) {
+        memory_.clear();
+        rememberedBytes_ = 0;
+    }
     memory_.emplace(std::move(key), std::move(values));
+    rememberedBytes_ += bytes;
 }
 
 void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>& slots) const {

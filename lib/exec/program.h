@@ -92,6 +92,7 @@ class Program {
     bool remembers_ = false;
     std::vector<std::uint8_t> frontier_;  // by value: made by a shape-only step, read by others
     mutable std::map<ShapeKey, Remembered> memory_;
+    mutable std::size_t rememberedBytes_ = 0;
     void remember(ShapeKey key, Remembered values) const;
 };
 
