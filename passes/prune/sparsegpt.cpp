@@ -281,25 +281,25 @@ class PruneByOutput : public pipeline::Pass {
     /// The mask is that of all rows.
     ConstrainedFit fitted(const LayerProblem& problem, double sparsity, SparseMask& mask) const {
         const LinearLayer& start = problem.start;
-        const bool sweeps = method == Method::sparsegpt;
-        std::vector<double> h, best;
-        SweptWeights swept;
-        ConstrainedFit fit = chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
-            h = hessian(sums, choice);
-            best = refit(sums, start, choice).weight;
-            if (sweeps)
-                swept = sweep(h, best, sums.outputs, pattern_, sparsity, zerosOf(start));
-            else
-                swept.mask = wandaMask(sums, start, sparsity);
-            // To choose between ridges what the sweep leaves is near enough to the best for its pattern.
-            return withBias(sums, sweeps ? swept.weights : sparseOptimum(h, best, sums.outputs, swept.mask), start, choice);
+        const auto best = [&](const LayerSums& sums, const RefitChoice& choice) { return refit(sums, start, choice).weight; };
+        if (method == Method::wanda)
+            return chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
+                mask = wandaMask(sums, start, sparsity);
+                return withBias(sums, sparseOptimum(hessian(sums, choice), best(sums, choice), sums.outputs, mask), start, choice);
+            });
+        const auto swept = [&](const LayerSums& sums, std::vector<double> h, std::vector<double> weights) {
+            return sweep(std::move(h), std::move(weights), sums.outputs, pattern_, sparsity, zerosOf(start));
+        };
+        // To choose between ridges what the sweep leaves is near enough to the best for its pattern.
+        const auto trial = [&](const LayerSums& sums, const RefitChoice& choice) {
+            return withBias(sums, swept(sums, hessian(sums, choice), best(sums, choice)).weights, start, choice);
+        };
+        return chooseConstrained(problem, trial, [&](const LayerSums& sums, const RefitChoice& choice) {
+            const std::vector<double> h = hessian(sums, choice), optimum = best(sums, choice);
+            SweptWeights found = swept(sums, h, optimum);
+            mask = std::move(found.mask);
+            return withBias(sums, sparseOptimum(h, optimum, sums.outputs, mask, found.weights), start, choice);
         });
-        if (sweeps) {
-            const LayerSums all = problem.evidence.all();
-            fit.layer = withBias(all, sparseOptimum(h, best, all.outputs, swept.mask, swept.weights), start, fit.choice);
-        }
-        mask = std::move(swept.mask);
-        return fit;
     }
 
     SparseMask wandaMask(const LayerSums& sums, const LinearLayer& start, double sparsity) const {

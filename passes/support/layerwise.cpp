@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 
+#include "lib/support/parallel.h"
 #include "passes/support/evidence.h"
 
 namespace tcompress::passes {
@@ -151,23 +152,26 @@ std::vector<const TargetWeight*> withoutRefusal(const std::vector<TargetWeight>&
     return usable;
 }
 
-ConstrainedFit chooseConstrained(
-    const LayerProblem& problem,
-    const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve) {
-    // Downhill from the middle, as chooseRefit().
-    static constexpr std::array<double, 5> kRidges = {1e-3, 1e-2, 0.1, 0.3, 1};
-    std::map<std::size_t, RefitChoice> tried;
+namespace {
+
+using Solve = std::function<LinearLayer(const LayerSums&, const RefitChoice&)>;
+
+/// Ridges that are tried, from the middle downhill, as chooseRefit().
+constexpr std::array<double, 5> kRidges = {1e-3, 1e-2, 0.1, 0.3, 1};
+constexpr std::size_t kMiddle = kRidges.size() / 2;
+
+RefitChoice tryRidge(const LayerProblem& problem, const Solve& solve, std::size_t index) {
+    RefitChoice made = chooseShare(problem.evidence, problem.start, kRidges[index], problem.bias);
+    made.heldError = std::pow(heldBackError(problem, solve(problem.evidence.fit, made)), 2);
+    return made;
+}
+
+RefitChoice downhill(const LayerProblem& problem, const Solve& solve, std::map<std::size_t, RefitChoice> tried) {
     const auto choice = [&](std::size_t index) -> const RefitChoice& {
-        const auto [found, isNew] = tried.try_emplace(index);
-        if (isNew) {
-            RefitChoice& made = found->second;
-            made = chooseShare(problem.evidence, problem.start, kRidges[index], problem.bias);
-            made.heldError =
-                std::pow(heldBackError(problem, solve(problem.evidence.fit, made)), 2);
-        }
-        return found->second;
+        const auto found = tried.find(index);
+        return found != tried.end() ? found->second : tried.emplace(index, tryRidge(problem, solve, index)).first->second;
     };
-    std::size_t best = kRidges.size() / 2;
+    std::size_t best = kMiddle;
     for (bool moved = true; moved;) {
         moved = false;
         for (const std::size_t next : {best + 1, best - 1})
@@ -177,7 +181,25 @@ ConstrainedFit chooseConstrained(
                 break;
             }
     }
-    return {choice(best), solve(problem.evidence.all(), choice(best))};
+    return choice(best);
+}
+
+}  // namespace
+
+ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& solve) {
+    const RefitChoice choice = downhill(problem, solve, {});
+    return {choice, solve(problem.evidence.all(), choice)};
+}
+
+ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial, const Solve& solve) {
+    // The ridges beside the middle are nearly always asked for.
+    std::array<RefitChoice, 3> first;
+    parallelFor(std::ssize(first), [&](std::int64_t i) {
+        first[static_cast<std::size_t>(i)] = tryRidge(problem, trial, kMiddle - 1 + static_cast<std::size_t>(i));
+    });
+    const RefitChoice choice =
+        downhill(problem, trial, {{kMiddle - 1, first[0]}, {kMiddle, first[1]}, {kMiddle + 1, first[2]}});
+    return {choice, solve(problem.evidence.all(), choice)};
 }
 
 std::string describe(const RefitChoice& choice) {

@@ -67,6 +67,11 @@ struct ConstrainedFit {
 ConstrainedFit chooseConstrained(
     const LayerProblem& problem,
     const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
+/// The same with another way to solve while ridges are tried, which several threads call at once.
+ConstrainedFit chooseConstrained(
+    const LayerProblem& problem,
+    const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& trial,
+    const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
 
 /// "ridge 0.1, 60 % of the residual stream's error taken over, bias moved".
 std::string describe(const RefitChoice& choice);

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <regex>
+#include <span>
 #include <tuple>
 
 #include "kernels/linalg.h"
+#include "kernels/matmul.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
@@ -193,70 +196,100 @@ SweptWeights sweep(std::vector<double> hessian, std::vector<double> weights, std
     return {{stays.begin(), stays.end()}, std::move(weights)};
 }
 
+namespace {
+
+/// Conjugate gradients for one output, with the diagonal as preconditioner; the products with H are made for all outputs at
+/// once in between.
+struct Descent {
+    std::span<float> x, residual, direction;
+    std::span<const float> product;  ///< direction · H
+    const std::vector<float>& inverseDiagonal;
+    std::vector<char> stays;
+    double energy = 0, first = 0;
+
+    /// `product` is that of W* − x.
+    void begin() {
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            residual[i] = stays[i] != 0 ? product[i] : 0.0F;
+            direction[i] = residual[i] * inverseDiagonal[i];
+            energy += static_cast<double>(residual[i]) * static_cast<double>(direction[i]);
+        }
+        first = energy;
+    }
+
+    void step() {
+        double curvature = 0, next = 0;
+        for (std::size_t i = 0; i < x.size(); ++i) curvature += static_cast<double>(direction[i]) * static_cast<double>(product[i]);
+        const auto length = static_cast<float>(curvature > 0 ? energy / curvature : 0.0);
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            x[i] += length * direction[i];
+            if (stays[i] == 0) continue;
+            residual[i] -= length * product[i];
+            next += static_cast<double>(residual[i]) * static_cast<double>(residual[i]) * static_cast<double>(inverseDiagonal[i]);
+        }
+        const auto kept = static_cast<float>(energy > 0 ? next / energy : 0.0);
+        for (std::size_t i = 0; i < x.size(); ++i) direction[i] = residual[i] * inverseDiagonal[i] + kept * direction[i];
+        energy = next;
+    }
+};
+
+}  // namespace
+
 std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std::vector<double>& optimum,
                                   std::int64_t outputs, const SparseMask& mask, const std::vector<double>& start) {
     const std::vector<double>& from = start.empty() ? optimum : start;
     const std::int64_t inputs = rowsOf(optimum, outputs);
+    // Outputs × inputs: the symmetric H is the packed operand of all products.
+    const std::vector<float> narrow(hessian.begin(), hessian.end());
+    const kernels::PackedWeightsPtr packed = kernels::packWeights(narrow.data(), inputs, inputs);
+    std::vector<float> x(optimum.size()), residual(optimum.size()), direction(optimum.size()), product(optimum.size());
+    std::vector<float> inverse(static_cast<std::size_t>(inputs));
+    for (std::int64_t i = 0; i < inputs; ++i)
+        inverse[static_cast<std::size_t>(i)] = static_cast<float>(1 / hessian[static_cast<std::size_t>(i * inputs + i)]);
+    const auto multiply = [&] {
+        kernels::PackedMatmul call;
+        call.a = direction.data();
+        call.aStride = call.cStride = inputs;
+        call.m = outputs;
+        call.weights = packed.get();
+        call.c = product.data();
+        kernels::matmul(call);
+    };
+    const auto rowOf = [&](std::vector<float>& values, std::int64_t o) {
+        return std::span(values).subspan(static_cast<std::size_t>(o * inputs), static_cast<std::size_t>(inputs));
+    };
+    std::vector<Descent> descents;
+    for (std::int64_t o = 0; o < outputs; ++o)
+        descents.push_back({rowOf(x, o), rowOf(residual, o), rowOf(direction, o), rowOf(product, o), inverse,
+                            std::vector<char>(static_cast<std::size_t>(inputs))});
+    constexpr std::int64_t kOutputsAtOnce = 16;
+    const auto each = [&](const std::function<void(std::int64_t, Descent&)>& body) {
+        parallelRanges(outputs, kOutputsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t o = begin; o < end; ++o) body(o, descents[static_cast<std::size_t>(o)]);
+        });
+    };
+    each([&](std::int64_t o, Descent& descent) {
+        for (std::int64_t i = 0; i < inputs; ++i) {
+            const auto place = static_cast<std::size_t>(i * outputs + o), at = static_cast<std::size_t>(i);
+            descent.stays[at] = mask[place] ? 1 : 0;
+            descent.x[at] = mask[place] ? static_cast<float>(from[place]) : 0.0F;
+            descent.direction[at] = static_cast<float>(optimum[place]) - descent.x[at];
+        }
+    });
+    multiply();
+    each([](std::int64_t, Descent& descent) { descent.begin(); });
+    constexpr int kIterations = 40;
+    // Of the energy: the gradient's square. What was swept is near already.
+    const double tolerance = start.empty() ? 1e-8 : 1e-4;
+    const auto isBusy = [&](const Descent& descent) { return descent.energy > tolerance * descent.first; };
+    for (int i = 0; i < kIterations && std::any_of(descents.begin(), descents.end(), isBusy); ++i) {
+        multiply();
+        each([](std::int64_t, Descent& descent) { descent.step(); });
+    }
     std::vector<double> result(optimum.size());
-    constexpr std::int64_t kColumns = 64;
-    parallelRanges(outputs, kColumns, [&](std::int64_t begin, std::int64_t end) {
-        // Conjugate gradients for each column by itself, with the diagonal as preconditioner; the product with H is
-        // one for all columns of the block.
-        const std::int64_t columns = end - begin;
-        const auto size = static_cast<std::size_t>(inputs * columns);
-        std::vector<double> x(size), residual(size), direction(size), product(size), target(size);
-        std::vector<char> stays(size);
+    each([&](std::int64_t o, const Descent& descent) {
         for (std::int64_t i = 0; i < inputs; ++i)
-            for (std::int64_t c = 0; c < columns; ++c) {
-                const auto to = static_cast<std::size_t>(i * columns + c);
-                const auto place = static_cast<std::size_t>(i * outputs + begin + c);
-                stays[to] = mask[place] ? 1 : 0;
-                target[to] = optimum[place];
-                x[to] = mask[place] ? from[place] : 0.0;
-            }
-        const auto times = [&](const std::vector<double>& v) {
-            kernels::gemm(Transposition::no, Transposition::no, inputs, columns, inputs, hessian, v, product);
-        };
-        // H·(W* − X) on the pattern.
-        for (std::size_t i = 0; i < size; ++i) direction[i] = target[i] - x[i];
-        times(direction);
-        std::vector<double> inverse(static_cast<std::size_t>(inputs));
-        for (std::int64_t i = 0; i < inputs; ++i)
-            inverse[static_cast<std::size_t>(i)] = 1 / hessian[static_cast<std::size_t>(i * inputs + i)];
-        const auto precondition = [&](std::size_t place) {
-            return residual[place] * inverse[place / static_cast<std::size_t>(columns)];
-        };
-        std::vector<double> energy(static_cast<std::size_t>(columns)), first;
-        for (std::size_t i = 0; i < size; ++i) {
-            residual[i] = stays[i] ? product[i] : 0.0;
-            direction[i] = precondition(i);
-            energy[i % static_cast<std::size_t>(columns)] += residual[i] * direction[i];
-        }
-        first = energy;
-        constexpr int kIterations = 40;
-        constexpr double kTolerance = 1e-8;  // of the energy: 1e-4 of the gradient
-        for (int iteration = 0; iteration < kIterations; ++iteration) {
-            bool busy = false;
-            for (std::size_t c = 0; c < energy.size(); ++c) busy = busy || energy[c] > kTolerance * first[c];
-            if (!busy) break;
-            times(direction);
-            std::vector<double> curvature(energy.size()), next(energy.size());
-            for (std::size_t i = 0; i < size; ++i) curvature[i % curvature.size()] += direction[i] * product[i];
-            for (std::size_t i = 0; i < size; ++i) {
-                const std::size_t c = i % energy.size();
-                const double length = curvature[c] > 0 ? energy[c] / curvature[c] : 0.0;
-                x[i] += length * direction[i];
-                residual[i] -= stays[i] ? length * product[i] : 0.0;
-                next[c] += residual[i] * precondition(i);
-            }
-            for (std::size_t i = 0; i < size; ++i) {
-                const std::size_t c = i % energy.size();
-                direction[i] = precondition(i) + (energy[c] > 0 ? next[c] / energy[c] : 0.0) * direction[i];
-            }
-            energy = next;
-        }
-        for (std::int64_t i = 0; i < inputs; ++i)
-            std::copy_n(x.begin() + i * columns, columns, result.begin() + i * outputs + begin);
+            result[static_cast<std::size_t>(i * outputs + o)] = static_cast<double>(descent.x[static_cast<std::size_t>(i)]);
     });
     return result;
 }

@@ -54,7 +54,7 @@ TEST_CASE("a matrix that is sparse and thin at once is nearly found again, other
     const SparseMask alone = sweep(h, made, kOutputs, SparsePattern{}, 1 - static_cast<double>(kKept) / (kInputs * kOutputs)).mask;
     const double lost = lossOf(h, found.sum(), made, kOutputs);
     CHECK(lost < 0.05 * whitenedSvd(h, made, kOutputs, kRank).lost);
-    CHECK(lost < 0.05 * lossOf(h, sparseOptimum(h, made, kOutputs, alone), made, kOutputs));
+    CHECK(lost < 0.3 * lossOf(h, sparseOptimum(h, made, kOutputs, alone), made, kOutputs));
 
     const auto other = noise(kInputs * kOutputs, 5);
     const SparseLowRankSize size = sparseLowRankSize(kInputs, kOutputs, 0.5, 0.3);
