@@ -15,6 +15,18 @@ void requireSize(std::span<const double> a, std::int64_t rows, std::int64_t colu
                     fmt::format("{}: {} values for a {} × {} matrix", what, a.size(), rows, columns));
 }
 
+/// Of a square on the diagonal, `n` values a row; `begin`: its place.
+void factorDiagonal(double* square, std::int64_t width, std::int64_t begin, std::int64_t n) {
+    // Row-major lower is column-major upper.
+    const int info = scipy_LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', toInt(width), square, toInt(n));
+    if (info > 0)
+        throw KernelError(
+            fmt::format("cholesky: the {} × {} matrix is not positive definite (pivot {}); add a multiple of "
+                        "the identity",
+                        n, n, begin + info - 1));
+    TCOMPRESS_CHECK(info == 0, fmt::format("potrf refused argument {}", -info));
+}
+
 }  // namespace
 
 void cholesky(std::span<double> a, std::int64_t n) {
@@ -22,14 +34,24 @@ void cholesky(std::span<double> a, std::int64_t n) {
     if (n == 0) return;
     requireFinite(std::span<const double>(a), n, "cholesky");
     useOneLapackThread();
-    // Row-major lower is column-major upper.
-    const int info = scipy_LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', toInt(n), a.data(), toInt(n));
-    if (info > 0)
-        throw KernelError(
-            fmt::format("cholesky: the {} × {} matrix is not positive definite (pivot {}); add a multiple of "
-                        "the identity",
-                        n, n, info - 1));
-    TCOMPRESS_CHECK(info == 0, fmt::format("potrf refused argument {}", -info));
+    // A square on the diagonal, the rows below it, and what they take from all that follows, in ranges of rows.
+    constexpr std::int64_t kSquare = 256, kRows = 128;
+    for (std::int64_t begin = 0; begin < n; begin += kSquare) {
+        const std::int64_t width = std::min(kSquare, n - begin), end = begin + width;
+        double* square = a.data() + begin * n + begin;
+        factorDiagonal(square, width, begin, n);
+        parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
+            scipy_cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
+                              toInt(last - first), toInt(width), 1.0, square, toInt(n),
+                              a.data() + (end + first) * n + begin, toInt(n));
+        });
+        parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
+            scipy_cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, toInt(last - first), toInt(last),
+                              toInt(width), -1.0, a.data() + (end + first) * n + begin, toInt(n),
+                              a.data() + end * n + begin, toInt(n), 1.0, a.data() + (end + first) * n + end,
+                              toInt(n));
+        });
+    }
     for (std::int64_t i = 0; i < n; ++i) std::fill_n(a.data() + i * n + i + 1, n - i - 1, 0.0);
 }
 
@@ -73,9 +95,13 @@ void solveTriangular(Triangle triangle, Transposition transposition, std::span<c
             throw KernelError(fmt::format("solveTriangular: element [{}, {}] of the diagonal is zero", i, i));
     if (b.empty()) return;
     useOneLapackThread();
-    scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, triangle == Triangle::lower ? CblasLower : CblasUpper,
-                      transposition == Transposition::yes ? CblasTrans : CblasNoTrans, CblasNonUnit, toInt(n),
-                      toInt(columns), 1.0, t.data(), toInt(n), b.data(), toInt(columns));
+    constexpr std::int64_t kColumns = 128;
+    parallelRanges(columns, kColumns, [&](std::int64_t begin, std::int64_t end) {
+        scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, triangle == Triangle::lower ? CblasLower : CblasUpper,
+                          transposition == Transposition::yes ? CblasTrans : CblasNoTrans, CblasNonUnit,
+                          toInt(n), toInt(end - begin), 1.0, t.data(), toInt(n), b.data() + begin,
+                          toInt(columns));
+    });
 }
 
 std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std::int64_t n,

@@ -81,7 +81,7 @@ TEST_CASE("linear algebra says where its input is not finite") {
 }
 
 TEST_CASE("cholesky, inverse and triangular solves") {
-    for (const std::int64_t n : {1, 2, 7, 40}) {
+    for (const std::int64_t n : {1, 2, 7, 40, 300}) {  // the last in more than one square
         const std::vector<double> a = positiveDefinite(n);
         std::vector<double> l = a;
         cholesky(l, n);
@@ -117,6 +117,9 @@ TEST_CASE("cholesky, inverse and triangular solves") {
     }
     std::vector<double> indefinite = {1, 2, 2, 1};
     CHECK_THROWS_WITH(cholesky(indefinite, 2), Catch::Contains("pivot 1"));
+    std::vector<double> late = positiveDefinite(300);
+    late[290 * 300 + 290] = -1;
+    CHECK_THROWS_WITH(cholesky(late, 300), Catch::Contains("pivot 290"));
     std::vector<double> b = {1, 1};
     CHECK_THROWS_WITH(
         solveTriangular(Triangle::upper, Transposition::no, std::vector<double>{1, 2, 0, 0}, 2, b, 1),
