@@ -6,13 +6,17 @@
 
 #include "lib/exec/optimize/optimize.h"
 #include "lib/exec/program.h"
+#include "lib/exec/run_once.h"
 #include "lib/support/error.h"
 
 namespace tcompress::exec {
 
-struct Executor::Impl {
-    Impl(const ir::Model& modelToRun, const ExecutorOptions& options, Observer* observer)
-        : model(modelToRun), program(prepare(options, observer), profile, observer) {}
+namespace {
+
+/// A model's plan and what it runs with.
+struct ModelRun {
+    ModelRun(const ir::Model& modelToRun, const ExecutorOptions& options, Observer* observer, Program::Use use)
+        : model(modelToRun), program(prepare(options, observer), profile, observer, use) {}
 
     PlanGraph prepare(const ExecutorOptions& options, const Observer* observer) {
         PlanGraph graph = preparedGraph(model, options, observer);
@@ -20,19 +24,14 @@ struct Executor::Impl {
         return graph;
     }
 
+    std::vector<Datum> run(const std::map<std::string, Datum>& feeds);
+
     const ir::Model& model;
     std::vector<const ir::Value*> inputs;
     Allocator allocator;
     Profile profile;
     Program program;
 };
-
-Executor::Executor(const ir::Model& model, ExecutorOptions options, Observer* observer)
-    : impl_(std::make_unique<Impl>(model, options, observer)) {}
-Executor::~Executor() = default;
-Executor::Executor(Executor&&) noexcept = default;
-
-namespace {
 
 void checkFeed(const ir::Value& input, const Datum& fed) {
     const bool takesTensor = !input.type() || input.type()->has_tensor_type();
@@ -49,24 +48,39 @@ void checkFeed(const ir::Value& input, const Datum& fed) {
     }
 }
 
-}  // namespace
-
-std::vector<Tensor> Executor::run(const Feeds& feeds) { return tensorsOf(runData({feeds.begin(), feeds.end()})); }
-
-std::vector<Datum> Executor::runData(const std::map<std::string, Datum>& feeds) {
-    std::vector<Datum> inputs;
-    for (const ir::Value* input : impl_->inputs) {
+std::vector<Datum> ModelRun::run(const std::map<std::string, Datum>& feeds) {
+    std::vector<Datum> fed;
+    for (const ir::Value* input : inputs) {
         const auto found = feeds.find(input->name());
         if (found == feeds.end()) throw DataError(fmt::format("input '{}' is not fed", input->name()));
         checkFeed(*input, found->second);
-        inputs.push_back(found->second);
+        fed.push_back(found->second);
     }
     for (const auto& [name, value] : feeds) {
         const auto isNamed = [&name = name](const ir::Value* value) { return value->name() == name; };
         const auto isAmong = [&](const auto& values) { return std::any_of(values.begin(), values.end(), isNamed); };
-        if (!isAmong(impl_->inputs) && !isAmong(impl_->model.graph().inputs())) throw DataError(fmt::format("the model has no input '{}'", name));
+        if (!isAmong(inputs) && !isAmong(model.graph().inputs())) throw DataError(fmt::format("the model has no input '{}'", name));
     }
-    return impl_->program.run(impl_->allocator, std::move(inputs));
+    return program.run(allocator, std::move(fed));
+}
+
+}  // namespace
+
+struct Executor::Impl : ModelRun {
+    using ModelRun::ModelRun;
+};
+
+Executor::Executor(const ir::Model& model, ExecutorOptions options, Observer* observer)
+    : impl_(std::make_unique<Impl>(model, options, observer, Program::Use::repeated)) {}
+Executor::~Executor() = default;
+Executor::Executor(Executor&&) noexcept = default;
+
+std::vector<Tensor> Executor::run(const Feeds& feeds) { return tensorsOf(runData({feeds.begin(), feeds.end()})); }
+
+std::vector<Datum> Executor::runData(const std::map<std::string, Datum>& feeds) { return impl_->run(feeds); }
+
+std::vector<Tensor> runOnce(const ir::Model& model, const Feeds& feeds) {
+    return tensorsOf(ModelRun(model, {}, nullptr, Program::Use::once).run({feeds.begin(), feeds.end()}));
 }
 
 const std::vector<const ir::Value*>& Executor::inputs() const { return impl_->inputs; }

@@ -90,7 +90,8 @@ std::string describeNode(const PlanNode& node) {
                        node.domain.empty() ? "ai.onnx" : node.domain, node.version);
 }
 
-Program::Program(PlanGraph graph, Profile& profile, Observer* observer) : graph_(std::move(graph)), observer_(observer) {
+Program::Program(PlanGraph graph, Profile& profile, Observer* observer, Use use)
+    : graph_(std::move(graph)), use_(use), observer_(observer) {
     observed_.assign(graph_.values.size(), 0);
     if (observer_) {
         for (std::size_t i = 0; i < graph_.values.size(); ++i) {
@@ -129,21 +130,27 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
         refusals.push_back(fmt::format("{} is not supported for elements of type {}", describeNode(node), name(firstType)));
         return;
     }
-    NodeInfo info{Attributes(*node.proto), node.domain, node.version, {}, {}, {}, {}, {}, node.capturedFrom};
-    for (ValueId id : node.inputs) info.inputs.push_back(id != kNoValue);
-    for (ValueId id : node.outputs) info.outputs.push_back(id != kNoValue);
     for (ValueId& id : step.inputs) {
         const Tensor* constant = graph_.constant(id);
         if (constant && needsConversion(row->floats, constant->dtype())) {
             // Converted once here instead of at every run.
             if (step.resultType == DType::undefined) step.resultType = constant->dtype();
             id = graph_.addConstant(graph_.value(id).name, convert(*constant, DType::float32));
-            constant = graph_.constant(id);
         }
-        info.types.push_back(id == kNoValue ? DType::undefined : graph_.value(id).dtype);
     }
-    // Addresses of constants are taken only now: adding values moves them.
-    for (ValueId id : step.inputs) info.constants.push_back(graph_.constant(id));
+    if (waitsForItsRun(node, step.inputs)) {
+        step.run = [this, row, &node, inputs = step.inputs](OpContext& context) {
+            NodeInfo info = infoOf(node, inputs);
+            std::vector<std::uint8_t> packed(inputs.size(), 0);
+            info.packed = &packed;
+            row->make(info)(context);
+            for (std::size_t i = 0; i < packed.size(); ++i)
+                if (packed[i]) info.constants[i]->releasePages();
+        };
+        steps_.push_back(std::move(step));
+        return;
+    }
+    NodeInfo info = infoOf(node, step.inputs);
     std::vector<std::uint8_t> packed(step.inputs.size(), 0);
     info.packed = &packed;
     info.subprogram = [&](std::string_view attribute) {
@@ -162,6 +169,29 @@ void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals,
         if (packed[i]) forgetPacked(std::exchange(step.inputs[i], kNoValue));
     }
     steps_.push_back(std::move(step));
+}
+
+/// Addresses of constants are taken here: adding values moves them.
+NodeInfo Program::infoOf(const PlanNode& node, std::span<const ValueId> inputs) const {
+    NodeInfo info{Attributes(*node.proto), node.domain, node.version, {}, {}, {}, {}, {}, node.capturedFrom};
+    for (ValueId id : node.inputs) info.inputs.push_back(id != kNoValue);
+    for (ValueId id : node.outputs) info.outputs.push_back(id != kNoValue);
+    for (ValueId id : inputs) {
+        info.types.push_back(id == kNoValue ? DType::undefined : graph_.value(id).dtype);
+        info.constants.push_back(graph_.constant(id));
+    }
+    return info;
+}
+
+/// Not nodes with sub-graphs, which hold more than their inputs.
+bool Program::waitsForItsRun(const PlanNode& node, std::span<const ValueId> inputs) const {
+    constexpr std::size_t kLarge = 65536;
+    const auto holdsGraph = [](const onnx::AttributeProto& attribute) { return attribute.has_g(); };
+    if (use_ == Use::repeated || std::ranges::any_of(node.proto->attribute(), holdsGraph)) return false;
+    return std::ranges::any_of(inputs, [&](ValueId id) {
+        const Tensor* constant = graph_.constant(id);
+        return constant != nullptr && constant->sizeBytes() >= kLarge;
+    });
 }
 
 void Program::countReaders() {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,9 +48,14 @@ class Profile {
 
 class Program {
   public:
+    enum class Use {
+        repeated,  ///< weights are packed when the plan is made
+        once       ///< large weights are packed when their node runs, and go after it
+    };
     /// Makes the operators of every node. Throws KernelError with one line for each node that cannot run.
     /// `observer` (may be null) sees the values whose `source` it wants; they must be kept.
-    Program(PlanGraph graph, Profile& profile, Observer* observer);
+    Program(PlanGraph graph, Profile& profile, Observer* observer, Use use = Use::repeated);
+    Program(const Program&) = delete;  // steps point into the graph
 
     std::size_t inputCount() const { return graph_.inputs.size(); }
     std::size_t outputCount() const { return graph_.outputs.size(); }
@@ -71,6 +77,8 @@ class Program {
         Profile::Entry* profile = nullptr;
     };
     void makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile);
+    NodeInfo infoOf(const PlanNode& node, std::span<const ValueId> inputs) const;
+    bool waitsForItsRun(const PlanNode& node, std::span<const ValueId> inputs) const;
     void countReaders();
     void forgetPacked(ValueId id);
     void findLifetimes();
@@ -80,6 +88,7 @@ class Program {
     void observe(ValueId id, const Tensor& tensor) const;
 
     PlanGraph graph_;
+    Use use_;
     std::vector<Datum> constants_;  // by value
     std::vector<Step> steps_;
     Observer* observer_ = nullptr;

@@ -9,6 +9,7 @@
 #include "lib/data/dataset.h"
 #include "lib/data/inputs.h"
 #include "lib/exec/executor.h"
+#include "lib/exec/run_once.h"
 #include "lib/ir/load.h"
 #include "lib/support/error.h"
 
@@ -45,22 +46,21 @@ bool fits(const Shape& actual, const Shape& declared) {
     return true;
 }
 
-std::vector<Tensor> runOnce(const ir::Model& model) {
-    exec::Executor executor(model);
+std::vector<Tensor> trialOutputs(const ir::Model& model) {
     try {
-        return executor.run(data::syntheticDataset(model, 1, kTrialSeed, shortLengths(model)).rows(0, 1));
+        return exec::runOnce(model, data::syntheticDataset(model, 1, kTrialSeed, shortLengths(model)).rows(0, 1));
     } catch (const KernelError&) {
         throw;
     } catch (const Error&) {
         // Some models need longer inputs: an image has to survive its strides.
-        return executor.run(data::syntheticDataset(model, 1, kTrialSeed).rows(0, 1));
+        return exec::runOnce(model, data::syntheticDataset(model, 1, kTrialSeed).rows(0, 1));
     }
 }
 
 }  // namespace
 
 std::string trialRunProblem(const ir::Model& model) {
-    const std::vector<Tensor> outputs = runOnce(model);
+    const std::vector<Tensor> outputs = trialOutputs(model);
     const std::vector<ir::Value*>& declared = model.graph().outputs();
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const std::optional<Shape> shape = declared[i]->shape();
