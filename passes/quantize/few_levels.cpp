@@ -11,6 +11,19 @@ constexpr double kSmallestStep = 1.0 / 1024;
 
 }  // namespace
 
+Energy encodeBinary(const float* x, std::int64_t n, const BinaryGrid& grid, std::uint8_t* codes) {
+    const float low = (0.0F - grid.zero) * grid.scale, high = (1.0F - grid.zero) * grid.scale;
+    Energy energy;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const bool isHigh = std::fabs(x[i] - high) < std::fabs(x[i] - low);
+        const double error = static_cast<double>(isHigh ? high : low) - x[i];
+        codes[i] = isHigh ? 1 : 0;
+        energy.error += error * error;
+        energy.weight += static_cast<double>(x[i]) * x[i];
+    }
+    return energy;
+}
+
 float FewLevels::binaryMagnitude(std::span<const float> weights, std::span<const float> importance) {
     double sum = 0, weight = 0;
     for (std::size_t i = 0; i < weights.size(); ++i) {

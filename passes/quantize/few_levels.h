@@ -10,8 +10,11 @@
 // Networks"; Li et al. 2016, "Ternary Weight Networks" (which approximates the threshold that is exact here);
 // the cut in two: Fisher 1958, "On Grouping for Maximum Homogeneity".
 
+#include <cstdint>
 #include <span>
 #include <vector>
+
+#include "passes/quantize/group_grid.h"
 
 namespace tcompress::passes {
 
@@ -20,6 +23,9 @@ struct BinaryGrid {
     float scale = 1;
     float zero = 0.5F;
 };
+
+/// Codes of a group of two levels, the nearer one each, and what that lost.
+Energy encodeBinary(const float* x, std::int64_t n, const BinaryGrid& grid, std::uint8_t* codes);
 
 /// Solves one group after another in the same memory. Weights must be finite; `importance`, one a weight,
 /// multiplies the squared errors.

@@ -6,84 +6,16 @@
 //   code = clamp(roundHalfEven(w / scale) + zeroPoint),   w ≈ (code − zeroPoint) · scale
 //
 // so that |w − dequantized| ≤ scale / 2 for every weight inside the range (ONNX QuantizeLinear's definition).
-// One bit has no code for 0: codes are 0 and 1, and zero points are real numbers (few_levels.h).
-// Each group is handled by itself in a fixed order of operations: the same bytes for any number of threads
-// and any processor.
+// The range is that of the group (group_grid.h) or a cut of it (range_search.h); two levels, and three with
+// RangeChoice::mse, are the best there are (few_levels.h). Each group is handled by itself in a fixed order of
+// operations: the same bytes for any number of threads and any processor.
 
-#include <cstdint>
 #include <optional>
 #include <span>
-#include <vector>
 
-#include "kernels/quantize.h"
-#include "lib/tensor/tensor.h"
+#include "passes/quantize/quantized_weights.h"
 
 namespace tcompress::passes {
-
-enum class Symmetry {
-    /// Codes −high … high around zero: the largest |w| maps to ±high.
-    balanced,
-    /// Codes low … high around zero with low = −high − 1: the weight of largest magnitude maps to `low`, so
-    /// the scale may be negative. Uses every code, which matters at 4 bits and less.
-    fullRange,
-    /// Codes 0 … high with a zero point; the range is widened to hold 0, which is then exact.
-    asymmetric
-};
-
-/// How the range of a group is chosen.
-enum class RangeChoice {
-    minmax,  ///< smallest to largest weight
-    mse      ///< the cut of that range with the smallest squared error, of a fixed grid of cuts
-};
-
-struct QuantizationRule {
-    int bits = 8;
-    Symmetry symmetry = Symmetry::balanced;
-    RangeChoice range = RangeChoice::minmax;
-    /// Largest code of a balanced rule; 0: all that the bits hold (127 at 8 bits). With 2 bits: −1, 0, 1.
-    std::int32_t balancedLimit = 0;
-    /// float32, float16 or uint8 (codes of scales, scale_codes.h): what the scales are stored in.
-    DType scaleType = DType::float32;
-};
-
-/// Codes −1, 0 and 1, of which five are stored in a byte.
-bool isTernary(const QuantizationRule& rule);
-
-/// Smallest and largest stored code.
-struct CodeRange {
-    std::int32_t low = 0;
-    std::int32_t high = 0;
-};
-CodeRange codeRange(const QuantizationRule& rule);
-/// What is added to codes where they are stored unsigned.
-int storedOffset(const QuantizationRule& rule);
-
-/// A tensor seen as [outer, axis, inner], cut in blocks along `axis` (block = axis: one group a channel).
-/// scales and zeroPoints: [outer, blocks, inner].
-struct QuantizedWeights {
-    kernels::QuantizationLayout layout;
-    QuantizationRule rule;
-    /// One code a byte, in the tensor's order: int8 for symmetric rules, uint8 for asymmetric ones and for 1
-    /// bit.
-    std::vector<std::uint8_t> codes;
-    /// Exactly representable in rule.scaleType.
-    std::vector<float> scales;
-    /// What 8-bit scales are made of: one code a group, int8 where scales have signs, and units (scale_codes.h).
-    std::vector<std::uint8_t> scaleCodes;
-    std::vector<float> scaleUnits;
-    /// Empty for symmetric rules (the zero point is 0).
-    std::vector<std::uint8_t> zeroPoints;
-    /// Instead of zeroPoints where 1-bit codes are asymmetric; exactly representable in rule.scaleType.
-    std::vector<float> realZeros;
-    /// ‖w − dequantized‖ / ‖w‖ (0 for a tensor of zeros; −1: too large to be measured).
-    double relativeError = 0;
-
-    /// What is taken from the codes of a group (a place in `scales`); ½ for symmetric codes of 1 bit.
-    float zeroOf(std::size_t group) const;
-};
-
-/// One group a channel of an axis: `block` as long as the axis.
-kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, std::int64_t block);
 
 /// Nothing when a weight is NaN or infinite. `importance`, one a place of the axis, weights the squared
 /// errors that the mse choice adds up; empty: all count alike. A tensor whose scales do not fit float16 well
@@ -92,19 +24,5 @@ std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
                                                 const kernels::QuantizationLayout& layout,
                                                 QuantizationRule rule,
                                                 std::span<const float> importance = {});
-
-/// The scale as `type` stores it: float16 rounds away from zero, so that a range still covers what it was
-/// made to cover.
-float storedScale(float scale, DType type);
-
-/// What the codes stand for.
-std::vector<float> dequantizeWeights(const QuantizedWeights& weights);
-
-/// Codes, scales and zero points of the right sizes that stand for nothing: what a form takes in a file can be
-/// measured before anything is rounded.
-QuantizedWeights placeholderWeights(const kernels::QuantizationLayout& layout, const QuantizationRule& rule);
-
-/// Sets relativeError for codes that were chosen otherwise.
-void measureRelativeError(QuantizedWeights& quantized, std::span<const float> weights);
 
 }  // namespace tcompress::passes

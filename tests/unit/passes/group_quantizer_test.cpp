@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "lib/support/parallel.h"
+#include "passes/quantize/range_search.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
@@ -150,6 +151,52 @@ TEST_CASE("The mse choice is never worse than the whole range and better at 4 bi
     const double after = squaredError(dequantizeWeights(*cut), weights.data<float>());
     CHECK(after <= before * 1.0001);
     if (bits <= 4) CHECK(after < before * 0.99);
+}
+
+TEST_CASE("The cut that is found is the first with the least error of all that there are") {
+    const int bits = GENERATE(8, 4, 2);
+    const Symmetry symmetry = GENERATE(Symmetry::balanced, Symmetry::fullRange, Symmetry::asymmetric);
+    const auto rule = ruleOf(bits, symmetry, RangeChoice::mse);
+    std::vector<Shares> cuts{{1, 1}};
+    if (symmetry == Symmetry::asymmetric) {
+        for (int low = 0; low < 8; ++low)
+            for (int high = 0; high < 8; ++high)
+                if (low + high > 0)
+                    cuts.push_back({1 - 0.05F * static_cast<float>(low), 1 - 0.05F * static_cast<float>(high)});
+    } else {
+        const float top = symmetry == Symmetry::balanced ? 1.0F : 1.2F;
+        for (int step = 0; step < 31; ++step) {
+            const float share = 0.5F + (top - 0.5F) * static_cast<float>(step) / 31;
+            cuts.push_back({share, share});
+        }
+    }
+    const RangeSearch search(rule);
+    for (const std::int64_t n : {1, 3, 16, 37}) {
+        const Tensor weights = test::randomTensor({20, n}, 31), counts = test::randomTensor({n}, 32);
+        std::vector<float> importance(counts.data<float>().begin(), counts.data<float>().end());
+        for (float& value : importance) value *= value;
+        for (std::int64_t row = 0; row < 20; ++row) {
+            const float* x = weights.data<float>().data() + row * n;
+            const Extent extent = extentOf(x, n);
+            Shares best;
+            double least = HUGE_VAL;
+            for (const Shares& cut : cuts) {
+                const Grid grid = gridFor(extent, rule, cut);
+                float error = 0;
+                for (std::int64_t i = 0; i < n; ++i) {
+                    const float inverse = 1.0F / grid.scale;
+                    const float q = roundHalfEven(clamped(x[i] * inverse, grid.low, grid.high));
+                    error += (q * grid.scale - x[i]) * (q * grid.scale - x[i]) * importance[static_cast<std::size_t>(i)];
+                }
+                if (error >= least) continue;
+                least = error;
+                best = cut;
+            }
+            const Shares found = search.best(x, importance.data(), n, extent);
+            CHECK(found.low == best.low);
+            CHECK(found.high == best.high);
+        }
+    }
 }
 
 TEST_CASE("The relative error is that of the dequantized weights") {
