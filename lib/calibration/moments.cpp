@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "kernels/gram.h"
-#include "kernels/linalg.h"
 #include "lib/calibration/archive.h"
 #include "lib/calibration/collector.h"
 #include "lib/support/check.h"
@@ -117,30 +116,6 @@ void MomentSums::transfer(Archive& archive) {
     archive.symmetric(moments_.gram, moments_.inputs);
     for (Moments::Cross& cross : moments_.targets)
         archive(cross.outputs), archive(cross.sum), archive(cross.squares), archive(cross.product);
-}
-
-std::vector<double> Moments::squaredErrors(std::size_t target, std::span<const double> map,
-                                           std::span<const double> bias) const {
-    const Cross& y = targets.at(target);
-    const std::int64_t n = inputs, m = y.outputs;
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(map.size()) == n * m, "the map is not [n, m]");
-    TCOMPRESS_CHECK(bias.empty() || static_cast<std::int64_t>(bias.size()) == m, "the bias is not [m]");
-    std::vector<double> mapped(map.size());
-    kernels::gemm(kernels::Transposition::no, kernels::Transposition::no, n, m, n, gram, map, mapped);
-    std::vector<double> errors(y.squares);
-    for (std::int64_t i = 0; i < n; ++i)
-        for (std::int64_t c = 0; c < m; ++c) {
-            const auto at = static_cast<std::size_t>(i * m + c);
-            const double offset = bias.empty() ? 0.0 : bias[static_cast<std::size_t>(c)];
-            errors[static_cast<std::size_t>(c)] +=
-                map[at] * (mapped[at] - 2 * y.product[at] + 2 * offset * sum[static_cast<std::size_t>(i)]);
-        }
-    for (std::size_t c = 0; c < errors.size(); ++c) {
-        const double offset = bias.empty() ? 0.0 : bias[c];
-        errors[c] += offset * (static_cast<double>(rows) * offset - 2 * y.sum[c]);
-        errors[c] = std::max(errors[c], 0.0);
-    }
-    return errors;
 }
 
 Moments& Moments::operator+=(const Moments& other) {

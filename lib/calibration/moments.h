@@ -1,7 +1,7 @@
 #pragma once
 // Second moments of a value and, for least squares, of a target beside it: with XᵀX, XᵀY and ΣY² the squared
 // error of any linear map from X to Y is a closed form, so that a solution can be judged on rows it was not
-// fitted to without running a model again.
+// fitted to without running a model again (passes/quantize/layer_judge.h).
 
 #include <cstdint>
 #include <span>
@@ -44,11 +44,6 @@ struct Moments {
     std::vector<double> sum;   ///< [n] Σ x
     std::vector<double> gram;  ///< [n, n] XᵀX, exactly symmetric
     std::vector<Cross> targets;
-
-    /// Σ over rows of ‖x · map + bias − y‖², by channel of Y. `map` is [n, m] row-major as a MatMul's
-    /// weights; an empty bias is 0. Never negative.
-    std::vector<double> squaredErrors(std::size_t target, std::span<const double> map,
-                                      std::span<const double> bias = {}) const;
     /// Adds the sums over other rows.
     Moments& operator+=(const Moments& other);
 };

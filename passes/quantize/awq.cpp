@@ -95,7 +95,7 @@ class AwqRun {
             for (std::size_t k = 0; k < stages_[i].weights.size(); ++k) {
                 const TargetWeight& weight = *stages_[i].weights[k];
                 if (done_[i].weights[k])
-                    storage_.store(edit_, weight, *done_[i].weights[k], report, done_[i].error);
+                    storage_.store(edit_, weight, std::move(*done_[i].weights[k]), report, done_[i].error);
                 else
                     skip(report, weight, kNotFinite);
             }
@@ -210,10 +210,10 @@ class QuantizeAwq : public pipeline::Pass {
 
   private:
     void roundAlone(ir::Edit& edit, const TargetWeight& weight, PassReport& report) const {
-        const auto quantized = quantizeByHqq(weight.constant->constant()->data<float>(), storage_.plan(weight).layout,
-                                             storage_.rule(weight), {});
+        auto quantized = quantizeByHqq(weight.constant->constant()->data<float>(), storage_.plan(weight).layout,
+                                       storage_.rule(weight), {});
         if (!quantized) return skip(report, weight, kNotFinite);
-        storage_.store(edit, weight, *quantized, report);
+        storage_.store(edit, weight, std::move(*quantized), report);
     }
 
     Options options_;

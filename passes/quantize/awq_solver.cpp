@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lib/support/check.h"
+#include "lib/support/parallel.h"
 #include "passes/quantize/output_error.h"
 
 namespace tcompress::passes {
@@ -11,6 +12,7 @@ namespace {
 
 /// Channels that hardly ever move get the scale of one that does this much.
 constexpr double kSmallestActivation = 1e-4;
+constexpr std::int64_t kValuesOfATask = 65536;
 
 std::vector<float> scalesFor(std::span<const double> meanAbsolute, double exponent) {
     std::vector<float> scales(meanAbsolute.size(), 1.0F);
@@ -37,6 +39,7 @@ std::optional<AwqSolution> quantizeByAwq(std::span<const AwqLayer> layers, const
     const auto n = static_cast<std::int64_t>(meanAbsolute.size());
     const double largest = *std::max_element(meanAbsolute.begin(), meanAbsolute.end());
     if (!(largest > 0)) steps = 0;
+    const OutputMetric metric(secondMoment, n);
     std::optional<AwqSolution> best;
     // The first is plain rounding; then come ranges weighed by the activations.
     for (std::int64_t step = -1; step <= steps; ++step) {
@@ -58,8 +61,11 @@ std::optional<AwqSolution> quantizeByAwq(std::span<const AwqLayer> layers, const
             if (!quantized) return std::nullopt;
             std::vector<float> error =
                 scaledByInputChannel(dequantizeWeights(*quantized), layer.layout, inverse);
-            for (std::size_t i = 0; i < error.size(); ++i) error[i] = layer.weights[i] - error[i];
-            tried.error += outputEnergy(error, layer.layout, secondMoment);
+            parallelRanges(std::ssize(error), kValuesOfATask, [&](std::int64_t begin, std::int64_t end) {
+                for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+                    error[i] = layer.weights[i] - error[i];
+            });
+            tried.error += metric.energy(byInputChannel(error, layer.layout));
             tried.weights.push_back(std::move(*quantized));
         }
         if (!best || tried.error < best->error) best = std::move(tried);

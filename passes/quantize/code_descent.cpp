@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <numeric>
 
 #include "kernels/matmul.h"
 #include "kernels/multiversion.h"
@@ -16,13 +18,16 @@ namespace {
 constexpr std::int64_t kTile = 64;
 /// Input channels whose changes are handed on to the others together.
 constexpr std::int64_t kBlock = 128;
+/// Input channels whose errors make the first gradient together.
+constexpr std::int64_t kErrorRows = 512;
 constexpr float kRounder = 12582912.0F;  // rounds half to even, for |x| < 2²²
 
 /// One input channel's row of some output channels.
 struct CodeStep {
     float* values;          ///< s·q, moved
     const float* gradient;  ///< G
-    float* moved;           ///< by how much
+    float* delta;           ///< by how much
+    float* moved;           ///< the sum of what values moved by
     float inverseDiagonal;
     const float* scales;
     const float* zeros;
@@ -40,7 +45,8 @@ TCOMPRESS_MULTIVERSION bool moveCodes(const CodeStep& step, std::int64_t count) 
         const float value = ((x + kRounder) - kRounder - step.zeros[i]) * step.scales[i];
         const float delta = value - step.values[i];
         step.values[i] = value;
-        step.moved[i] = delta;
+        step.delta[i] = delta;
+        step.moved[i] += delta;
         const float size = std::fabs(delta);
         most = size > most ? size : most;
     }
@@ -68,15 +74,19 @@ class Descent {
           h_(dampedMoment(secondMoment, n_, damp)),
           values_(byInputChannel(dequantizeWeights(quantized), layout_)),
           gradient_(values_.size()) {
-        std::vector<float> errors = byInputChannel(weights, layout_);
-        for (std::size_t i = 0; i < errors.size(); ++i) errors[i] -= values_[i];
-        handOn(0, n_, errors.data(), Sign::plus);
+        std::vector<float> errors(static_cast<std::size_t>(std::min(kErrorRows, n_) * channels_));
+        for (std::int64_t begin = 0; begin < n_; begin += kErrorRows) {
+            const std::int64_t end = std::min(n_, begin + kErrorRows);
+            copyInputChannels(weights, layout_, begin, end, errors.data());
+            subtractMultiple(errors.data(), values_.data() + begin * channels_, 1, (end - begin) * channels_);
+            handOn(begin, end, errors.data(), Sign::plus);
+        }
     }
 
     void run(std::int64_t sweeps) {
         moved_.resize(static_cast<std::size_t>(std::min(kBlock, n_) * channels_));
         for (std::int64_t sweep = 0; sweep < sweeps; ++sweep) {
-            if (!scalesAreCodes())
+            if (movesScales() && !groupsFitBlocks())
                 for (std::int64_t block = 0; block < layout_.blocks(); ++block) moveScales(block);
             bool any = false;
             for (std::int64_t begin = 0; begin < n_; begin += kBlock)
@@ -88,9 +98,14 @@ class Descent {
 
   private:
     enum class Sign { plus, minus };
+    /// What a tile's look at a block has moved, as bits.
+    using Moved = unsigned char;
+    static constexpr Moved kScales = 1, kCodes = 2;
 
     /// Scales that are codes themselves have no places between.
-    bool scalesAreCodes() const { return quantized_.rule.scaleType == DType::uint8; }
+    bool movesScales() const { return quantized_.rule.scaleType != DType::uint8; }
+    /// What the scales of such groups move is handed on with what the codes in them do.
+    bool groupsFitBlocks() const { return kBlock % layout_.block == 0; }
 
     static std::vector<float> dampedMoment(std::span<const double> moment, std::int64_t n, double damp) {
         double mean = 0;
@@ -141,8 +156,11 @@ class Descent {
         for (std::int64_t from = begin; from < end; from += kBlock)
             addCurvature(begin, end, from, std::min(end, from + kBlock));
         bool any = false;
-        for (std::int64_t channel = 0; channel < channels_; ++channel)
-            any = moveScale(channel, quantized_.scales[group(block, channel)]) || any;
+        for (std::int64_t channel = 0; channel < channels_; ++channel) {
+            const auto c = static_cast<std::size_t>(channel);
+            slope_[c] = moveScale(slope_[c], curvature_[c], quantized_.scales[group(block, channel)]);
+            any = any || slope_[c] != 0;
+        }
         if (!any) return;
         for (std::int64_t from = begin; from < end; from += kBlock) {
             const std::int64_t to = std::min(end, from + kBlock);
@@ -182,43 +200,79 @@ class Descent {
         });
     }
 
-    /// Leaves in `slope_` the share by which the scale has moved; true when it has.
-    bool moveScale(std::int64_t channel, float& scale) {
-        float& slope = slope_[static_cast<std::size_t>(channel)];
-        const float curvature = curvature_[static_cast<std::size_t>(channel)];
+    /// The share by which the scale has moved, for uᵀG and uᵀHu.
+    float moveScale(float slope, float curvature, float& scale) const {
         float moved = curvature > 0 ? scale * (1 + slope / curvature) : scale;
         if (quantized_.rule.scaleType == DType::float16) moved = toFloat(toHalf(moved));
         const float step = moved / scale - 1;
         const bool better = std::isfinite(moved) && step * (2 * slope - step * curvature) > 0;
-        slope = better ? step : 0;
-        if (better) scale = moved;
-        return better;
+        if (!better) return 0;
+        scale = moved;
+        return step;
     }
 
-    /// The codes of input channels [begin, end); true when one has moved.
+    /// The scales of the groups that begin at `group`, of some output channels: `local`, G of the rows from `group` to
+    /// `end`, and `moved`, of the rows of the group, follow. True when one has moved.
+    bool moveScalesInBlock(std::int64_t begin, std::int64_t end, std::int64_t first, std::int64_t count,
+                           float* local, float* moved) {
+        const std::int64_t groupEnd = std::min(n_, begin + layout_.block);
+        float slope[kTile] = {}, curvature[kTile] = {};
+        for (std::int64_t i = begin; i < groupEnd; ++i) {
+            float product[kTile] = {};
+            for (std::int64_t j = begin; j < groupEnd; ++j)
+                subtractMultiple(product, values_.data() + j * channels_ + first, -h(i, j), count);
+            const float* values = values_.data() + i * channels_ + first;
+            addProducts(slope, values, local + (i - begin) * kTile, count);
+            addProducts(curvature, values, product, count);
+        }
+        bool any = false;
+        for (std::int64_t c = 0; c < count; ++c) {
+            slope[c] = moveScale(slope[c], curvature[c],
+                                 quantized_.scales[group(begin / layout_.block, first + c)]);
+            any = any || slope[c] != 0;
+        }
+        if (!any) return false;
+        for (std::int64_t i = begin; i < groupEnd; ++i) {
+            float* row = moved + (i - begin) * channels_;
+            float* values = values_.data() + i * channels_ + first;
+            addProducts(row, values, slope, count);
+            addProducts(values, values, slope, count);
+            for (std::int64_t other = begin; other < end; ++other)
+                subtractMultiple(local + (other - begin) * kTile, row, h(i, other), count);
+        }
+        return true;
+    }
+
+    /// The codes of input channels [begin, end), and the scales of groups that lie in them; true when a code has moved.
     bool moveBlock(std::int64_t begin, std::int64_t end) {
-        std::vector<char> any(static_cast<std::size_t>((channels_ + kTile - 1) / kTile), 0);
+        std::vector<Moved> any(static_cast<std::size_t>((channels_ + kTile - 1) / kTile), 0);
         parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
-            float scales[kTile], zeros[kTile], local[kBlock * kTile];
+            float scales[kTile], zeros[kTile], delta[kTile], local[kBlock * kTile];
             const std::int64_t count = last - first;
-            for (std::int64_t i = begin; i < end; ++i)
-                std::copy_n(gradient_.data() + i * channels_ + first, count, local + (i - begin) * kTile);
+            const auto movedOf = [&](std::int64_t i) { return moved_.data() + (i - begin) * channels_ + first; };
             for (std::int64_t i = begin; i < end; ++i) {
-                if (i == begin || i % layout_.block == 0) grids(i, first, last, scales, zeros);
-                float* moved = moved_.data() + (i - begin) * channels_ + first;
-                if (!moveCodes({values_.data() + i * channels_ + first, local + (i - begin) * kTile, moved,
-                                1 / h(i, i), scales, zeros, static_cast<float>(range_.low),
+                std::copy_n(gradient_.data() + i * channels_ + first, count, local + (i - begin) * kTile);
+                std::fill_n(movedOf(i), count, 0.0F);
+            }
+            for (std::int64_t i = begin; i < end; ++i) {
+                const bool groupBegins = i % layout_.block == 0;
+                if (groupBegins && movesScales() && groupsFitBlocks() &&
+                    moveScalesInBlock(i, end, first, count, local + (i - begin) * kTile, movedOf(i)))
+                    any[static_cast<std::size_t>(first / kTile)] |= kScales;
+                if (i == begin || groupBegins) grids(i, first, last, scales, zeros);
+                if (!moveCodes({values_.data() + i * channels_ + first, local + (i - begin) * kTile, delta,
+                                movedOf(i), 1 / h(i, i), scales, zeros, static_cast<float>(range_.low),
                                 static_cast<float>(range_.high)},
                                count))
                     continue;
-                any[static_cast<std::size_t>(first / kTile)] = 1;
+                any[static_cast<std::size_t>(first / kTile)] |= kCodes;
                 for (std::int64_t other = i + 1; other < end; ++other)
-                    subtractMultiple(local + (other - begin) * kTile, moved, h(i, other), count);
+                    subtractMultiple(local + (other - begin) * kTile, delta, h(i, other), count);
             }
         });
-        if (std::find(any.begin(), any.end(), 1) == any.end()) return false;
-        handOn(begin, end, moved_.data(), Sign::minus);
-        return true;
+        const auto all = std::reduce(any.begin(), any.end(), Moved{}, std::bit_or());
+        if (all != 0) handOn(begin, end, moved_.data(), Sign::minus);
+        return (all & kCodes) != 0;
     }
 
     void grids(std::int64_t input, std::int64_t first, std::int64_t last, float* scales, float* zeros) const {

@@ -72,11 +72,8 @@ class Fitter {
         const std::vector<double> h = hessian(sums, choice);
         ErrorFeedback feedback;
         feedback.weights = weights;
-        feedback.inputs = inputs_;
         feedback.channels = outputs_;
-        feedback.secondMoment = h;
-        feedback.damp = 0;
-        chooseByFeedback(codes, feedback);
+        chooseByFeedback(codes, feedback, h, 0);
         if (sweeps > 0) descend(codes, {weights, h, options_.entries(), sweeps});
         return codes;
     }

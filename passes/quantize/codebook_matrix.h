@@ -75,7 +75,8 @@ struct VectorShape {
 CodebookMatrix withVectors(const WeightMatrix& matrix, const VectorShape& shape, Random random);
 
 /// Chooses all numbers again, by what the layer's output loses. problem.weights is the same matrix as [inputs,
-/// channels]; problem.dimension is set here.
-void chooseByFeedback(CodebookMatrix& matrix, ErrorFeedback problem);
+/// channels]; `secondMoment`, `damp`: of its inputs (feedbackFactor).
+void chooseByFeedback(CodebookMatrix& matrix, const ErrorFeedback& problem, std::span<const double> secondMoment,
+                      double damp);
 
 }  // namespace tcompress::passes

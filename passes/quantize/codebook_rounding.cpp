@@ -144,9 +144,11 @@ void roundPieces(CodebookMatrix& matrix, const FeedbackStep& step, PieceStart st
         PieceRounder(matrix, step).choose(start);
 }
 
-void chooseByFeedback(CodebookMatrix& matrix, ErrorFeedback problem) {
-    problem.dimension = matrix.dimension;
-    roundWithFeedback(problem, [&](const FeedbackStep& step) { roundPieces(matrix, step, PieceStart::nothing); });
+void chooseByFeedback(CodebookMatrix& matrix, const ErrorFeedback& problem, std::span<const double> secondMoment,
+                      double damp) {
+    const FeedbackFactor factor =
+        feedbackFactor(secondMoment, matrix.inputs, damp, ColumnOrder::activation, matrix.dimension);
+    roundWithFeedback(problem, factor, [&](const FeedbackStep& step) { roundPieces(matrix, step, PieceStart::nothing); });
 }
 
 }  // namespace tcompress::passes

@@ -17,15 +17,14 @@ constexpr std::int64_t kTile = FeedbackStep::kMostChannels;
 
 /// Input channel at each place of the solve: what is rounded first comes last. Neighbours of a block stay
 /// side by side.
-std::vector<std::int64_t> solveOrder(const ErrorFeedback& problem) {
-    const std::int64_t d = problem.dimension, n = problem.inputs;
+std::vector<std::int64_t> solveOrder(std::span<const double> h, std::int64_t n, ColumnOrder order,
+                                     std::int64_t d) {
     std::vector<std::int64_t> blocks(static_cast<std::size_t>(n / d));
     std::iota(blocks.rbegin(), blocks.rend(), 0);
-    if (problem.order == ColumnOrder::activation) {
+    if (order == ColumnOrder::activation) {
         std::vector<double> energy(blocks.size(), 0.0);
         for (std::int64_t i = 0; i < n; ++i)
-            energy[static_cast<std::size_t>(i / d)] +=
-                problem.secondMoment[static_cast<std::size_t>(i * n + i)];
+            energy[static_cast<std::size_t>(i / d)] += h[static_cast<std::size_t>(i * n + i)];
         std::stable_sort(blocks.begin(), blocks.end(), [&](std::int64_t a, std::int64_t b) {
             return energy[static_cast<std::size_t>(a)] < energy[static_cast<std::size_t>(b)];
         });
@@ -71,14 +70,15 @@ TCOMPRESS_MULTIVERSION void difference(float* target, const float* a, const floa
 
 class Solver {
   public:
-    Solver(const ErrorFeedback& problem, const std::function<void(const FeedbackStep&)>& round)
+    Solver(const ErrorFeedback& problem, const FeedbackFactor& factor,
+           const std::function<void(const FeedbackStep&)>& round)
         : weights_(problem.weights.data()),
-          n_(problem.inputs),
+          n_(factor.inputs),
           channels_(problem.channels),
-          dimension_(problem.dimension),
+          dimension_(factor.dimension),
           blockSize_((problem.blockSize + dimension_ - 1) / dimension_ * dimension_),
-          order_(solveOrder(problem)),
-          l_(factorOf(problem.secondMoment, order_, problem.damp)),
+          order_(factor.channelAt),
+          l_(factor.l),
           work_(problem.weights.size()),
           round_(round) {}
 
@@ -154,8 +154,8 @@ class Solver {
 
     const float* weights_;
     std::int64_t n_, channels_, dimension_, blockSize_;
-    std::vector<std::int64_t> order_;
-    std::vector<float> l_;
+    const std::vector<std::int64_t>& order_;
+    const std::vector<float>& l_;
     /// Rows at their places: L_BBᵀ·W_B plus what is handed on until a block is solved, then its errors.
     std::vector<float> work_;
     const std::function<void(const FeedbackStep&)>& round_;
@@ -163,12 +163,22 @@ class Solver {
 
 }  // namespace
 
-void roundWithFeedback(const ErrorFeedback& problem, const std::function<void(const FeedbackStep&)>& round) {
-    TCOMPRESS_CHECK(problem.blockSize > 0 && problem.dimension > 0 && problem.inputs % problem.dimension == 0,
-                    "input channels are no whole number of blocks");
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(problem.secondMoment.size()) == problem.inputs * problem.inputs,
+FeedbackFactor feedbackFactor(std::span<const double> secondMoment, std::int64_t inputs, double damp,
+                              ColumnOrder order, std::int64_t dimension) {
+    TCOMPRESS_CHECK(dimension > 0 && inputs % dimension == 0, "input channels are no whole number of blocks");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(secondMoment.size()) == inputs * inputs,
                     "the second moment does not fit the summed axis");
-    if (!problem.weights.empty()) Solver(problem, round).run();
+    FeedbackFactor factor{inputs, dimension, solveOrder(secondMoment, inputs, order, dimension), {}};
+    factor.l = factorOf(secondMoment, factor.channelAt, damp);
+    return factor;
+}
+
+void roundWithFeedback(const ErrorFeedback& problem, const FeedbackFactor& factor,
+                       const std::function<void(const FeedbackStep&)>& round) {
+    TCOMPRESS_CHECK(problem.blockSize > 0, "a block of no input channels");
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(problem.weights.size()) == factor.inputs * problem.channels,
+                    "the weights do not fit the factor");
+    if (!problem.weights.empty()) Solver(problem, factor, round).run();
 }
 
 }  // namespace tcompress::passes

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 namespace tcompress::passes {
 
@@ -27,17 +28,25 @@ enum class ColumnOrder {
     activation  ///< those with the largest activations first ("act_order")
 };
 
+/// L of the damped H, its input channels in the order of the solve: what all layers that read one input, and all
+/// that is tried for one layer, may share.
+struct FeedbackFactor {
+    std::int64_t inputs = 0;
+    /// Neighbouring input channels that are rounded together.
+    std::int64_t dimension = 1;
+    /// The input channel at each place: what is rounded first comes last.
+    std::vector<std::int64_t> channelAt;
+    std::vector<float> l;  ///< [inputs, inputs] by place
+};
+
+/// `secondMoment`: XᵀX or any multiple of it, [inputs, inputs]. `damp`: added to H's diagonal, as a multiple of its
+/// mean: makes H definite and trusts it less. `dimension`: a divisor of `inputs`.
+FeedbackFactor feedbackFactor(std::span<const double> secondMoment, std::int64_t inputs, double damp,
+                              ColumnOrder order, std::int64_t dimension = 1);
+
 struct ErrorFeedback {
     std::span<const float> weights;  ///< [inputs, channels]
-    std::int64_t inputs = 0;
     std::int64_t channels = 0;
-    /// XᵀX or any multiple of it, [inputs, inputs].
-    std::span<const double> secondMoment;
-    /// Added to H's diagonal, as a multiple of its mean: makes H definite and trusts it less.
-    double damp = 0.01;
-    ColumnOrder order = ColumnOrder::activation;
-    /// Neighbouring input channels that are rounded together; a divisor of `inputs`.
-    std::int64_t dimension = 1;
     /// Input channels whose errors are handed on together; a matter of speed only.
     std::int64_t blockSize = 128;
 };
@@ -57,6 +66,7 @@ struct FeedbackStep {
 };
 
 /// Calls `round` for all weights, in parallel for different output channels.
-void roundWithFeedback(const ErrorFeedback& problem, const std::function<void(const FeedbackStep&)>& round);
+void roundWithFeedback(const ErrorFeedback& problem, const FeedbackFactor& factor,
+                       const std::function<void(const FeedbackStep&)>& round);
 
 }  // namespace tcompress::passes

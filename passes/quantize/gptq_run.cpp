@@ -137,8 +137,8 @@ class GptqRun {
 
     void commit() {
         ir::Edit edit(model_, pass_);
-        for (const Done& done : done_) {
-            storageOf(*done.weight).store(edit, *done.weight, done.quantized, report_, done.error);
+        for (Done& done : done_) {
+            storageOf(*done.weight).store(edit, *done.weight, std::move(done.quantized), report_, done.error);
             if (done.bias) edit.setConstant(done.bias->value, done.bias->changed);
         }
         edit.commit();

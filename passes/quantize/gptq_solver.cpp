@@ -1,7 +1,5 @@
 #include "passes/quantize/gptq_solver.h"
 
-#include <cmath>
-
 #include "kernels/multiversion.h"
 #include "passes/quantize/output_error.h"
 
@@ -13,17 +11,18 @@ constexpr std::int64_t kTile = FeedbackStep::kMostChannels;
 /// Grids of the output channels of one step.
 struct Grids {
     float scales[kTile], low[kTile], high[kTile];
+    float zeros[kTile];
     float shifts[kTile];  ///< quotients are whole numbers after these are added: 0 but at 1 bit
 };
 
-TCOMPRESS_MULTIVERSION void roundRow(const Grids& grids, std::int64_t count, float* values, float* quotients) {
+TCOMPRESS_MULTIVERSION void roundRow(const Grids& grids, std::int64_t count, float* values, std::int32_t* codes) {
     constexpr float kRounder = 12582912.0F;  // rounds half to even, for |x| < 2²²
     for (std::int64_t i = 0; i < count; ++i) {
         float x = values[i] / grids.scales[i];
         x = x < grids.low[i] ? grids.low[i] : x;
         x = x > grids.high[i] ? grids.high[i] : x;
         const float q = ((x + grids.shifts[i] + kRounder) - kRounder) - grids.shifts[i];
-        quotients[i] = q;
+        codes[i] = static_cast<std::int32_t>(((q + grids.zeros[i]) + kRounder) - kRounder);
         values[i] = q * grids.scales[i];
     }
 }
@@ -35,34 +34,29 @@ class GridRounder {
 
     void round(const FeedbackStep& step) const {
         Grids grids;
-        float quotients[kTile];
+        std::int32_t codes[kTile];
         const CodeRange range = codeRange(result_.rule);
-        for (std::int64_t i = 0; i < step.count; ++i) {
-            const std::size_t place = group(step.input, step.first + i);
-            const float zero = result_.zeroOf(place);
-            grids.scales[i] = result_.scales[place];
-            grids.low[i] = static_cast<float>(range.low) - zero;
-            grids.high[i] = static_cast<float>(range.high) - zero;
-            grids.shifts[i] = result_.rule.bits == 1 ? zero : 0.0F;
-        }
-        roundRow(grids, step.count, step.values, quotients);
+        const std::int64_t block = step.input / layout_.block;
+        std::size_t places[kTile];
         for (std::int64_t i = 0; i < step.count; ++i) {
             const std::int64_t channel = step.first + i;
             const std::int64_t outer = channel / layout_.inner, inner = channel % layout_.inner;
-            const float zero = result_.zeroOf(group(step.input, channel));
-            result_.codes[static_cast<std::size_t>((outer * layout_.axis + step.input) * layout_.inner +
-                                                   inner)] =
-                static_cast<std::uint8_t>(std::lround(quotients[i] + zero));
+            const auto group =
+                static_cast<std::size_t>((outer * layout_.blocks() + block) * layout_.inner + inner);
+            places[i] = static_cast<std::size_t>((outer * layout_.axis + step.input) * layout_.inner + inner);
+            const float zero = result_.zeroOf(group);
+            grids.scales[i] = result_.scales[group];
+            grids.low[i] = static_cast<float>(range.low) - zero;
+            grids.high[i] = static_cast<float>(range.high) - zero;
+            grids.zeros[i] = zero;
+            grids.shifts[i] = result_.rule.bits == 1 ? zero : 0.0F;
         }
+        roundRow(grids, step.count, step.values, codes);
+        for (std::int64_t i = 0; i < step.count; ++i)
+            result_.codes[places[i]] = static_cast<std::uint8_t>(codes[i]);
     }
 
   private:
-    std::size_t group(std::int64_t input, std::int64_t channel) const {
-        const std::int64_t outer = channel / layout_.inner, inner = channel % layout_.inner;
-        return static_cast<std::size_t>((outer * layout_.blocks() + input / layout_.block) * layout_.inner +
-                                        inner);
-    }
-
     QuantizedWeights& result_;
     const kernels::QuantizationLayout& layout_;
 };
@@ -71,24 +65,29 @@ class GridRounder {
 
 std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
                                                const kernels::QuantizationLayout& layout,
-                                               const QuantizationRule& rule,
-                                               std::span<const double> secondMoment,
-                                               const GptqOptions& options) {
+                                               const QuantizationRule& rule, const FeedbackFactor& factor,
+                                               std::int64_t blockSize) {
     auto result = quantizeWeights(weights, layout, rule);
     if (!result || weights.empty()) return result;
     const std::vector<float> matrix = byInputChannel(weights, layout);
     ErrorFeedback problem;
     problem.weights = matrix;
-    problem.inputs = layout.axis;
     problem.channels = layout.outer * layout.inner;
-    problem.secondMoment = secondMoment;
-    problem.damp = options.damp;
-    problem.order = options.order;
-    problem.blockSize = options.blockSize;
+    problem.blockSize = blockSize;
     const GridRounder rounder(*result);
-    roundWithFeedback(problem, [&](const FeedbackStep& step) { rounder.round(step); });
+    roundWithFeedback(problem, factor, [&](const FeedbackStep& step) { rounder.round(step); });
     measureRelativeError(*result, weights);
     return result;
+}
+
+std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
+                                               const kernels::QuantizationLayout& layout,
+                                               const QuantizationRule& rule,
+                                               std::span<const double> secondMoment,
+                                               const GptqOptions& options) {
+    return quantizeByGptq(weights, layout, rule,
+                          feedbackFactor(secondMoment, layout.axis, options.damp, options.order),
+                          options.blockSize);
 }
 
 }  // namespace tcompress::passes

@@ -20,9 +20,15 @@ struct GptqOptions {
     std::int64_t blockSize = 128;
 };
 
-/// `secondMoment`: XᵀX or any multiple of it, [axis, axis] row-major. Scales and zero points are those of
+/// Scales and zero points are those of
 /// quantizeWeights (chosen beforehand, so that any order fits the stored groups); only the codes differ.
-/// Nothing when a weight is NaN or infinite.
+/// `blockSize` as in GptqOptions. Nothing when a weight is NaN or infinite.
+std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
+                                               const kernels::QuantizationLayout& layout,
+                                               const QuantizationRule& rule, const FeedbackFactor& factor,
+                                               std::int64_t blockSize);
+
+/// The same with the factor of `secondMoment`, XᵀX or any multiple of it, [axis, axis] row-major.
 std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
                                                const kernels::QuantizationLayout& layout,
                                                const QuantizationRule& rule,

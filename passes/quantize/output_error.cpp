@@ -1,26 +1,43 @@
 #include "passes/quantize/output_error.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "kernels/matmul.h"
+#include "kernels/native/transpose_matrix.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::passes {
 
+namespace {
+
+/// Rows of H that are multiplied at once.
+constexpr std::int64_t kRows = 512;
+constexpr std::int64_t kRowsOfATask = 64;
+
+}  // namespace
+
 std::vector<float> byInputChannel(std::span<const float> values, const kernels::QuantizationLayout& layout) {
     TCOMPRESS_CHECK(static_cast<std::int64_t>(values.size()) == layout.size(),
                     "the values do not fill their layout");
-    const std::int64_t channels = layout.outer * layout.inner;
     std::vector<float> matrix(values.size());
-    parallelFor(layout.axis, [&](std::int64_t row) {
-        float* target = matrix.data() + row * channels;
-        for (std::int64_t outer = 0; outer < layout.outer; ++outer) {
-            const float* source = values.data() + (outer * layout.axis + row) * layout.inner;
-            for (std::int64_t inner = 0; inner < layout.inner; ++inner) *target++ = source[inner];
-        }
+    parallelRanges(layout.axis, kRowsOfATask, [&](std::int64_t begin, std::int64_t end) {
+        copyInputChannels(values, layout, begin, end,
+                          matrix.data() + begin * layout.outer * layout.inner);
     });
     return matrix;
+}
+
+void copyInputChannels(std::span<const float> values, const kernels::QuantizationLayout& layout, std::int64_t begin,
+                       std::int64_t end, float* target) {
+    const std::int64_t channels = layout.outer * layout.inner;
+    if (layout.inner == 1)
+        return kernels::transposeMatrix(values.data() + begin, layout.axis, channels, end - begin, target, channels);
+    for (std::int64_t row = begin; row < end; ++row)
+        for (std::int64_t outer = 0; outer < layout.outer; ++outer, target += layout.inner)
+            std::copy_n(values.data() + (outer * layout.axis + row) * layout.inner, layout.inner, target);
 }
 
 std::vector<float> scaledByInputChannel(std::span<const float> weights,
@@ -28,65 +45,77 @@ std::vector<float> scaledByInputChannel(std::span<const float> weights,
                                         const std::vector<float>& factors) {
     std::vector<float> result(weights.begin(), weights.end());
     if (factors.empty()) return result;
-    for (std::int64_t outer = 0; outer < layout.outer; ++outer)
-        for (std::int64_t i = 0; i < layout.axis; ++i) {
-            float* row = result.data() + (outer * layout.axis + i) * layout.inner;
-            for (std::int64_t inner = 0; inner < layout.inner; ++inner)
-                row[inner] *= factors[static_cast<std::size_t>(i)];
+    parallelRanges(layout.outer * layout.axis, kRowsOfATask, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+            float* values = result.data() + row * layout.inner;
+            const float factor = factors[static_cast<std::size_t>(row % layout.axis)];
+            for (std::int64_t inner = 0; inner < layout.inner; ++inner) values[inner] *= factor;
         }
+    });
     return result;
+}
+
+OutputMetric::OutputMetric(std::span<const double> secondMoment, std::int64_t inputs) : inputs_(inputs) {
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(secondMoment.size()) == inputs * inputs,
+                    "the second moment does not fit the summed axis");
+    double trace = 0;
+    for (std::int64_t i = 0; i < inputs; ++i) trace += secondMoment[static_cast<std::size_t>(i * inputs + i)];
+    if (!(trace > 0)) return;
+    unit_ = trace / static_cast<double>(inputs);
+    h_.resize(secondMoment.size());
+    parallelFor(inputs, [&](std::int64_t row) {
+        const std::int64_t square = row / kRows * kRows, end = std::min(inputs, square + kRows);
+        for (std::int64_t column = 0; column < end; ++column) {
+            const auto at = static_cast<std::size_t>(row * inputs + column);
+            h_[at] = static_cast<float>((column < square ? 2 : 1) * secondMoment[at] / unit_);
+        }
+    });
+}
+
+double OutputMetric::energy(std::span<const float> matrix) const {
+    if (h_.empty() || matrix.empty()) return 0;
+    const std::int64_t channels = static_cast<std::int64_t>(matrix.size()) / inputs_;
+    TCOMPRESS_CHECK(static_cast<std::int64_t>(matrix.size()) == inputs_ * channels,
+                    "the matrix does not fit the second moment");
+    std::vector<float> product(static_cast<std::size_t>(std::min(kRows, inputs_) * channels));
+    std::vector<double> rows(static_cast<std::size_t>(inputs_));
+    for (std::int64_t begin = 0; begin < inputs_; begin += kRows) {
+        const std::int64_t end = std::min(inputs_, begin + kRows);
+        kernels::BatchedMatmul matmul;
+        matmul.m = end - begin;
+        matmul.n = channels;
+        matmul.k = end;
+        matmul.a = h_.data() + begin * inputs_;
+        matmul.aRowStride = inputs_;
+        matmul.b = matrix.data();
+        matmul.bRowStride = channels;
+        matmul.c = product.data();
+        matmul.cRowStride = channels;
+        kernels::matmul(matmul);
+        parallelFor(end - begin, [&](std::int64_t row) {
+            const float *values = matrix.data() + (begin + row) * channels, *with = product.data() + row * channels;
+            double sum = 0;
+            for (std::int64_t c = 0; c < channels; ++c) sum += static_cast<double>(values[c]) * with[c];
+            rows[static_cast<std::size_t>(begin + row)] = sum;
+        });
+    }
+    return std::max(0.0, std::accumulate(rows.begin(), rows.end(), 0.0) * unit_);
 }
 
 double outputEnergy(std::span<const float> weights, const kernels::QuantizationLayout& layout,
                     std::span<const double> secondMoment) {
-    const std::int64_t n = layout.axis, channels = layout.outer * layout.inner;
-    TCOMPRESS_CHECK(static_cast<std::int64_t>(secondMoment.size()) == n * n,
-                    "the second moment does not fit the summed axis");
-    if (n == 0 || channels == 0) return 0;
-    const std::vector<float> matrix = byInputChannel(weights, layout);
-    double trace = 0;
-    for (std::int64_t i = 0; i < n; ++i) trace += secondMoment[static_cast<std::size_t>(i * n + i)];
-    if (!(trace > 0)) return 0;
-    // The product is made in float32, which any multiple of H must fit.
-    const double unit = trace / static_cast<double>(n);
-    std::vector<float> h(secondMoment.size());
-    parallelRanges(n * n, 65536, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i)
-            h[static_cast<std::size_t>(i)] =
-                static_cast<float>(secondMoment[static_cast<std::size_t>(i)] / unit);
-    });
-    std::vector<float> product(matrix.size());
-    kernels::BatchedMatmul matmul;
-    matmul.m = matmul.k = n;
-    matmul.n = channels;
-    matmul.a = h.data();
-    matmul.aRowStride = n;
-    matmul.b = matrix.data();
-    matmul.bRowStride = channels;
-    matmul.c = product.data();
-    matmul.cRowStride = channels;
-    kernels::matmul(matmul);
-    std::vector<double> rows(static_cast<std::size_t>(n));
-    parallelFor(n, [&](std::int64_t row) {
-        double sum = 0;
-        for (std::int64_t i = row * channels; i < (row + 1) * channels; ++i)
-            sum += static_cast<double>(matrix[static_cast<std::size_t>(i)]) *
-                   product[static_cast<std::size_t>(i)];
-        rows[static_cast<std::size_t>(row)] = sum;
-    });
-    double energy = 0;
-    for (const double row : rows) energy += row;
-    return std::max(0.0, energy * unit);
+    return OutputMetric(secondMoment, layout.axis).energy(byInputChannel(weights, layout));
 }
 
 double relativeOutputError(std::span<const float> weights, std::span<const float> replaced,
                            const kernels::QuantizationLayout& layout, std::span<const double> secondMoment) {
     TCOMPRESS_CHECK(weights.size() == replaced.size(), "weights of different sizes are compared");
-    const double all = outputEnergy(weights, layout, secondMoment);
+    const OutputMetric metric(secondMoment, layout.axis);
+    const double all = metric.energy(byInputChannel(weights, layout));
     if (!(all > 0)) return 0;
     std::vector<float> difference(weights.size());
     for (std::size_t i = 0; i < weights.size(); ++i) difference[i] = weights[i] - replaced[i];
-    return std::sqrt(outputEnergy(difference, layout, secondMoment) / all);
+    return std::sqrt(metric.energy(byInputChannel(difference, layout)) / all);
 }
 
 }  // namespace tcompress::passes

@@ -22,10 +22,10 @@ constexpr std::int64_t kSmallestGroup = 16;
 /// Codes that one task stores; even, so that two halves of a byte stay together.
 constexpr std::int64_t kStoredAtOnce = std::int64_t{1} << 20;
 /// Of a model of any size.
-constexpr std::uint64_t kResultsInMemory = std::uint64_t{128} << 20;
+constexpr std::uint64_t kResultsInMemory = std::uint64_t{176} << 20;
 
 /// One value a byte as a tensor of the rule's 8- or 4-bit integer type.
-Tensor stored(const Shape& shape, const std::vector<std::uint8_t>& values, const QuantizationRule& rule) {
+Tensor stored(const Shape& shape, std::vector<std::uint8_t> values, const QuantizationRule& rule) {
     const bool isUnsigned = rule.symmetry == Symmetry::asymmetric;
     if (rule.bits == 4) {
         Tensor tensor(isUnsigned ? DType::uint4 : DType::int4, shape);
@@ -38,12 +38,9 @@ Tensor stored(const Shape& shape, const std::vector<std::uint8_t>& values, const
         });
         return tensor;
     }
-    Tensor tensor(isUnsigned ? DType::uint8 : DType::int8, shape);
-    auto* bytes = reinterpret_cast<std::uint8_t*>(tensor.mutableBytes().data());
-    parallelRanges(std::ssize(values), kStoredAtOnce, [&](std::int64_t begin, std::int64_t end) {
-        std::copy(values.begin() + begin, values.begin() + end, bytes + begin);
-    });
-    return tensor;
+    const auto kept = std::make_shared<const std::vector<std::uint8_t>>(std::move(values));
+    return Tensor::share(isUnsigned ? DType::uint8 : DType::int8, shape,
+                         {kept, reinterpret_cast<const std::byte*>(kept->data())});
 }
 
 /// Numbers of the groups in `type`, read as float32.
@@ -149,8 +146,8 @@ void WeightStorage::quantizeEach(ir::Model& model, const pipeline::PassContext& 
         const StoragePlan plan = this->plan(weight);
         if (!plan.refusal.empty())
             skip(report, weight, plan.refusal);
-        else if (const auto quantized = rounding(weight, plan.layout))
-            store(edit, weight, *quantized, report);
+        else if (auto quantized = rounding(weight, plan.layout))
+            store(edit, weight, std::move(*quantized), report);
         else
             skip(report, weight, kNotFinite);
         releaseIfMapped(weight.constant->constant()->bytes());
@@ -203,7 +200,7 @@ StoragePlan WeightStorage::plan(const TargetWeight& weight) const {
     return plan;
 }
 
-void WeightStorage::store(ir::Edit& edit, const TargetWeight& weight, const QuantizedWeights& quantized,
+void WeightStorage::store(ir::Edit& edit, const TargetWeight& weight, QuantizedWeights quantized,
                           pipeline::PassReport& report, double error) const {
     const StoragePlan plan = this->plan(weight);
     // A table that is a linear layer's weight too has to be dequantized as a whole in any case.
@@ -226,7 +223,7 @@ void WeightStorage::store(ir::Edit& edit, const TargetWeight& weight, const Quan
 }
 
 void WeightStorage::dequantizeLinear(ir::Edit& edit, const TargetWeight& weight, const StoragePlan& plan,
-                                     const QuantizedWeights& quantized) const {
+                                     QuantizedWeights& quantized) const {
     const std::string& name = weight.constant->name();
     const Shape& shape = weight.constant->constant()->shape();
     Shape scaleShape;
@@ -237,11 +234,11 @@ void WeightStorage::dequantizeLinear(ir::Edit& edit, const TargetWeight& weight,
         scaleShape[weight.inAxis] = quantized.layout.blocks();
     }
     ir::Value* codes =
-        edit.addInitializer(name + "_quantized", stored(shape, quantized.codes, quantized.rule));
+        edit.addInitializer(name + "_quantized", stored(shape, std::move(quantized.codes), quantized.rule));
     std::vector<ir::Value*> inputs{codes, storedScales(edit, name, scaleShape, quantized)};
     if (!quantized.zeroPoints.empty())
         inputs.push_back(edit.addInitializer(name + "_zero_point",
-                                             stored(scaleShape, quantized.zeroPoints, quantized.rule)));
+                                             stored(scaleShape, std::move(quantized.zeroPoints), quantized.rule)));
     std::vector<ir::Attribute> attributes;
     attributes.reserve(2);
     attributes.push_back(

@@ -121,7 +121,7 @@ class WeightStorage {
     QuantizationRule rule(const TargetWeight& weight) const;
     StoragePlan plan(const TargetWeight& weight) const;
     /// Replaces the weight by its codes and reports its sites, with `error` (negative: the codes' own).
-    void store(ir::Edit& edit, const TargetWeight& weight, const QuantizedWeights& quantized,
+    void store(ir::Edit& edit, const TargetWeight& weight, QuantizedWeights quantized,
                pipeline::PassReport& report, double error = -1) const;
 
   private:
@@ -131,7 +131,7 @@ class WeightStorage {
                     pipeline::PassReport& report) const;
     WeightQuery query() const;
     void dequantizeLinear(ir::Edit& edit, const TargetWeight& weight, const StoragePlan& plan,
-                          const QuantizedWeights& quantized) const;
+                          QuantizedWeights& quantized) const;
     static void unpack(ir::Edit& edit, const TargetWeight& weight, const QuantizedWeights& quantized);
 
     StorageOptions options_;

@@ -55,10 +55,8 @@ struct Layer {
     CodebookMatrix byFeedback(CodebookMatrix codes) const {
         ErrorFeedback problem;
         problem.weights = byInput;
-        problem.inputs = kInputs;
         problem.channels = kChannels;
-        problem.secondMoment = moment;
-        chooseByFeedback(codes, problem);
+        chooseByFeedback(codes, problem, moment, 0.01);
         return codes;
     }
 };

@@ -19,6 +19,8 @@ using namespace tcompress::passes;
 
 namespace {
 
+constexpr double kDamp = 0.01;
+
 /// The least Σ h (w − level)² over all partitions of the sorted points into `count` runs.
 double leastError(const std::vector<double>& w, const std::vector<double>& h, std::size_t from, int count) {
     double sum = 0, weight = 0, best = HUGE_VAL;
@@ -190,16 +192,14 @@ TEST_CASE("Error feedback brings the layer's output nearer, with every codebook 
     const double nearest = relativeOutputError(matrix.weights, codes.decoded(), layout, h);
     ErrorFeedback problem;
     problem.weights = byInput;
-    problem.inputs = 48;
     problem.channels = 70;
-    problem.secondMoment = h;
     problem.blockSize = GENERATE(10, 128);
     CodebookMatrix single = codes;
-    chooseByFeedback(codes, problem);
+    chooseByFeedback(codes, problem, h, kDamp);
     CHECK(relativeOutputError(matrix.weights, codes.decoded(), layout, h) < 0.9 * nearest);
     const int threads = threadCount();
     setThreadCount(1);
-    chooseByFeedback(single, problem);
+    chooseByFeedback(single, problem, h, kDamp);
     setThreadCount(threads);
     for (std::size_t i = 0; i < codes.stages.size(); ++i)
         CHECK(single.stages[i].codes == codes.stages[i].codes);
@@ -215,10 +215,8 @@ TEST_CASE("Uncorrelated inputs of one size leave nothing to repay: numbers are t
         const CodebookMatrix before = codes;
         ErrorFeedback problem;
         problem.weights = byInput;
-        problem.inputs = 48;
         problem.channels = 20;
-        problem.secondMoment = h;
-        chooseByFeedback(codes, problem);
+        chooseByFeedback(codes, problem, h, kDamp);
         std::size_t different = 0, all = 0;
         for (std::size_t i = 0; i < codes.stages.size(); ++i)
             for (std::size_t j = 0; j < codes.stages[i].codes.size(); ++j, ++all)
