@@ -46,7 +46,7 @@ class Commit {
         applyDimensions();
         dropTypes();
         indexGraph(graph_);
-        ++Internals::revision(model_);
+        Internals::revision(model_) = Internals::nextRevision();
     }
 
   private:

@@ -55,7 +55,7 @@ DeadCode removeDeadCode(Model& model) {
                   [&](const onnx::ValueInfoProto& info) { return !values.contains(info.name()); });
     if (removed.nodes + removed.initializers == 0) return removed;
     indexGraph(graph);
-    ++Internals::revision(model);
+    Internals::revision(model) = Internals::nextRevision();
     return removed;
 }
 

@@ -2,6 +2,7 @@
 // The one door to the private parts of the overlay, for the files of lib/ir only. Whoever changes nodes,
 // inputs or outputs ends with indexGraph(), which makes positions, captured values and use lists true again.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <unordered_set>
@@ -46,6 +47,9 @@ struct Internals {
     static auto& envelope(Model& model) { return model.envelope_; }
     static auto& path(Model& model) { return model.path_; }
     static auto& revision(Model& model) { return model.revision_; }
+    /// A number no state of any model has had in this process, larger than all before: what was found out about one model
+    /// is never taken for another's that a new one's address makes look like it.
+    static std::uint64_t nextRevision();
     static auto& loadedRevision(Model& model) { return model.loadedRevision_; }
     static auto loadedRevision(const Model& model) { return model.loadedRevision_; }
 

@@ -1,5 +1,6 @@
 #include "lib/ir/model.h"
 
+#include <atomic>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -8,10 +9,16 @@
 
 namespace tcompress::ir {
 
-Model::Model() : graph_(std::make_unique<Graph>()) {}
+Model::Model()
+    : graph_(std::make_unique<Graph>()), revision_(Internals::nextRevision()), loadedRevision_(revision_) {}
 Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 Model& Model::operator=(Model&&) noexcept = default;
+
+std::uint64_t Internals::nextRevision() {
+    static std::atomic<std::uint64_t> last = 0;
+    return ++last;
+}
 
 std::int64_t Model::opset(std::string_view domain) const {
     for (const onnx::OperatorSetIdProto& opset : envelope_.opset_import()) {
@@ -24,8 +31,8 @@ Model Model::clone() const {
     Model copy;
     copy.envelope_ = envelope_;
     copy.path_ = path_;
-    copy.revision_ = revision_;
-    copy.loadedRevision_ = loadedRevision_;
+    // An edited model's copy is edited too: no state has revision 0.
+    if (revision_ != loadedRevision_) copy.loadedRevision_ = 0;
 
     Graph& target = *copy.graph_;
     std::unordered_map<const Value*, Value*> values{{nullptr, nullptr}};

@@ -49,7 +49,7 @@ class OpsetRaiser {
         if (!affected_.empty()) replaceAffected(convert(smallModel()));
         setVersions();
         indexGraph(graph_);
-        ++Internals::revision(model_);
+        Internals::revision(model_) = Internals::nextRevision();
         log::info("opset raised from {} to {}; the converter went over {} of {} nodes", from_, target_,
                   affected_.size(), graph_.nodes().size());
     }
