@@ -11,6 +11,7 @@
 
 #include "lib/support/parallel.h"
 #include "passes/support/evidence.h"
+#include "passes/support/ridge_descent.h"
 
 namespace tcompress::passes {
 namespace {
@@ -160,28 +161,15 @@ using Solve = std::function<LinearLayer(const LayerSums&, const RefitChoice&)>;
 constexpr std::array<double, 5> kRidges = {1e-3, 1e-2, 0.1, 0.3, 1};
 constexpr std::size_t kMiddle = kRidges.size() / 2;
 
-RefitChoice tryRidge(const LayerProblem& problem, const Solve& solve, std::size_t index) {
-    RefitChoice made = chooseShare(problem.evidence, problem.start, kRidges[index], problem.bias);
+RefitChoice tryRidge(const LayerProblem& problem, const Solve& solve, double ridge) {
+    RefitChoice made = chooseShare(problem.evidence, problem.start, ridge, problem.bias);
     made.heldError = std::pow(heldBackError(problem, solve(problem.evidence.fit, made)), 2);
     return made;
 }
 
 RefitChoice downhill(const LayerProblem& problem, const Solve& solve, std::map<std::size_t, RefitChoice> tried) {
-    const auto choice = [&](std::size_t index) -> const RefitChoice& {
-        const auto found = tried.find(index);
-        return found != tried.end() ? found->second : tried.emplace(index, tryRidge(problem, solve, index)).first->second;
-    };
-    std::size_t best = kMiddle;
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (const std::size_t next : {best + 1, best - 1})
-            if (next < kRidges.size() && choice(next).heldError < choice(best).heldError) {
-                best = next;
-                moved = true;
-                break;
-            }
-    }
-    return choice(best);
+    return leastHeldError(
+        kRidges, [&](double ridge) { return tryRidge(problem, solve, ridge); }, std::move(tried));
 }
 
 }  // namespace
@@ -195,7 +183,7 @@ ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial
     // The ridges beside the middle are nearly always asked for.
     std::array<RefitChoice, 3> first;
     parallelFor(std::ssize(first), [&](std::int64_t i) {
-        first[static_cast<std::size_t>(i)] = tryRidge(problem, trial, kMiddle - 1 + static_cast<std::size_t>(i));
+        first[static_cast<std::size_t>(i)] = tryRidge(problem, trial, kRidges[kMiddle - 1 + static_cast<std::size_t>(i)]);
     });
     const RefitChoice choice =
         downhill(problem, trial, {{kMiddle - 1, first[0]}, {kMiddle, first[1]}, {kMiddle + 1, first[2]}});

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <map>
 #include <numeric>
 
 #include "kernels/gram.h"
 #include "kernels/linalg.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
+#include "passes/support/ridge_descent.h"
 
 namespace tcompress::passes {
 
@@ -348,35 +348,20 @@ double squaredError(const LayerSums& sums, const LinearLayer& layer, double shar
 }
 
 RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, BiasFit bias) {
-    // The error has one minimum over the ridge in practice: downhill from the middle.
     static constexpr std::array<double, 9> kRidges = {1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10};
     // Outputs have their rows in common: about a hundred of them know which ridge is best.
     constexpr std::int64_t kEnoughOutputs = 96;
     const std::int64_t stride = std::max<std::int64_t>(1, evidence.fit.outputs / kEnoughOutputs);
     const RidgeProblem problem(evidence.fit, start, bias);
-    std::map<std::size_t, RefitChoice> tried;
-    const auto choice = [&](std::size_t index) -> const RefitChoice& {
-        const auto [found, isNew] = tried.try_emplace(index);
-        if (isNew) found->second = chooseShare(problem, evidence.held, kRidges[index], stride);
-        return found->second;
-    };
-    std::size_t best = kRidges.size() / 2;
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (const std::size_t next : {best + 1, best - 1})
-            if (next < kRidges.size() && choice(next).heldError < choice(best).heldError) {
-                best = next;
-                moved = true;
-                break;
-            }
-    }
+    const RefitChoice best =
+        leastHeldError(kRidges, [&](double ridge) { return chooseShare(problem, evidence.held, ridge, stride); });
     const auto byAll = [&](const RidgeProblem& chosen, const RefitChoice& found) {
         return stride == 1 ? found : chooseShare(chosen, evidence.held, found.ridge, 1);
     };
-    if (bias == BiasFit::kept) return byAll(problem, choice(best));
+    if (bias == BiasFit::kept) return byAll(problem, best);
     const RidgeProblem keepingBias(evidence.fit, start, BiasFit::kept);
-    const RefitChoice withoutBias = chooseShare(keepingBias, evidence.held, kRidges[best], stride);
-    return withoutBias.heldError < choice(best).heldError ? byAll(keepingBias, withoutBias) : byAll(problem, choice(best));
+    const RefitChoice withoutBias = chooseShare(keepingBias, evidence.held, best.ridge, stride);
+    return withoutBias.heldError < best.heldError ? byAll(keepingBias, withoutBias) : byAll(problem, best);
 }
 
 LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitChoice& choice) {

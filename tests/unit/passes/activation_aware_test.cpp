@@ -10,23 +10,15 @@
 #include "passes/low_rank/whitened_svd.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
+using test::noise;
 using test::outputError;
 using test::runPass;
 using test::samplesOf;
-
-namespace {
-
-std::vector<double> noise(std::int64_t count, std::uint64_t seed) {
-    const Tensor tensor = test::randomTensor({count}, seed, 1.0);
-    const auto values = tensor.data<float>();
-    return {values.begin(), values.end()};
-}
-
-}  // namespace
 
 TEST_CASE("the loss of whitened factors is the closed form, and no other factors lose less") {
     constexpr std::int64_t kInputs = 12, kOutputs = 9, kRank = 4;

@@ -10,11 +10,13 @@
 #include "passes/low_rank/head_basis.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using kernels::Transposition;
+using test::noise;
 using test::outputError;
 using test::runPass;
 using test::samplesOf;
@@ -22,12 +24,6 @@ using test::samplesOf;
 namespace {
 
 constexpr std::int64_t kSize = 6, kRows = 40;
-
-std::vector<double> noise(std::int64_t count, std::uint64_t seed) {
-    const Tensor tensor = test::randomTensor({count}, seed, 1.0);
-    const auto values = tensor.data<float>();
-    return {values.begin(), values.end()};
-}
 
 std::vector<double> product(Transposition ta, Transposition tb, std::int64_t m, std::int64_t n, std::int64_t inner,
                             const std::vector<double>& a, const std::vector<double>& b) {

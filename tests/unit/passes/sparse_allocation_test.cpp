@@ -5,18 +5,14 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
 using namespace tcompress::passes;
+using test::noise;
 
 namespace {
-
-std::vector<double> noise(std::int64_t count, std::uint64_t seed, double deviation = 1) {
-    const Tensor tensor = test::randomTensor({count}, seed, deviation);
-    const auto values = tensor.data<float>();
-    return {values.begin(), values.end()};
-}
 
 double share(const std::vector<SparseLayer>& layers, const std::vector<double>& sparsities) {
     double zeros = 0, all = 0;
