@@ -17,6 +17,7 @@ pipeline::PassInfo dropLayers();          // drop_layers/drop_layers.cpp
 pipeline::PassInfo lowRankSvd();          // low_rank/svd.cpp
 pipeline::PassInfo lowRankActivationAware();  // low_rank/activation_aware.cpp
 pipeline::PassInfo lowRankAttention();    // low_rank/attention.cpp
+pipeline::PassInfo lowRankMerge();        // low_rank/merge.cpp
 pipeline::PassInfo quantizeDynamic();     // quantize/dynamic.cpp
 pipeline::PassInfo quantizeStatic();      // quantize/static.cpp
 pipeline::PassInfo quantizeWeightOnly();  // quantize/weight_only.cpp
@@ -29,10 +30,13 @@ pipeline::PassInfo quantizeCodebook();    // quantize/codebook_weights.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo rotate();              // rotate/rotate.cpp
 pipeline::PassInfo lowRankSparseResidual();  // low_rank/sparse_residual.cpp
-pipeline::PassInfo shareParameters();     // share/share_parameters.cpp
+pipeline::PassInfo shareFeedForward();    // share/share_parameters.cpp
+pipeline::PassInfo shareAttention();      // share/share_parameters.cpp
 pipeline::PassInfo shareTensors();        // share/share_tensors.cpp
 pipeline::PassInfo storeSparse();         // store_sparse/store_sparse.cpp
 pipeline::PassInfo foldNorms();           // norm/fold.cpp
+pipeline::PassInfo rmsNorms();            // norm/rms.cpp
+pipeline::PassInfo affineNorms();         // norm/affine.cpp
 pipeline::PassInfo cleanup();             // cleanup/cleanup.cpp
 
 }  // namespace tcompress::passes

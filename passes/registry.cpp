@@ -9,11 +9,13 @@ std::span<const pipeline::PassInfo> registry() {
         removeHeads(),    pruneMagnitude(),     pruneNeuron(),       pruneHidden(),
         pruneEmbeddingRows(),
         pruneSparsegpt(), pruneWanda(),         pruneBudget(),       dropLayers(),        lowRankSvd(),
-        lowRankActivationAware(), lowRankAttention(), lowRankSparseResidual(), shareParameters(), shareTensors(),
+        lowRankActivationAware(), lowRankAttention(), lowRankMerge(),  lowRankSparseResidual(),
+        shareFeedForward(), shareAttention(), shareTensors(),
         quantizeDynamic(),
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
         quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCodebook(),
-        quantizeCast(),   rotate(),          foldNorms(),          storeSparse(),    cleanup(),
+        quantizeCast(),   rotate(),          foldNorms(),          rmsNorms(),         affineNorms(),
+        storeSparse(),    cleanup(),
     };
     return list;
 }

@@ -1,7 +1,7 @@
 // Drops whole layers or their sublayers: what read a layer's output reads its input instead, or a linear map of it,
 // and everything that only that layer needed goes, its key-value cache inputs and outputs included.
 //
-//   x → layer 3 → y → layer 4      becomes      x → layer 4      or      x → x·P + p → layer 4
+//   x → layer 3 → y → layer 4      becomes      x → layer 4      or      x → x·P + p → layer 4      or      x → x + p → layer 4
 //
 // With calibration data the layers go whose loss, their maps in place, changes the model's outputs least, one after
 // another; the maps are least squares against the original's values (layer_choice.h). Works for pre-norm blocks (the
@@ -18,6 +18,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -38,15 +39,18 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "drop-layers";
 
+constexpr double kAnyError = std::numeric_limits<double>::infinity();
+
 enum class Criterion { automatic, outputError, blockInfluence, angularDistance, last };
 
 struct Options {
     std::vector<std::int64_t> layers;
     std::optional<std::int64_t> count;
-    std::optional<double> ratio;
+    std::optional<double> ratio, maxError;
     LayerPart part = LayerPart::block;
     Criterion criterion = Criterion::automatic;
     std::optional<bool> patch;
+    Patch form = Patch::linear;
     Refit refit = Refit::all;
 };
 
@@ -59,11 +63,17 @@ OptionTable<Options> optionTable() {
         .range(1, 1 << 16)
         .option("ratio", &Options::ratio, "share of the layers to drop, at least one, chosen by the criterion")
         .range(0.0, 1.0)
+        .option("max_error", &Options::maxError,
+                "drop whatever is negligible: one layer after another, as long as the model's outputs on held-back calibration samples "
+                "stay within this relative error")
+        .range(0.0, 1.0)
         .choice("part", &Options::part,
                 {{"layer", LayerPart::block},
                  {"attention", LayerPart::attention},
-                 {"feed-forward", LayerPart::feedForward}},
-                "what is dropped: whole layers, or only the attention or the feed-forward sublayer of them")
+                 {"feed-forward", LayerPart::feedForward},
+                 {"branch", LayerPart::branch}},
+                "what is dropped: whole layers, or only the attention or the feed-forward sublayer of them; branch: sublayers of both "
+                "kinds, counted in the order of the graph")
         .choice("criterion", &Options::criterion,
                 {{"auto", Criterion::automatic},
                  {"output-error", Criterion::outputError},
@@ -79,18 +89,22 @@ OptionTable<Options> optionTable() {
                 "with patch: fit every linear layer that reads the residual stream behind the first that is dropped "
                 "again, to what it gave in the original model; readers: the map alone")
         .option("patch", &Options::patch,
-                "put a linear map, fitted on the calibration data, in the place of what is dropped; left out: when "
-                "there are calibration data");
+                "put something fitted on the calibration data in the place of what is dropped; left out: when there are calibration "
+                "data")
+        .choice("patch_form", &Options::form, {{"linear", Patch::linear}, {"bias", Patch::bias}},
+                "what takes the place: a linear map of the input, or the input and a constant, the mean of what was added, which costs "
+                "nothing");
     return table;
 }
 
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
-    const int given =
-        int{!options.layers.empty()} + int{options.count.has_value()} + int{options.ratio.has_value()};
+    const int given = int{!options.layers.empty()} + int{options.count.has_value()} + int{options.ratio.has_value()} +
+                      int{options.maxError.has_value()};
     if (given != 1)
-        diagnostics.add(pointer, fmt::format("drop-layers needs exactly one of layers (numbers), count and ratio; {} "
-                                             "are given",
+        diagnostics.add(pointer, fmt::format("drop-layers needs exactly one of layers (numbers), count, ratio and max_error; {} are given",
                                              given));
+    if (options.maxError && options.criterion != Criterion::automatic && options.criterion != Criterion::outputError)
+        diagnostics.add(pointer + "/criterion", "max_error goes by the error of the outputs");
 }
 
 class DropLayers : public pipeline::Pass {
@@ -106,8 +120,9 @@ class DropLayers : public pipeline::Pass {
             samples = context.calibrationSplit(
                 kPass, patches ? "patch fits a linear map" : "the criterion compares values of the model",
                 kHeldBackShare);
-        const Patch patch = patches ? Patch::linear : Patch::none;
+        const Patch patch = patches ? options_.form : Patch::none;
         const std::set<std::size_t> dropped = choose(model, context, spans, patch, samples, report);
+        if (dropped.empty()) return report;
         const std::vector<LayerRun> runs = runsOf(spans, dropped);
         const ir::Model reference = patches && options_.refit == Refit::all
                                         ? originalOf(model, context, samples)
@@ -141,7 +156,7 @@ class DropLayers : public pipeline::Pass {
         return context.hasCalibration() ? Criterion::outputError : Criterion::last;
     }
     bool needsData(const PassContext& context) const {
-        return options_.layers.empty() && criterion(context) != Criterion::last;
+        return options_.maxError.has_value() || (options_.layers.empty() && criterion(context) != Criterion::last);
     }
 
     std::set<std::size_t> choose(const ir::Model& model, const PassContext& context,
@@ -152,6 +167,10 @@ class DropLayers : public pipeline::Pass {
             throw PassError(fmt::format(
                 "{}: no layer was recognised in this model; 'tcompress inspect' says why", kPass));
         if (!options_.layers.empty()) return named(spans);
+        if (options_.maxError) {
+            if (droppable(spans, report).empty()) return {};
+            return byOutputError(model, context, spans, patch, samples, layers - 1, *options_.maxError, report);
+        }
         const std::int64_t count =
             options_.count.value_or(std::max<std::int64_t>(
                 1, static_cast<std::int64_t>(options_.ratio.value_or(0) * static_cast<double>(layers) + 1e-9)));
@@ -161,7 +180,7 @@ class DropLayers : public pipeline::Pass {
             throw PassError(fmt::format("{}: asked to drop {} layers, but only {} can be dropped", kPass, count,
                                         candidates.size()));
         if (criterion(context) == Criterion::outputError)
-            return byOutputError(model, context, spans, patch, samples, count, report);
+            return byOutputError(model, context, spans, patch, samples, count, kAnyError, report);
         if (criterion(context) == Criterion::angularDistance)
             return nearestStretch(model, context, spans, static_cast<std::size_t>(count), report);
         std::vector<std::size_t> order = candidates;
@@ -214,13 +233,19 @@ class DropLayers : public pipeline::Pass {
 
     static std::set<std::size_t> byOutputError(const ir::Model& model, const PassContext& context,
                                                const std::vector<LayerSpan>& spans, Patch patch,
-                                               const data::Split& samples, std::int64_t count,
+                                               const data::Split& samples, std::int64_t count, double maxError,
                                                PassReport& report) {
         std::set<std::size_t> dropped;
         while (std::ssize(dropped) < count) {
             std::vector<double> errors;
             const std::size_t next =
                 leastMissed(model, spans, dropped, patch, samples, context.environment(), errors);
+            // Errors are squared; nothing is left to drop when all are infinite.
+            if (!(errors[next] <= maxError * maxError)) {
+                report.notes.push_back(fmt::format("{}: the outputs would be {:.4f} off (max_error {})",
+                                                   dropped.empty() ? "nothing is dropped" : "no more is dropped", std::sqrt(errors[next]), maxError));
+                break;
+            }
             dropped.insert(next);
             std::vector<std::string> ranking;
             for (std::size_t i = 0; i < errors.size(); ++i)
@@ -296,11 +321,11 @@ class DropLayers : public pipeline::Pass {
 pipeline::PassInfo dropLayers() {
     pipeline::PassInfo info;
     info.type = "drop-layers";
-    info.summary = "drop whole layers, by number or by what the outputs make of it; a linear map takes their place";
+    info.summary = "drop whole layers or branches, by number or by what the outputs make of it; a linear map takes their place";
     info.details =
         "Connects what read a layer's output to its input, or to a linear map of it that is fitted on calibration data, "
         "and removes all that only that layer needed, its key-value cache inputs and outputs included. Pre-norm and "
-        "post-norm models; whole layers or sublayers. The remaining layers are not adjusted.";
+        "post-norm models; whole layers or sublayers. With max_error all goes that the outputs hardly miss.";
     info.paper =
         "Men et al. 2024, ShortGPT: Layers in Large Language Models are More Redundant Than You Expect";
     info.data = pipeline::DataNeed::optional;

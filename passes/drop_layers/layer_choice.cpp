@@ -36,14 +36,25 @@ const data::Dataset& judges(const data::Split& samples) {
 
 }  // namespace
 
-std::optional<RunFit> fitRun(const Evidence& evidence) {
+std::optional<RunFit> fitRun(const Evidence& evidence, Patch patch) {
     if (evidence.fit.inputs != evidence.fit.outputs || evidence.held.yy <= 0) return std::nullopt;
     const LinearLayer start = identity(evidence.fit.inputs);
+    const auto heldError = [&](const LinearLayer& layer) {
+        return std::sqrt(std::max(0.0, squaredError(evidence.held, layer, 1)) / evidence.held.yy);
+    };
     RunFit fit;
-    fit.choice = chooseRefit(evidence, start, BiasFit::fitted);
-    fit.map = refit(evidence.all(), start, fit.choice);
-    fit.errorPlain = std::sqrt(std::max(0.0, squaredError(evidence.held, start, 1)) / evidence.held.yy);
-    fit.errorPatched = std::sqrt(std::max(0.0, fit.choice.heldError));
+    fit.errorPlain = heldError(start);
+    if (patch == Patch::bias) {
+        const RefitChoice mean{0, 0, BiasFit::fitted, 0};
+        fit.errorPatched = heldError(withBias(evidence.fit, start.weight, start, mean));
+        fit.map = {{}, withBias(evidence.all(), start.weight, start, mean).bias};
+        fit.choice = "the mean of what it adds";
+        return fit;
+    }
+    const RefitChoice choice = chooseRefit(evidence, start, BiasFit::fitted);
+    fit.map = refit(evidence.all(), start, choice);
+    fit.errorPatched = std::sqrt(std::max(0.0, choice.heldError));
+    fit.choice = describe(choice);
     return fit;
 }
 
@@ -58,7 +69,7 @@ std::optional<EvidenceQuery> runQuery(const ir::Model& original, const ir::Model
 
 std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
                                            const std::vector<LayerRun>& runs, const data::Split& samples,
-                                           const calibration::Environment& environment) {
+                                           const calibration::Environment& environment, Patch patch) {
     std::vector<EvidenceQuery> queries;
     std::vector<std::size_t> places;
     for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -70,7 +81,7 @@ std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::
     std::vector<std::optional<RunFit>> fits(runs.size());
     if (queries.empty()) return fits;
     const std::vector<Evidence> evidence = collectEvidence(original, edited, queries, samples, environment);
-    for (std::size_t i = 0; i < places.size(); ++i) fits[places[i]] = fitRun(evidence[i]);
+    for (std::size_t i = 0; i < places.size(); ++i) fits[places[i]] = fitRun(evidence[i], patch);
     return fits;
 }
 
@@ -96,8 +107,8 @@ std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>&
     const std::vector<std::string> outputs = comparableOutputs(original.graph(), spans);
     // What is cut out already, with its maps, is what the candidates' maps start from.
     std::vector<LayerRun> before = runsOf(spans, dropped);
-    if (patch == Patch::linear) {
-        const auto fits = fitRuns(original, original, before, samples, environment);
+    if (patch != Patch::none) {
+        const auto fits = fitRuns(original, original, before, samples, environment, patch);
         for (std::size_t i = 0; i < before.size(); ++i)
             if (fits[i]) before[i].patch = fits[i]->map;
     }
@@ -124,7 +135,7 @@ std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>&
         candidates.push_back(std::move(candidate));
     }
     std::vector<std::optional<RunFit>> fits(own.size());
-    if (patch == Patch::linear) fits = fitRuns(original, edited, own, samples, environment);
+    if (patch != Patch::none) fits = fitRuns(original, edited, own, samples, environment, patch);
     errors.assign(spans.size(), std::numeric_limits<double>::infinity());
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         Candidate& candidate = candidates[i];
@@ -141,18 +152,18 @@ void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const
     for (LayerRun& run : runs) {
         std::string change = fmt::format("dropped ('{}' takes the place of '{}')", run.input, run.output);
         double error = -1;
-        if (patch == Patch::linear) {
-            std::optional<RunFit> fit = fitRuns(original, model, {run}, samples, environment).front();
+        if (patch != Patch::none) {
+            const char* const form = patch == Patch::bias ? "constant" : "linear map";
+            std::optional<RunFit> fit = fitRuns(original, model, {run}, samples, environment, patch).front();
             if (fit && fit->errorPatched < fit->errorPlain) {
-                change = fmt::format(
-                    "a linear map takes its place: output error {:.3f}, {:.3f} with its input unchanged",
-                    fit->errorPatched, fit->errorPlain);
+                change = fmt::format("a {} takes its place: output error {:.3f}, {:.3f} with its input unchanged", form,
+                                     fit->errorPatched, fit->errorPlain);
                 error = fit->errorPatched;
-                report.notes.push_back(fmt::format("map in the place of {}: {}", run.name, describe(fit->choice)));
+                report.notes.push_back(fmt::format("{} in the place of {}: {}", form, run.name, fit->choice));
                 run.patch = std::move(fit->map);
             } else {
                 report.notes.push_back(
-                    fit ? fmt::format("{}: a linear map would be no better than its input", run.name)
+                    fit ? fmt::format("{}: a {} would be no better than its input", run.name, form)
                         : fmt::format("{}: its input is no computed float32 value, so nothing is fitted", run.name));
                 if (fit) error = fit->errorPlain;
             }

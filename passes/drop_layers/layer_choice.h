@@ -10,24 +10,25 @@
 
 namespace tcompress::passes {
 
-enum class Patch { none, linear };
+/// bias: the mean of what the run adds to its input; linear: a map of the input.
+enum class Patch { none, bias, linear };
 
 /// Fits the map of a run by least squares: from what `edited` has at the run's input to what `original` has at its
 /// output, so that it also makes up for what runs before it lost. The ridge draws towards the identity, the plain
-/// drop, and is chosen on held-back samples.
+/// drop, and is chosen on held-back samples. With Patch::bias there is only the constant; the weight stays empty.
 struct RunFit {
     LinearLayer map;
+    std::string choice;  ///< what it was fitted with, in words
     /// Relative errors of the run's output on held-back samples: its input as it is, and mapped.
     double errorPlain = 0, errorPatched = 0;
-    RefitChoice choice;
 };
 /// What a run asks the evidence for; nothing when its input is no computed float32 value.
 std::optional<EvidenceQuery> runQuery(const ir::Model& original, const ir::Model& edited, const LayerRun& run);
-std::optional<RunFit> fitRun(const Evidence& evidence);
+std::optional<RunFit> fitRun(const Evidence& evidence, Patch patch = Patch::linear);
 /// The fits of several runs, nothing for those without a query. One pass over the samples for all runs.
 std::vector<std::optional<RunFit>> fitRuns(const ir::Model& original, const ir::Model& edited,
                                            const std::vector<LayerRun>& runs, const data::Split& samples,
-                                           const calibration::Environment& environment);
+                                           const calibration::Environment& environment, Patch patch = Patch::linear);
 
 /// Relative squared difference of the outputs, the mean over outputs.
 double outputError(const ir::Model& original, const ir::Model& edited, const std::vector<std::string>& outputs,

@@ -12,6 +12,29 @@ namespace tcompress::passes {
 
 using analysis::TransformerView;
 
+namespace {
+
+/// Branches in parallel share their ends: one alone cannot be cut out there.
+void refuseParallel(const TransformerView& view, std::vector<LayerSpan>& spans) {
+    std::map<const ir::Value*, int> ends;
+    for (const auto& layer : view.attention) ++ends[layer.output];
+    for (const auto& layer : view.feedForward) ++ends[layer.output];
+    for (LayerSpan& span : spans)
+        if (span.output != nullptr && ends[span.output] > 1) span.input = span.output = nullptr;
+}
+
+std::vector<LayerSpan> sublayersInOrder(const TransformerView& view) {
+    std::vector<LayerSpan> spans = layerSpans(view, LayerPart::attention), others = layerSpans(view, LayerPart::feedForward);
+    spans.insert(spans.end(), others.begin(), others.end());
+    std::stable_sort(spans.begin(), spans.end(), [](const LayerSpan& a, const LayerSpan& b) {
+        const auto position = [](const LayerSpan& span) { return span.isDroppable() ? span.output->producer()->position() : 0; };
+        return position(a) < position(b);
+    });
+    return spans;
+}
+
+}  // namespace
+
 std::vector<LayerSpan> layerSpans(const TransformerView& view, LayerPart part) {
     std::vector<LayerSpan> spans;
     const auto add = [&](const char* kind, const auto& layers) {
@@ -22,14 +45,9 @@ std::vector<LayerSpan> layerSpans(const TransformerView& view, LayerPart part) {
         case LayerPart::block: add("layer", view.blocks); break;
         case LayerPart::attention: add("attention", view.attention); break;
         case LayerPart::feedForward: add("feed-forward", view.feedForward); break;
+        case LayerPart::branch: return sublayersInOrder(view);
     }
-    if (part == LayerPart::block) return spans;
-    // Branches in parallel share their ends: one alone cannot be cut out there.
-    std::map<const ir::Value*, int> ends;
-    for (const auto& layer : view.attention) ++ends[layer.output];
-    for (const auto& layer : view.feedForward) ++ends[layer.output];
-    for (LayerSpan& span : spans)
-        if (span.output != nullptr && ends[span.output] > 1) span.input = span.output = nullptr;
+    if (part != LayerPart::block) refuseParallel(view, spans);
     return spans;
 }
 
@@ -97,14 +115,14 @@ std::vector<ir::Value*> sideOutputs(const ir::Graph& graph, const ir::Value* inp
     return result;
 }
 
-/// output = input · weight + bias.
 ir::Value* emitPatch(ir::Edit& edit, ir::Value* input, const LayerRun& run) {
     const auto outputs = static_cast<std::int64_t>(run.patch->bias.size());
     const auto inputs = static_cast<std::int64_t>(run.patch->weight.size()) / outputs;
     Tensor weight(DType::float32, {inputs, outputs}), bias(DType::float32, {outputs});
     std::copy(run.patch->weight.begin(), run.patch->weight.end(), weight.mutableData<float>().begin());
     std::copy(run.patch->bias.begin(), run.patch->bias.end(), bias.mutableData<float>().begin());
-    ir::Value* product = emit(edit, "MatMul", {input, edit.addInitializer(run.output + "_patch", weight)});
+    ir::Value* product = input;
+    if (inputs > 0) product = emit(edit, "MatMul", {input, edit.addInitializer(run.output + "_patch", weight)});
     return emit(edit, "Add", {product, edit.addInitializer(run.output + "_patch_bias", bias)});
 }
 

@@ -13,8 +13,8 @@
 
 namespace tcompress::passes {
 
-/// What a layer is: the whole block, or one of its sublayers.
-enum class LayerPart { block, attention, feedForward };
+/// What a layer is: the whole block, or one of its sublayers; branch: any sublayer.
+enum class LayerPart { block, attention, feedForward, branch };
 
 struct LayerSpan {
     std::string name;            ///< "layer 3", "attention 3", "feed-forward 3"
@@ -30,7 +30,7 @@ struct LayerRun {
     std::vector<std::size_t> layers;
     std::string name;  ///< "layer 1", "layers 1, 2"
     std::string input, output;
-    /// Takes the run's place: output = input · weight + bias. Nothing: the input itself does.
+    /// Takes the run's place: output = input · weight + bias, or input + bias where there is no weight. Nothing: the input itself does.
     std::optional<LinearLayer> patch;
 };
 

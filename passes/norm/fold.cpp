@@ -169,6 +169,7 @@ class FoldNorms : public pipeline::Pass {
 pipeline::PassInfo foldNorms() {
     pipeline::PassInfo info;
     info.type = "norm";
+    info.method = "fold";
     info.summary = "fold gains and biases of normalizations into the linear layers that read them";
     info.details =
         "Where only linear layers read a LayerNorm or RMSNorm (pre-norm models), its gain goes into their weights and its bias "

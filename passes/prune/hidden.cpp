@@ -25,7 +25,7 @@
 #include "lib/analysis/shrink.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/prune/affine_refit.h"
+#include "passes/support/affine_refit.h"
 #include "passes/support/compensation.h"
 #include "passes/support/evidence.h"
 #include "passes/support/layerwise.h"
@@ -217,7 +217,8 @@ class PruneHidden : public pipeline::Pass {
         for (const auto& [place, ignored] : norms) places.insert(place);
         for (const std::size_t place : places) {
             if (const auto norm = norms.find(place); norm != norms.end())
-                refitAffine(model, reference, norm->second, kept, samples.fit, context.environment());
+                if (const ir::Value* before = reference.graph().find(norm->second.output->name()))
+                    refitAffine(model, reference, norm->second, *before, kept, samples.fit, context.environment());
             if (const auto group = readers.find(place); group != readers.end())
                 fitLayerwise(model, reference, view, group->second, samples, context.environment(),
                              [&](const LayerProblem& problem) { return fitAgain(problem, report); });

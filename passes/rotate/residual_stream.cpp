@@ -30,10 +30,11 @@ bool isNorm(const ir::Node& node) {
 
 class Walk {
   public:
-    explicit Walk(const analysis::TransformerView& view) : view_(view), hidden_(view.hiddenSize) {
-        for (const Site& site : view.sites) {
-            byNode_[site.node] = &site;
-        }
+    Walk(const ir::Model& model, const analysis::TransformerView& view) : view_(view), hidden_(view.hiddenSize) {
+        for (const Site& site : view.sites) byNode_[site.node] = &site;
+        const analysis::AtomId leaf = streamLeaf();
+        if (leaf < 0) return;
+        for (const AffineSite& site : affineSites(model, *view.axes, leaf)) affine_.emplace(site.gainNode, site);
     }
 
     StreamPlan run() {
@@ -62,6 +63,17 @@ class Walk {
 
     void push(const ir::Value* value) {
         if (seen_.insert(value).second) queue_.push_back(value);
+    }
+
+    /// The axis that the stream's values are rows of; −1 when it is split.
+    analysis::AtomId streamLeaf() const {
+        for (const auto& layer : view_.attention) {
+            const auto* axes = layer.input == nullptr ? nullptr : view_.axes->of(layer.input);
+            if (axes == nullptr || axes->empty()) continue;
+            const auto leaves = view_.axes->store->leaves(axes->back());
+            if (leaves.size() == 1) return leaves.front();
+        }
+        return -1;
     }
 
     std::int64_t lastDimension(const ir::Value& value) const {
@@ -167,7 +179,7 @@ class Walk {
         if (node.is("Mul")) {
             const std::size_t other = 1 - use.index;
             if (lastDimension(*node.input(other)) == 1) return pass(node);
-            if (node.input(other)->constant() != nullptr) return lookAtGain(node, other);
+            if (node.input(other)->constant() != nullptr) return addGain(node);
         }
         refuse(node, "does not commute with a rotation of the residual stream");
     }
@@ -205,50 +217,21 @@ class Walk {
         for (std::size_t i = 1; i < node.outputs().size(); ++i)
             if (node.output(i) != nullptr && !node.output(i)->uses().empty())
                 refuse(node, "has a second result that is used");
-        NormGain gain{&node, 1, vectorOf(node, 1), nullptr, 0, nullptr};
-        if (node.inputs().size() > 2 && node.input(2) != nullptr) {
-            gain.biasNode = &node;
-            gain.biasIndex = 2;
-            gain.bias = vectorOf(node, 2);
-        }
-        addGain(gain, *node.output());
+        addGain(node);
     }
 
-    void lookAtGain(ir::Node& node, std::size_t index) {
-        NormGain gain{&node, index, vectorOf(node, index), nullptr, 0, nullptr};
-        const ir::Value* result = node.output();
-        const auto reader = std::find_if(result->uses().begin(), result->uses().end(), [](const ir::Use& use) {
-            return use.kind == ir::UseKind::input && use.node->is("Add") &&
-                   use.node->input(1 - use.index)->constant() != nullptr;
-        });
-        if (reader != result->uses().end()) {
-            if (result->uses().size() != 1) refuse(*reader->node, "is not all that reads a norm without its bias");
-            gain.biasNode = reader->node;
-            gain.biasIndex = 1 - reader->index;
-            gain.bias = vectorOf(*reader->node, gain.biasIndex);
-            result = reader->node->output();
-        }
-        addGain(gain, *result);
-    }
-
-    const Tensor* vectorOf(const ir::Node& node, std::size_t index) const {
-        const ir::Value* value = node.input(index);
-        const Tensor* constant = value == nullptr ? nullptr : value->constant();
-        if (constant == nullptr || constant->dtype() != DType::float32 || constant->size() != hidden_)
-            refuse(node, "has no constant gain and bias of the stream's size");
-        return constant;
-    }
-
-    void addGain(const NormGain& gain, const ir::Value& result) {
+    void addGain(ir::Node& node) {
+        const auto found = affine_.find(&node);
+        if (found == affine_.end()) refuse(node, "has no constant gain and bias of the stream's size");
+        const AffineSite& site = found->second;
         float least = HUGE_VALF, most = 0;
-        for (const float value : gain.gain->data<float>()) {
+        for (const float value : site.gain().data<float>()) {
             least = std::min(least, std::fabs(value));
             most = std::max(most, std::fabs(value));
         }
-        if (gain.bias != nullptr && !(least > kSmallestGain * most))
-            refuse(*gain.node, "has gains near 0 and a bias");
-        plan_.gains.push_back(gain);
-        lookAtNormalized(result, static_cast<int>(plan_.gains.size()) - 1);
+        if (site.bias() != nullptr && !(least > kSmallestGain * most)) refuse(node, "has gains near 0 and a bias");
+        plan_.gains.push_back(site);
+        lookAtNormalized(*site.output, static_cast<int>(plan_.gains.size()) - 1);
     }
 
     /// Behind a norm all must be linear layers, which take the gain.
@@ -278,6 +261,7 @@ class Walk {
     const analysis::TransformerView& view_;
     std::int64_t hidden_;
     std::map<const ir::Node*, const Site*> byNode_;
+    std::map<const ir::Node*, AffineSite> affine_;
     std::set<const ir::Value*> seen_, made_;
     std::set<const ir::Node*> sums_;
     std::vector<const ir::Value*> queue_;
@@ -286,6 +270,6 @@ class Walk {
 
 }  // namespace
 
-StreamPlan planStream(const analysis::TransformerView& view) { return Walk(view).run(); }
+StreamPlan planStream(const ir::Model& model, const analysis::TransformerView& view) { return Walk(model, view).run(); }
 
 }  // namespace tcompress::passes

@@ -15,18 +15,9 @@
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
+#include "passes/support/residual_stream.h"
 
 namespace tcompress::passes {
-
-/// A norm's gain γ and bias β at the node that multiplies with γ (and the one that adds β).
-struct NormGain {
-    ir::Node* node = nullptr;
-    std::size_t index = 0;
-    const Tensor* gain = nullptr;
-    ir::Node* biasNode = nullptr;  ///< null: no β
-    std::size_t biasIndex = 0;
-    const Tensor* bias = nullptr;
-};
 
 /// One constant: along which of its axes it is turned, and with which gain before that.
 struct TurnedConstant {
@@ -41,10 +32,11 @@ struct TurnedConstant {
 
 struct StreamPlan {
     std::string refusal;  ///< why the stream cannot be turned; empty when it can
-    std::vector<NormGain> gains;
+    std::vector<AffineSite> gains;
     std::map<ir::Value*, TurnedConstant> constants;
 };
 
-StreamPlan planStream(const analysis::TransformerView& view);
+/// Of a model whose vectors are each read once (analysis::unshareVectors()).
+StreamPlan planStream(const ir::Model& model, const analysis::TransformerView& view);
 
 }  // namespace tcompress::passes

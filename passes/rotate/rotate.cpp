@@ -47,11 +47,14 @@ class Rotate : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
-        const analysis::TransformerView& view = context.view(model);
         if (options_.residual) {
-            ir::Edit edit(model, kPass);
-            turnStream(edit, view, context, report);
+            // Gains that an exporter merged come apart; when nothing is turned the model stays as it was.
+            ir::Model trial = model.clone();
+            analysis::unshareVectors(trial);
+            ir::Edit edit(trial, kPass);
+            turnStream(edit, trial, context.view(trial), context, report);
             edit.commit();
+            if (!report.changed.empty()) model = std::move(trial);
         }
         if (options_.values) {
             // The first edit has changed constants, which the view's sites name, and nothing of its structure.
@@ -64,9 +67,9 @@ class Rotate : public pipeline::Pass {
     }
 
   private:
-    static void turnStream(ir::Edit& edit, const analysis::TransformerView& view, const PassContext& context,
-                           PassReport& report) {
-        const StreamPlan plan = planStream(view);
+    static void turnStream(ir::Edit& edit, const ir::Model& model, const analysis::TransformerView& view,
+                           const PassContext& context, PassReport& report) {
+        const StreamPlan plan = planStream(model, view);
         if (!plan.refusal.empty()) {
             report.skipped.push_back({"residual stream", plan.refusal});
             return;
@@ -77,10 +80,10 @@ class Rotate : public pipeline::Pass {
             for (const TurnedConstant::Axis& axis : turned.axes)
                 value = rotated(value, axis.axis, rotation,
                                 axis.gain < 0 ? std::span<const float>{}
-                                              : plan.gains[static_cast<std::size_t>(axis.gain)].gain->data<float>());
+                                              : plan.gains[static_cast<std::size_t>(axis.gain)].gain().data<float>());
             edit.setConstant(constant, value);
         }
-        for (const NormGain& gain : plan.gains) removeGain(edit, gain, rotation);
+        for (const AffineSite& norm : plan.gains) removeGain(edit, norm, rotation);
         for (const analysis::Site& site : view.sites)
             if (site.weight != nullptr && plan.constants.contains(site.weight))
                 report.changed.push_back({site.name, describe(*site.weight->constant()) +
@@ -88,18 +91,16 @@ class Rotate : public pipeline::Pass {
     }
 
     /// γ becomes 1; β, which γ and the rotation now come behind, Q·(β / γ).
-    static void removeGain(ir::Edit& edit, const NormGain& norm, std::span<const double> rotation) {
-        const auto gain = norm.gain->data<float>();
+    static void removeGain(ir::Edit& edit, const AffineSite& norm, std::span<const double> rotation) {
+        const auto gain = norm.gain().data<float>();
         const std::vector<float> ones(gain.size(), 1.0F);
-        edit.replaceInput(norm.node, norm.index,
-                          edit.addInitializer("gain", Tensor::of<float>(norm.gain->shape(),
-                                                                        std::span<const float>(ones))));
-        if (norm.bias == nullptr) return;
+        edit.replaceInput(norm.gainNode, norm.gainSlot,
+                          edit.addInitializer("gain", Tensor::of<float>(norm.gain().shape(), std::span<const float>(ones))));
+        if (norm.bias() == nullptr) return;
         std::vector<float> inverse;
         for (const float value : gain) inverse.push_back(1 / value);
-        const Tensor turned =
-            rotated(*norm.bias, norm.bias->shape().size() - 1, rotation, inverse);
-        edit.replaceInput(norm.biasNode, norm.biasIndex, edit.addInitializer("bias", turned));
+        const Tensor turned = rotated(*norm.bias(), norm.bias()->shape().size() - 1, rotation, inverse);
+        edit.replaceInput(norm.biasNode, norm.biasSlot, edit.addInitializer("bias", turned));
     }
 
     static void turnValues(ir::Edit& edit, const ValueChannels& channels, const PassContext& context,

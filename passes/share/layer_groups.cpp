@@ -15,7 +15,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 ir::Value* twin(ir::Model& model, const ir::Value* value) { return model.graph().find(value->name()); }
 
 /// Error of `to`'s output with the weights of `from`.
-double errorWith(const ir::Model& model, const FeedForwardWeights& to, const FeedForwardWeights& from,
+double errorWith(const ir::Model& model, const BranchWeights& to, const BranchWeights& from,
                  const data::Dataset& samples, const calibration::Environment& environment) {
     ir::Model trial = model.clone();
     ir::Edit edit(trial, "functional distance");
@@ -54,7 +54,7 @@ std::vector<LayerGroup> inRuns(const LayerGroup& layers, std::size_t size) {
 
 }  // namespace
 
-std::vector<double> functionalDistances(const ir::Model& model, const std::vector<FeedForwardWeights>& layers,
+std::vector<double> functionalDistances(const ir::Model& model, const std::vector<BranchWeights>& layers,
                                         const data::Dataset& samples, const calibration::Environment& environment) {
     const std::size_t n = layers.size();
     std::vector<double> distances(n * n);
@@ -94,7 +94,7 @@ std::vector<LayerGroup> nearestGroups(const std::vector<double>& distances, std:
     return groups;
 }
 
-std::vector<LayerGroup> neighbours(const std::vector<FeedForwardWeights>& layers, std::size_t size) {
+std::vector<LayerGroup> neighbours(const std::vector<BranchWeights>& layers, std::size_t size) {
     std::map<std::string, LayerGroup> kinds;
     for (std::size_t i = 0; i < layers.size(); ++i) kinds[layers[i].kind].push_back(i);
     std::vector<LayerGroup> groups;

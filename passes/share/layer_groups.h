@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "lib/data/dataset.h"
-#include "passes/share/feed_forward_weights.h"
+#include "passes/share/branch_weights.h"
 
 namespace tcompress::passes {
 
@@ -15,7 +15,7 @@ using LayerGroup = std::vector<std::size_t>;
 
 /// d[a · n + b], symmetric: the mean of the relative squared errors of layer a's output with b's weights and of b's with
 /// a's. Biases of the down projections stay each layer's own. Layers of different kinds are infinitely far.
-std::vector<double> functionalDistances(const ir::Model& model, const std::vector<FeedForwardWeights>& layers,
+std::vector<double> functionalDistances(const ir::Model& model, const std::vector<BranchWeights>& layers,
                                         const data::Dataset& samples, const calibration::Environment& environment);
 
 /// Groups of `size` (the last may be smaller) with the least sum of distances within groups, as far as exchanging pairs
@@ -23,6 +23,6 @@ std::vector<double> functionalDistances(const ir::Model& model, const std::vecto
 std::vector<LayerGroup> nearestGroups(const std::vector<double>& distances, std::size_t layers, std::size_t size);
 
 /// Neighbours of one kind, `size` at a time.
-std::vector<LayerGroup> neighbours(const std::vector<FeedForwardWeights>& layers, std::size_t size);
+std::vector<LayerGroup> neighbours(const std::vector<BranchWeights>& layers, std::size_t size);
 
 }  // namespace tcompress::passes

@@ -119,3 +119,30 @@ TEST_CASE("by angular distance consecutive layers go") {
     const auto number = [](const std::string& site) { return std::stoi(site.substr(site.find(' ') + 1)); };
     CHECK(number(result.report.changed[1].site) == number(result.report.changed[0].site) + 1);
 }
+
+TEST_CASE("branches that add next to nothing go, their mean stays") {
+    ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    {
+        const analysis::TransformerView view = analysis::recognise(model);
+        const analysis::Site& down = view.sites[view.feedForward[1].down.front()];
+        Tensor faint = *down.weight->constant();
+        for (float& value : faint.mutableData<float>()) value *= 1e-3F;
+        ir::Edit edit(model, "test");
+        edit.setConstant(down.weight, faint);
+        edit.commit();
+    }
+    const std::string options = R"({"part": "branch", "patch_form": "bias", "refit": "readers", "max_error": )";
+    const auto [lighter, report] = runPass(model, "drop-layers", "", options + "0.005}", &samples);
+    REQUIRE(report.changed.size() == 1);
+    CHECK_THAT(report.changed.front().change, Catch::Contains("a constant takes its place"));
+    CHECK(analysis::recognise(lighter).feedForward.size() == analysis::recognise(model).feedForward.size() - 1);
+    CHECK(outputError(model, lighter, samplesOf("digits_calibration", 48, 96)) < 1e-4);
+    const auto strict = runPass(model, "drop-layers", "", options + "0}", &samples);
+    CHECK(strict.report.changed.empty());
+    REQUIRE_FALSE(strict.report.notes.empty());
+    CHECK_THAT(strict.report.notes.back(), Catch::Contains("nothing is dropped"));
+    // A linear map in its place is a product more.
+    const auto mapped = runPass(model, "drop-layers", "", R"({"part": "branch", "refit": "readers", "max_error": 0.005})", &samples);
+    CHECK(test::countOf(mapped.model, "MatMul") > test::countOf(lighter, "MatMul"));
+}

@@ -7,7 +7,7 @@
 #include "lib/analysis/shrink.h"
 #include "lib/ir/edit.h"
 #include "lib/ir/validate.h"
-#include "passes/prune/affine_refit.h"
+#include "passes/support/affine_refit.h"
 #include "passes/support/emit.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"

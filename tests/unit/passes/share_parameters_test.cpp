@@ -13,22 +13,18 @@
 #include "passes/share/shared_fit.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using analysis::TransformerView;
+using test::noise;
 using test::outputError;
 using test::runPass;
 using test::samplesOf;
 
 namespace {
-
-std::vector<double> noise(std::int64_t count, std::uint64_t seed) {
-    const Tensor tensor = test::randomTensor({count}, seed, 1.0);
-    const auto values = tensor.data<float>();
-    return {values.begin(), values.end()};
-}
 
 constexpr std::int64_t kInputs = 7, kOutputs = 5;
 
@@ -41,6 +37,40 @@ passes::SharedLayer layerOf(std::uint64_t seed) {
     return layer;
 }
 
+/// `source` with stretches of `block` positions of an axis in another order.
+Tensor permuted(const Tensor& source, std::int64_t axis, std::int64_t block) {
+    Tensor target = source;
+    const auto values = target.mutableData<float>();
+    const std::int64_t units = source.shape()[static_cast<std::size_t>(axis)] / block;
+    const std::int64_t inner = (axis + 1 == source.rank() ? 1 : source.shape().back()) * block;
+    for (std::int64_t i = 0; i < source.size(); ++i) {
+        const std::int64_t unit = i / inner % units, other = (unit * 5 + 3) % units;
+        values[static_cast<std::size_t>(i)] = source.data<float>()[static_cast<std::size_t>(i + (other - unit) * inner)];
+    }
+    return target;
+}
+
+/// vit_digits whose attention layer 2 does what layer 0 does, its heads in another order.
+ir::Model withPermutedHeads() {
+    ir::Model model = test::dataModel("vit_digits");
+    analysis::unshareVectors(model);
+    const TransformerView view = analysis::recognise(model);
+    const analysis::AttentionLayer &from = view.attention[0], &to = view.attention[2];
+    ir::Edit edit(model, "test");
+    const auto copy = [&](std::size_t source, std::size_t target) {
+        const analysis::Site &a = view.sites[source], &b = view.sites[target];
+        edit.setConstant(b.weight, permuted(*a.weight->constant(), static_cast<std::int64_t>(a.outAxis), from.headDim));
+        edit.setConstant(b.bias, permuted(*a.bias->constant(), 0, from.headDim));
+    };
+    copy(from.q.front(), to.q.front());
+    copy(from.k.front(), to.k.front());
+    copy(from.v.front(), to.v.front());
+    const analysis::Site& output = view.sites[from.o.front()];
+    edit.setConstant(view.sites[to.o.front()].weight, permuted(*output.weight->constant(), static_cast<std::int64_t>(output.inAxis), from.valueDim));
+    edit.commit();
+    return model;
+}
+
 /// vit_digits whose feed-forward layer 2 does what layer 0 does, its neurons in another order.
 ir::Model withPermutedTwin() {
     ir::Model model = test::dataModel("vit_digits");
@@ -50,18 +80,7 @@ ir::Model withPermutedTwin() {
         return view.sites[(up ? view.feedForward[layer].up : view.feedForward[layer].down).front()];
     };
     ir::Edit edit(model, "test");
-    const auto copy = [&](const ir::Value* from, ir::Value* to, std::int64_t axis) {
-        const Tensor& source = *from->constant();
-        Tensor target = source;
-        const auto values = target.mutableData<float>();
-        const std::int64_t width = source.shape()[static_cast<std::size_t>(axis)];
-        const std::int64_t inner = axis + 1 == source.rank() ? 1 : source.shape().back();
-        for (std::int64_t i = 0; i < source.size(); ++i) {
-            const std::int64_t neuron = i / inner % width, other = (neuron * 5 + 3) % width;
-            values[static_cast<std::size_t>(i)] = source.data<float>()[static_cast<std::size_t>(i + (other - neuron) * inner)];
-        }
-        edit.setConstant(to, target);
-    };
+    const auto copy = [&](const ir::Value* from, ir::Value* to, std::int64_t axis) { edit.setConstant(to, permuted(*from->constant(), axis, 1)); };
     copy(site(0, true).weight, site(2, true).weight, static_cast<std::int64_t>(site(0, true).outAxis));
     copy(site(0, true).bias, site(2, true).bias, 0);
     copy(site(0, false).weight, site(2, false).weight, static_cast<std::int64_t>(site(0, false).inAxis));
@@ -139,20 +158,44 @@ TEST_CASE("layers that differ in the order of their neurons share weights withou
     for (const auto& changed : only.report.changed) CHECK(changed.error < 3e-3);
 }
 
+TEST_CASE("attention layers whose heads are in another order share weights without loss") {
+    const ir::Model model = withPermutedHeads();
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 64);
+    const auto [shared, report] = runPass(model, "share-parameters", "attention", R"({"groups": ["0,2"]})", &samples);
+    ir::validateStructure(shared);
+    REQUIRE(report.changed.size() == 2);
+    CHECK_THAT(report.changed.front().change, Catch::Contains("attention layers 0, 2 share"));
+    for (const auto& changed : report.changed) CHECK(changed.error < 3e-3);
+    CHECK(outputError(model, shared, samplesOf("digits_calibration", 64, 96)) < 1e-5);
+    CHECK(shared.constantBytes() < model.constantBytes());
+}
+
+TEST_CASE("attention with a bias of each head's own does not share its weights") {
+    const auto [same, report] = runPass(test::dataModel("t5_char_encoder"), "share-parameters", "attention", "{}");
+    CHECK(report.changed.empty());
+    REQUIRE_FALSE(report.skipped.empty());
+    CHECK(report.skipped.front().reason == "its scores get a bias of each head's own");
+}
+
 TEST_CASE("weights solved for on data keep outputs nearer than plain averages") {
-    const std::string name = GENERATE("vit_digits", "gpt2_char", "llama_char", "t5_char_encoder");
-    CAPTURE(name);
+    const auto [name, method] = GENERATE(table<std::string, std::string>({{"vit_digits", "feed-forward"},
+                                                                          {"gpt2_char", "feed-forward"},
+                                                                          {"llama_char", "feed-forward"},
+                                                                          {"t5_char_encoder", "feed-forward"},
+                                                                          {"vit_digits", "attention"},
+                                                                          {"gpt2_char", "attention"},
+                                                                          {"llama_char", "attention"}}));
+    CAPTURE(name, method);
     const std::string file = name == "vit_digits"        ? "digits_calibration"
                              : name == "t5_char_encoder" ? "devowel_calibration"
                                                          : "fortunes_char_calibration";
     const ir::Model model = test::dataModel(name);
     const data::Dataset fit = samplesOf(file, 0, 32), other = samplesOf(file, 64, 96);
-    const auto with = runPass(model, "share-parameters", "feed-forward", R"({"groups": ["0,1"]})", &fit);
-    const auto without = runPass(model, "share-parameters", "feed-forward", R"({"groups": ["0,1"], "compensate": false})");
+    const auto with = runPass(model, "share-parameters", method, R"({"groups": ["0,1"]})", &fit);
+    const auto without = runPass(model, "share-parameters", method, R"({"groups": ["0,1"], "compensate": false})");
     ir::validateStructure(with.model);
     CHECK(with.report.changed.size() == 2);
     for (const auto& changed : with.report.changed) CHECK(changed.error > 0);
-    // What is stored once less is about half of the feed-forward weights.
     CHECK(without.model.constantBytes() < model.constantBytes());
     CHECK(outputError(model, with.model, other) < 0.6 * outputError(model, without.model, other));
     if (!test::haveJudge()) return;

@@ -1,4 +1,4 @@
-#include "passes/share/shared_feed_forward.h"
+#include "passes/share/shared_branch.h"
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
@@ -17,9 +17,9 @@ namespace {
 /// Turns of the alternation; it converges slowly, as such alternations do.
 constexpr int kTurns = 8;
 
-NeuronPlan numbered(std::size_t layers, std::int64_t width) {
-    NeuronPlan plan(static_cast<std::size_t>(width));
-    for (std::int64_t p = 0; p < width; ++p)
+UnitPlan numbered(std::size_t layers, std::int64_t units) {
+    UnitPlan plan(static_cast<std::size_t>(units));
+    for (std::int64_t p = 0; p < units; ++p)
         for (std::size_t l = 0; l < layers; ++l) plan[static_cast<std::size_t>(p)].push_back({l, p});
     return plan;
 }
@@ -32,8 +32,8 @@ bool isOne(const std::vector<double>& scale) {
     return std::all_of(scale.begin(), scale.end(), [](double value) { return value == 1; });
 }
 
-/// How many neurons each layer keeps so that their errors, relative to their outputs, add up to the least: removals one
-/// at a time, the cheapest first. `costs[l][k]` is the error without k + 1 neurons.
+/// How many units each layer loses so that their errors, relative to their outputs, add up to the least: removals one
+/// at a time, the cheapest first. `costs[l][k]` is the error without k + 1 units.
 std::vector<std::size_t> removals(const std::vector<std::vector<double>>& costs, std::size_t count) {
     std::vector<std::size_t> gone(costs.size());
     for (; count > 0; --count) {
@@ -54,26 +54,25 @@ std::vector<std::size_t> removals(const std::vector<std::vector<double>>& costs,
 
 }  // namespace
 
-double SharedFeedForward::Solution::total() const {
+double SharedBranch::Solution::total() const {
     double sum = 0;
     for (const double error : errors) sum += error * error;
     return sum;
 }
 
-SharedFeedForward::SharedFeedForward(ir::Model& model, const ir::Model& reference,
-                                     std::vector<FeedForwardWeights> layers)
-    : model_(model), reference_(reference), layers_(std::move(layers)), original_(layers_) {
-    shared_.scales.assign(layers_.size(), std::vector<double>(static_cast<std::size_t>(layers_.front().width()), 1.0));
+SharedBranch::SharedBranch(ir::Model& model, const ir::Model& reference, std::vector<BranchWeights> layers, std::string units)
+    : model_(model), reference_(reference), layers_(std::move(layers)), original_(layers_), units_(std::move(units)) {
+    shared_.scales.assign(layers_.size(), std::vector<double>(static_cast<std::size_t>(layers_.front().inputs()), 1.0));
 }
 
-void SharedFeedForward::average() {
-    const NeuronPlan plan = numbered(layers_.size(), layers_.front().width());
+void SharedBranch::average() {
+    const UnitPlan plan = numbered(layers_.size(), layers_.front().units());
     shared_.weight = plannedDown(original_, plan);
     write(plan, shared_);
     way_ = "plain averages";
 }
 
-void SharedFeedForward::choose(const data::Split& samples, const calibration::Environment& environment) {
+void SharedBranch::choose(const data::Split& samples, const calibration::Environment& environment) {
     const std::vector<Evidence> own = gather(samples, environment);
     for (std::size_t l = 0; l < layers_.size(); ++l)
         choices_.push_back(chooseRefit(own[l], layers_[l].downNow, biasFit(layers_[l].downSite())));
@@ -82,12 +81,12 @@ void SharedFeedForward::choose(const data::Split& samples, const calibration::En
     const SharedWeights ones = shared_;
 
     SharedWeights poolStart;
-    const NeuronPlan pool = pooled(own, poolStart);
+    const UnitPlan pool = pooled(own, poolStart);
     const std::string poolWay = way_;
     write(pool, poolStart);
     const Solution fromPool = solve(gather(samples, environment), poolStart);
 
-    const NeuronPlan averages = matched();
+    const UnitPlan averages = matched();
     SharedWeights averageStart{plannedDown(original_, averages), ones.scales};
     write(averages, averageStart);
     const Solution fromAverages = solve(gather(samples, environment), averageStart);
@@ -95,13 +94,13 @@ void SharedFeedForward::choose(const data::Split& samples, const calibration::En
     const bool takesPool = fromPool.total() < fromAverages.total();
     const Solution& best = takesPool ? fromPool : fromAverages;
     if (takesPool) write(pool, poolStart);
-    way_ = takesPool ? poolWay : "averages of matched neurons";
+    way_ = takesPool ? poolWay : fmt::format("averages of matched {}", units_);
     write(best.downs);
     shared_ = best.shared;
     errors_ = best.errors;
 }
 
-void SharedFeedForward::refit(const data::Split& samples, const calibration::Environment& environment) {
+void SharedBranch::refit(const data::Split& samples, const calibration::Environment& environment) {
     const std::vector<Evidence> evidence = gather(samples, environment);
     errors_ = errorsNow(evidence);
     const Solution again = solve(evidence, shared_);
@@ -113,19 +112,19 @@ void SharedFeedForward::refit(const data::Split& samples, const calibration::Env
     errors_ = again.errors;
 }
 
-std::vector<Evidence> SharedFeedForward::gather(const data::Split& samples, const calibration::Environment& environment) const {
+std::vector<Evidence> SharedBranch::gather(const data::Split& samples, const calibration::Environment& environment) const {
     std::vector<EvidenceQuery> queries;
-    for (const FeedForwardWeights& layer : layers_) queries.push_back(evidenceQuery(layer.downSite(), layer.residualAdd));
+    for (const BranchWeights& layer : layers_) queries.push_back(evidenceQuery(layer.downSite(), layer.residualAdd));
     return collectEvidence(reference_, model_, queries, samples, environment);
 }
 
-std::vector<double> SharedFeedForward::errorsNow(const std::vector<Evidence>& evidence) const {
+std::vector<double> SharedBranch::errorsNow(const std::vector<Evidence>& evidence) const {
     std::vector<double> errors;
     for (std::size_t l = 0; l < layers_.size(); ++l) errors.push_back(relative(evidence[l].held, layers_[l].downNow));
     return errors;
 }
 
-SharedFeedForward::Solution SharedFeedForward::solve(const std::vector<Evidence>& evidence,
+SharedBranch::Solution SharedBranch::solve(const std::vector<Evidence>& evidence,
                                                      const SharedWeights& start) const {
     std::vector<SharedLayer> toFit, toAll;
     std::vector<LayerSums> all;
@@ -151,8 +150,8 @@ SharedFeedForward::Solution SharedFeedForward::solve(const std::vector<Evidence>
     return solution;
 }
 
-void SharedFeedForward::write(const NeuronPlan& plan, const SharedWeights& shared) {
-    ir::Edit edit(model_, "shared neurons");
+void SharedBranch::write(const UnitPlan& plan, const SharedWeights& shared) {
+    ir::Edit edit(model_, "shared weights");
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         for (std::size_t up = 0; up < layers_[l].ups.size(); ++up)
             writeUp(edit, layers_[l].ups[up], plannedUp(original_, up, plan));
@@ -161,65 +160,64 @@ void SharedFeedForward::write(const NeuronPlan& plan, const SharedWeights& share
     edit.commit();
 }
 
-void SharedFeedForward::write(const std::vector<LinearLayer>& downs) {
-    ir::Edit edit(model_, "shared neurons");
+void SharedBranch::write(const std::vector<LinearLayer>& downs) {
+    ir::Edit edit(model_, "shared weights");
     for (std::size_t l = 0; l < layers_.size(); ++l) writeDown(edit, layers_[l], downs[l]);
     edit.commit();
 }
 
-NeuronPlan SharedFeedForward::matched() const {
-    const std::int64_t width = layers_.front().width();
-    NeuronPlan plan(static_cast<std::size_t>(width));
+UnitPlan SharedBranch::matched() const {
+    const std::int64_t units = layers_.front().units();
+    UnitPlan plan(static_cast<std::size_t>(units));
     for (std::size_t p = 0; p < plan.size(); ++p) plan[p].push_back({0, static_cast<std::int64_t>(p)});
     for (std::size_t l = 1; l < original_.size(); ++l) {
         const auto partner =
-            bestAssignment(neuronSimilarity(original_.front(), original_[l]), static_cast<std::size_t>(width));
+            bestAssignment(unitSimilarity(original_.front(), original_[l]), static_cast<std::size_t>(units));
         for (std::size_t p = 0; p < plan.size(); ++p) plan[p].push_back({l, static_cast<std::int64_t>(partner[p])});
     }
     return plan;
 }
 
-NeuronPlan SharedFeedForward::pooled(const std::vector<Evidence>& evidence, SharedWeights& start) {
-    const auto width = static_cast<std::size_t>(layers_.front().width());
-    // A layer gives at least a quarter of an equal share: the errors of the last neurons say little.
-    const std::size_t most = width - width / (4 * layers_.size());
+UnitPlan SharedBranch::pooled(const std::vector<Evidence>& evidence, SharedWeights& start) {
+    const auto units = static_cast<std::size_t>(layers_.front().units());
+    // A layer gives at least a quarter of an equal share: the errors of the last units say little.
+    const std::size_t most = units - units / (4 * layers_.size());
     std::vector<RemovalOrder> orders;
     std::vector<std::vector<double>> costs;
     for (std::size_t l = 0; l < original_.size(); ++l) {
-        const FeedForwardWeights& layer = original_[l];
+        const BranchWeights& layer = original_[l];
         const LayerSums all = evidence[l].all();
         RemovalProblem problem{hessian(all, choices_[l]), passes::refit(all, layer.downNow, choices_[l]).weight,
-                               all.outputs, {}};
-        for (const std::int64_t row : layer.rows) problem.groups.push_back({row});
+                               all.outputs, layer.rows};
         orders.push_back(removalOrder({std::move(problem)}, most));
         costs.push_back(orders.back().error);
         for (double& cost : costs.back()) cost /= std::max(all.yy, 1e-300);
     }
-    const std::vector<std::size_t> gone = removals(costs, width * (layers_.size() - 1));
-    NeuronPlan plan;
-    start.scales.assign(layers_.size(), std::vector<double>(width));
+    const std::vector<std::size_t> gone = removals(costs, units * (layers_.size() - 1));
+    UnitPlan plan;
+    start.scales.assign(layers_.size(), std::vector<double>(static_cast<std::size_t>(layers_.front().inputs())));
     std::vector<std::size_t> given;
     for (std::size_t l = 0; l < original_.size(); ++l) {
-        std::vector<bool> stays(width, true);
+        std::vector<bool> stays(units, true);
         for (std::size_t k = 0; k < gone[l]; ++k) stays[orders[l].groups[k]] = false;
-        given.push_back(width - gone[l]);
-        for (std::size_t p = 0; p < width; ++p) {
+        given.push_back(units - gone[l]);
+        for (std::size_t p = 0; p < units; ++p) {
             if (!stays[p]) continue;
-            start.scales[l][static_cast<std::size_t>(original_.front().rows[plan.size()])] = 1;
+            for (const std::int64_t row : original_.front().rows[plan.size()]) start.scales[l][static_cast<std::size_t>(row)] = 1;
             plan.push_back({{l, static_cast<std::int64_t>(p)}});
         }
     }
     start.weight = plannedDown(original_, plan);
-    way_ = fmt::format("neurons of all layers: {}", fmt::join(given, " + "));
+    way_ = fmt::format("{} of all layers: {}", units_, fmt::join(given, " + "));
     return plan;
 }
 
-void SharedFeedForward::share(ir::Edit& edit) const {
-    const FeedForwardWeights& first = layers_.front();
-    FeedForwardWeights shared = first;
+void SharedBranch::share(ir::Edit& edit) const {
+    const BranchWeights& first = layers_.front();
+    BranchWeights shared = first;
     writeDown(edit, shared, {shared_.weight, first.downNow.bias});
     for (std::size_t l = 0; l < layers_.size(); ++l) {
-        const FeedForwardWeights& layer = layers_[l];
+        const BranchWeights& layer = layers_[l];
         if (l > 0) {
             for (std::size_t up = 0; up < layer.ups.size(); ++up)
                 edit.replaceAllUses(layer.ups[up].weight->constant, first.ups[up].weight->constant);
