@@ -106,7 +106,7 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
                         options.structure));
     else if (pattern->isGrouped() && (limited || options.allocation != SparseAllocation::uniform || options.steps > 1))
         diagnostics.add(pointer,
-                        fmt::format("structure {} says how much goes everywhere; leave allocation, steps and limits out",
+                        fmt::format("structure {} says how much goes everywhere; leave allocation and steps, and limits, out",
                                     options.structure));
 }
 

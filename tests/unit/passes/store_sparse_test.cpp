@@ -180,8 +180,8 @@ TEST_CASE("a pruned model is smaller by what the report says, and computes the s
     CHECK(size == pipeline::predictedFileBytes(stored));
     const std::uint64_t saved = pipeline::predictedFileBytes(model) - size;
     CHECK(report.notes[0].find(fmt::format("are worth {} bytes", saved)) != std::string::npos);
-    // Half of the values, or more, of 80 KiB.
-    CHECK(saved > 35'000);
+    // Half of the values, or more, of 80 KiB, less the places, the tables of patterns and the nodes.
+    CHECK(saved > 32'000);
 
     const test::Feeds feeds = test::feedsFor(model);
     const auto outputs = test::outputsOf(model, feeds);
