@@ -21,9 +21,9 @@
 #include <optional>
 
 #include "passes/low_rank/factor_products.h"
+#include "passes/low_rank/fitted_factors.h"
 #include "passes/low_rank/rank_allocation.h"
 #include "passes/low_rank/table_factors.h"
-#include "passes/low_rank/whitened_svd.h"
 #include "lib/calibration/collector.h"
 #include "lib/calibration/token_counts.h"
 #include "passes/passes.h"
@@ -97,7 +97,7 @@ class LowRankActivationAware : public pipeline::Pass {
                          return factorise(problem, ranks.at(problem.weight), factors[problem.weight], report);
                      });
         ir::Edit edit(model, kPass);
-        for (const TargetWeight* weight : thinned) rewrite(edit, *weight, factors.at(weight));
+        for (const TargetWeight* weight : thinned) replaceByFactors(edit, *weight, factors.at(weight));
         // Look-ups last: replacing their rows then also reaches the products that were put before a layer.
         for (const TargetWeight* table : tables) factoriseTable(edit, model, *table, context, report);
         if (!edit.empty()) edit.commit();
@@ -178,41 +178,11 @@ class LowRankActivationAware : public pipeline::Pass {
     }
 
     static LinearLayer factorise(const LayerProblem& problem, std::int64_t rank, LowRankFactors& factors, PassReport& report) {
-        const LinearLayer& start = problem.start;
-        const LayerSums& fit = problem.evidence.fit;
-        const ConstrainedFit found =
-            chooseConstrained(problem, [&](const LayerSums& sums, const RefitChoice& choice) {
-                factors = whitenedSvd(hessian(sums, choice), refit(sums, start, choice).weight, sums.outputs, rank);
-                return withBias(sums, product(factors), start, choice);
-            });
-        // The plain decomposition, in which all inputs count alike.
-        std::vector<double> unit(static_cast<std::size_t>(fit.inputs * fit.inputs));
-        for (std::int64_t i = 0; i < fit.inputs; ++i) unit[static_cast<std::size_t>(i * fit.inputs + i)] = 1;
-        const double plain = heldBackError(
-            problem, {product(whitenedSvd(std::move(unit), start.weight, fit.outputs, rank)), start.bias});
-        const double error = std::sqrt(found.choice.heldError);
-        const std::string change = fmt::format(
-            "[{}, {}] to rank {}: {} of {} parameters; output error {:.3f}, {:.3f} fitted to data ({})", fit.inputs,
-            fit.outputs, rank, rank * (fit.inputs + fit.outputs), fit.inputs * fit.outputs, plain, error,
-            describe(found.choice));
+        FittedFactors fitted = fitFactors(problem, rank);
         for (const analysis::Site* site : problem.weight->sites)
-            report.changed.push_back({site->name, change, error});
-        return found.layer;
-    }
-
-    static void rewrite(ir::Edit& edit, const TargetWeight& weight, const LowRankFactors& factors) {
-        // Gemm's alpha stays at the second product.
-        const analysis::Site& site = *weight.sites.front();
-        const double scale = site.node->is("Gemm") ? site.node->attributeFloat("alpha", 1.0f) : 1.0;
-        Tensor left(DType::float32, {factors.inputs, factors.rank});
-        Tensor right(DType::float32, {factors.rank, factors.outputs});
-        std::copy(factors.left.begin(), factors.left.end(), left.mutableData<float>().begin());
-        std::transform(factors.right.begin(), factors.right.end(), right.mutableData<float>().begin(),
-                       [&](double value) { return static_cast<float>(value / scale); });
-        if (weight.inAxis == 0)
-            replaceByFactors(edit, weight, std::move(left), std::move(right));
-        else
-            replaceByFactors(edit, weight, transpose(right, {1, 0}), transpose(left, {1, 0}));
+            report.changed.push_back({site->name, describe(fitted), fitted.error});
+        factors = std::move(fitted.factors);
+        return std::move(fitted.fit.layer);
     }
 
     Options options_;

@@ -1,10 +1,11 @@
 // Makes a model as small as a budget says (time on this machine, multiply-accumulates, parameters, energy) where its
-// outputs miss it least: how many heads and neurons each layer keeps, and which sublayers and layers go as a whole, are
-// chosen together.
+// outputs miss it least: how many heads and neurons each layer keeps, whether its matrices become products of two smaller
+// ones, and which sublayers and layers go as a whole, are chosen together.
 //
 //   cost table      what each number of heads and neurons, and each dropped sublayer, saves        budget/cost_table.h
 //   error table     what it costs the model's outputs once the weights that stay are fitted again  budget/error_table.h
 //   allocation      the choice with the least error within the budget, by dynamic programming      budget/allocation.h
+//   refinement      parts change places while whole models, put together from the database, get nearer    budget/refinement.h
 //   adjustment      costs do not quite add up: the whole choice is measured, and the budget moved by what was missed
 //   application     layers are cut out (drop_layers/layer_choice.h), then heads and neurons go layer by layer, each on
 //                   what the edited layers before it give (support/compensation.h)
@@ -16,16 +17,19 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 
 #include "lib/analysis/cost.h"
 #include "lib/analysis/shrink.h"
 #include "lib/support/error.h"
 #include "passes/drop_layers/layer_choice.h"
+#include "passes/low_rank/fitted_factors.h"
 #include "passes/passes.h"
 #include "passes/prune/budget/allocation.h"
 #include "passes/prune/budget/cost_model.h"
 #include "passes/prune/budget/error_table.h"
+#include "passes/prune/budget/refinement.h"
 #include "passes/support/compensation.h"
 
 namespace tcompress::passes {
@@ -42,7 +46,8 @@ struct Options {
     std::string latencyTable;
     std::int64_t latencyThreads = 1, latencyBatch = 1;
     std::optional<std::int64_t> latencyLength;
-    bool dropLayers = true;
+    bool dropLayers = true, ranks = true;
+    Refit refit = Refit::all;
     std::int64_t multiple = 8;
     std::vector<std::string> targets, ignore;
 };
@@ -69,8 +74,13 @@ OptionTable<Options> optionTable() {
         .range(1, 1 << 20)
         .option("drop_layers", &Options::dropLayers,
                 "whole sublayers and layers may go too, with linear maps in their place")
+        .option("ranks", &Options::ranks,
+                "matrices of a layer that keeps all its heads or neurons may become products of two smaller ones")
+        .choice("refit", &Options::refit, {{"all", Refit::all}, {"readers", Refit::readers}},
+                "what is fitted again: the projections that read what is removed, and behind the first of them every linear "
+                "layer that reads the residual stream, each to what it gave in the original model; or the former alone")
         .option("multiple", &Options::multiple,
-                "numbers of neurons that stay are multiples of this: matrix kernels like multiples of 8")
+                "numbers of neurons that stay, and ranks, are multiples of this: matrix kernels like multiples of 8")
         .range(1, 4096)
         .option("targets", &Options::targets, "layers to work on, by patterns over their output projections")
         .option("ignore", &Options::ignore, "layers to leave alone, by patterns over their output projections");
@@ -105,19 +115,26 @@ class PruneBudget : public pipeline::Pass {
                         context);
         requireReachable(costs, anatomy, anatomy.smallest());
         std::vector<std::string> refusals;
-        const ErrorTable errors = measureErrors(model, view, anatomy, samples, refusals, context);
+        const data::Split few = samplesToPlanBy(samples);
+        const ErrorTable errors = measureErrors(model, view, anatomy, few, refusals, context);
         for (std::size_t i = 0; i < refusals.size(); ++i)
             if (!refusals[i].empty()) report.skipped.push_back({anatomy.parts[i].name, refusals[i]});
-        const Assignment assignment = choose(costs, anatomy, errors);
+        const Assignment planned = choose(costs, anatomy, errors);
+        const Refinement refined = refine(model, anatomy, errors, costs, target().budget(costs.table().whole), planned,
+                                          judgesOf(few), context);
+        const Assignment& assignment = refined.assignment;
         costs.keep();
         describePlan(original, anatomy, assignment, costs, errors, report);
+        report.notes.push_back(fmt::format("squared error of the outputs with all layers as planned {:.4f}, {:.4f} after {} "
+                                           "trials of other plans",
+                                           refined.errorBefore, refined.errorAfter, kRefinementTrials));
         apply(model, original, anatomy, assignment, samples, context, report);
         return report;
     }
 
   private:
     AnatomyOptions anatomyOptions() const {
-        return {options_.multiple, options_.dropLayers, options_.targets, options_.ignore};
+        return {options_.multiple, options_.dropLayers, options_.ranks, options_.targets, options_.ignore};
     }
 
     BudgetTarget target() const {
@@ -154,7 +171,7 @@ class PruneBudget : public pipeline::Pass {
 
     /// What one block may become.
     struct BlockOption {
-        std::vector<std::int64_t> keeps;
+        std::vector<PartChoice> parts;
         Choice choice;
     };
     static std::vector<BlockOption> optionsOf(std::size_t block, const CostModel& costs, const Anatomy& anatomy,
@@ -165,11 +182,11 @@ class PruneBudget : public pipeline::Pass {
             const Part& part = anatomy.parts[p];
             std::vector<BlockOption> longer;
             for (const BlockOption& option : options)
-                for (std::size_t i = 0; i < part.keeps.size(); ++i) {
+                for (std::size_t i = 0; i < part.choices.size(); ++i) {
                     if (!std::isfinite(errors.parts[p][i])) continue;
                     BlockOption next = option;
-                    next.keeps.push_back(part.keeps[i]);
-                    next.choice.cost -= costs.table().savedBy(part, part.keeps[i]);
+                    next.parts.push_back(part.choices[i]);
+                    next.choice.cost -= costs.table().savedBy(part, part.choices[i]);
                     next.choice.error += errors.parts[p][i];
                     longer.push_back(std::move(next));
                 }
@@ -204,7 +221,7 @@ class PruneBudget : public pipeline::Pass {
             Assignment assignment = anatomy.smallest();
             for (std::size_t block = 0; chosen && block < chosen->size(); ++block)
                 for (std::size_t i = 0; i < anatomy.blocks[block].parts.size(); ++i)
-                    assignment[anatomy.blocks[block].parts[i]] = options[block][(*chosen)[block]].keeps[i];
+                    assignment[anatomy.blocks[block].parts[i]] = options[block][(*chosen)[block]].parts[i];
             const double cost = costs.cost(assignment), error = predictedError(errors, anatomy, assignment);
             nearest = std::min(nearest, cost);
             const bool fits = cost <= budget * (1 + 1e-9);
@@ -248,19 +265,63 @@ class PruneBudget : public pipeline::Pass {
         const TransformerView& view = context.view(model);
         const Anatomy left = dissect(view, anatomyOptions(), unused);
         std::vector<UnitTask> tasks;
+        std::vector<std::pair<const Part*, std::int64_t>> ranked;
         for (std::size_t i = 0; i < assignment.size(); ++i) {
             const Part& part = anatomy.parts[i];
-            if (assignment[i] == 0 || assignment[i] == part.units) continue;
+            if (assignment[i].isDropped() || assignment[i] == part.units) continue;
             const auto now = std::find_if(left.parts.begin(), left.parts.end(),
                                           [&](const Part& other) { return other.name == part.name; });
             if (now == left.parts.end())
                 throw PassError(fmt::format("{}: '{}' is not recognised any more once other layers are gone; set "
                                             "drop_layers to false",
                                             kPass, part.name));
-            tasks.push_back({now->layers, assignment[i], {}, {}});
+            if (assignment[i].isRanks())
+                ranked.emplace_back(&*now, assignment[i].rankPercent);
+            else
+                tasks.push_back({now->layers, assignment[i].units, {}, {}});
         }
+        const UnitWeights weights(view);
+        std::map<std::string, LowRankFactors> factors;
         removeCompensated(model, original, view, tasks, {calibration::MomentOrder::first, activationTimesWeight}, samples,
-                          context.environment(), report);
+                          context.environment(), report, options_.refit,
+                          rankSteps(model, view, weights, ranked, factors, report));
+        removeUnits(model, view, tasks, context, report);
+        factorise(model, factors, context);
+    }
+
+    /// Steps that bring matrices to their ranks; while later layers are fitted the graph holds the products.
+    std::vector<WalkStep> rankSteps(ir::Model& model, const TransformerView& view, const UnitWeights& weights,
+                                    const std::vector<std::pair<const Part*, std::int64_t>>& parts,
+                                    std::map<std::string, LowRankFactors>& factors, PassReport& report) const {
+        std::vector<const TargetWeight*> matrices;
+        std::map<const TargetWeight*, std::int64_t> percents;
+        for (const auto& [part, percent] : parts)
+            for (const std::string& name : part->matrices) {
+                matrices.push_back(weights.find(name));
+                percents[matrices.back()] = percent;
+            }
+        return layerSteps(model, view, matrices, [this, percents, &factors, &report](const LayerProblem& problem) {
+            const LayerSums& fit = problem.evidence.fit;
+            FittedFactors fitted =
+                fitFactors(problem, rankAt(percents.at(problem.weight), fit.inputs, fit.outputs, options_.multiple));
+            for (const analysis::Site* site : problem.weight->sites)
+                report.changed.push_back({site->name, passes::describe(fitted), fitted.error});
+            factors[problem.weight->constant->name()] = std::move(fitted.factors);
+            return std::move(fitted.fit.layer);
+        });
+    }
+
+    /// Products in the place of the matrices that `factors` has.
+    static void factorise(ir::Model& model, const std::map<std::string, LowRankFactors>& factors, const PassContext& context) {
+        if (factors.empty()) return;
+        const UnitWeights weights(context.view(model));
+        ir::Edit edit(model, kPass);
+        for (const auto& [name, found] : factors) replaceByFactors(edit, *weights.find(name), found);
+        edit.commit();
+    }
+
+    static void removeUnits(ir::Model& model, const TransformerView& view, const std::vector<UnitTask>& tasks,
+                            const PassContext& context, PassReport& report) {
         const analysis::KeepMasks keep = keepMasks(tasks, "it keeps all its units", report);
         if (keep.empty()) return;
         for (const UnitTask& task : tasks) {
@@ -309,13 +370,13 @@ pipeline::PassInfo pruneBudget() {
     pipeline::PassInfo info;
     info.type = "prune";
     info.method = "budget";
-    info.summary = "heads, neurons and layers removed together to meet a speed-up, or a share of work, size or energy";
+    info.summary = "heads, neurons, ranks and layers chosen together to meet a speed-up, or a share of work, size or energy";
     info.details =
-        "Chooses how many heads and neurons every layer keeps, and which sublayers go as a whole, so that the model's "
-        "outputs miss it least within a budget: a speed-up measured on this machine by the program's own executor, or a "
+        "Chooses how many heads and neurons every layer keeps, where matrices become products of two smaller ones, and "
+        "which sublayers go as a whole, so that the model's outputs miss it least within a budget: a speed-up measured on this machine by the program's own executor, or a "
         "share of the multiply-accumulates, parameters or modelled energy. What each choice costs the outputs is measured "
-        "on calibration data with the weights that stay fitted again; dynamic programming finds the best choice; then it "
-        "is carried out layer by layer. Measured times make the result depend on the machine: with latency_table, or "
+        "on calibration data with the weights that stay fitted again; dynamic programming finds the best choice, "
+        "trials of whole plans refine it, and it is carried out layer by layer. Measured times make the result depend on the machine: with latency_table, or "
         "cache_dir, they are kept, and the same table gives the same bytes.";
     info.paper = "Kurtic, Frantar, Alistarh 2023, ZipLM: Inference-Aware Structured Pruning of Language Models";
     info.data = pipeline::DataNeed::always;

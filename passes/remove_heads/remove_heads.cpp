@@ -22,6 +22,7 @@
 #include "lib/analysis/shrink.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
+#include "passes/remove_heads/attention_entropy.h"
 #include "passes/support/index_ranges.h"
 #include "passes/support/compensation.h"
 #include "passes/support/unit_plan.h"
@@ -37,7 +38,7 @@ using pipeline::PassReport;
 
 constexpr const char* kPass = "remove-heads";
 
-enum class Importance { automatic, magnitude, wanda, outputNorm, reconstruction };
+enum class Importance { automatic, magnitude, wanda, entropy, outputNorm, reconstruction };
 
 struct Options {
     std::optional<double> ratio;
@@ -65,10 +66,13 @@ OptionTable<Options> optionTable() {
             {{"auto", Importance::automatic},
              {"magnitude", Importance::magnitude},
              {"wanda", Importance::wanda},
+             {"entropy", Importance::entropy},
              {"output-norm", Importance::outputNorm},
              {"reconstruction", Importance::reconstruction}},
             "what makes a head worth keeping: the size of its weights; on calibration data the mean size of each of its "
-            "channels times that of the weights that read it (wanda), or the size of what it adds to the output; or "
+            "channels times that of the weights that read it (wanda), how far its attention is from looking everywhere alike "
+            "(entropy: the weakest of them, it does not see what the head is used for), or the size of what it adds to the "
+            "output; or "
             "what the output misses without it once the other heads' weights are fitted again. "
             "auto takes reconstruction when there are calibration data, output-norm with compensate false")
         .choice("scope", &Options::scope,
@@ -171,6 +175,7 @@ class RemoveHeads : public pipeline::Pass {
         Importance importance = options_.importance;
         if (importance == Importance::automatic)
             importance = context.hasCalibration() ? Importance::outputNorm : Importance::magnitude;
+        if (importance == Importance::entropy) return chooseByEntropy(model, context, view, groups, report);
         const bool byData = importance != Importance::magnitude;
         report.notes.push_back(
             importance == Importance::outputNorm
@@ -185,6 +190,21 @@ class RemoveHeads : public pipeline::Pass {
             byData ? &context.calibration(kPass, "this importance measures what each head makes") : nullptr;
         const std::vector<UnitGroup> units = scoreUnits(model, view, groups, byData ? &score : nullptr, calibration,
                                                         context.environment(), report);
+        return keepMasks(groups, selectUnits(units, selection()), kIdle, report);
+    }
+
+    analysis::KeepMasks chooseByEntropy(const ir::Model& model, const PassContext& context, const TransformerView& view,
+                                        std::vector<UnitLayers>& groups, PassReport& report) const {
+        const data::Dataset& calibration = context.calibration(kPass, "entropy looks at what heads attend to");
+        report.notes.push_back("heads ranked by how far their attention on calibration data is from uniform");
+        std::vector<UnitGroup> units;
+        std::erase_if(groups, [&](const UnitLayers& group) {
+            const std::string& name = group.layers.front().name;
+            std::optional<std::vector<double>> scores = attentionCertainty(model, view, group, calibration, context);
+            if (!scores) report.skipped.push_back({name, "its attention weights are no value of the graph"});
+            if (scores) units.push_back({name, std::move(*scores)});
+            return !scores;
+        });
         return keepMasks(groups, selectUnits(units, selection()), kIdle, report);
     }
 

@@ -139,9 +139,10 @@ std::vector<WalkStep> refitSteps(ir::Model& model, const ir::Model& reference, c
 
 void removeCompensated(ir::Model& model, const ir::Model& reference, const TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback, const data::Split& samples,
-                       const calibration::Environment& environment, pipeline::PassReport& report, Refit refit) {
+                       const calibration::Environment& environment, pipeline::PassReport& report, Refit refit,
+                       std::vector<WalkStep> more) {
     const UnitWeights weights(view);
-    std::vector<WalkStep> steps;
+    std::vector<WalkStep> steps = std::move(more);
     for (UnitTask& task : tasks) {
         const std::vector<UnitReader> readers = weights.readersOf(task);
         if (!task.refusal.empty()) {

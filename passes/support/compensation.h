@@ -31,9 +31,11 @@ enum class Refit {
 /// afterwards changes nothing. `view` is of the model and stays valid (only constants change). A task that cannot be
 /// compensated gets a mask by `fallback` instead, and a note; one that cannot be scored either goes, and is a skipped
 /// site.
+/// `more` are steps of other kinds that take their turn in the same walk.
 void removeCompensated(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                        std::vector<UnitTask>& tasks, const DataScore& fallback, const data::Split& samples,
-                       const calibration::Environment& environment, pipeline::PassReport& report, Refit refit = Refit::readers);
+                       const calibration::Environment& environment, pipeline::PassReport& report, Refit refit = Refit::readers,
+                       std::vector<WalkStep> more = {});
 
 /// The model that the run started from, where the readers of all the layers' units can be fitted to it; else a copy of
 /// `model` as it is.

@@ -179,7 +179,8 @@ ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>&
 namespace {
 
 calibration::Stream streamOf(const ir::Model& reference, const ir::Model& edited, const data::Dataset& samples,
-                             const calibration::Resources& resources) {
+                             calibration::Resources resources) {
+    resources.memoryLimitBytes = std::min(resources.memoryLimitBytes, kMemoryForRows);
     return &reference == &edited ? calibration::Stream(edited, samples, resources)
                                  : calibration::Stream(reference, edited, samples, resources);
 }

@@ -2,6 +2,7 @@
 // Evidence for refits: the reference and the edited model run on the same samples, and sums over tokens relate
 // what a layer reads in the one to what it should give by the other.
 
+#include <cstdint>
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
@@ -38,6 +39,9 @@ bool hasTarget(const ir::Model& reference, const EvidenceQuery& query);
 /// from each other.
 ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>& queries,
                        const data::Dataset& samples, const pipeline::PassContext& context);
+
+/// What a walk's rows, and layers that are kept for trials, may take of the memory; the rest waits in temporary files.
+inline constexpr std::uint64_t kMemoryForRows = std::uint64_t{48} << 20;
 
 /// Samples on their way through both models (once where they are one and the same), for edits in the order of the graph: what lies before the block that
 /// the walk stands at runs once, not once an edit (calibration::Stream).

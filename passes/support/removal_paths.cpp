@@ -92,7 +92,7 @@ RemovalPaths removalPaths(const ir::Model& model, const analysis::TransformerVie
                           const std::vector<std::vector<std::int64_t>>& keeps, const data::Split& samples,
                           const pipeline::PassContext& context) {
     const UnitWeights weights(view);
-    RemovalPaths result{std::vector<RemovalPath>(tasks.size()), TensorStore(context.resources().memoryLimitBytes)};
+    RemovalPaths result{std::vector<RemovalPath>(tasks.size()), TensorStore(kMemoryForRows)};
     std::vector<WalkStep> steps;
     for (std::size_t i = 0; i < tasks.size(); ++i) {
         const std::vector<UnitReader> readers = weights.readersOf(tasks[i]);
@@ -108,22 +108,25 @@ RemovalPaths removalPaths(const ir::Model& model, const analysis::TransformerVie
     return result;
 }
 
+void writeStage(ir::Edit& edit, const UnitWeights& weights, const UnitStage& stage, const TensorStore& store) {
+    for (const UnitStage::Reader& reader : stage.readers) {
+        const TargetWeight* weight = weights.find(reader.weight);
+        TCOMPRESS_CHECK(weight != nullptr, "a stage of another model");
+        const LinearLayer before = readLayer(*weight->sites.front());
+        const Tensor values = store.get(reader.slot);
+        const auto kept = values.data<float>();
+        writeLayer(edit, *weight, before,
+                   spread({{kept.begin(), kept.end()}, reader.bias}, reader.inputs,
+                          static_cast<std::int64_t>(before.weight.size() / before.bias.size())));
+    }
+}
+
 ir::Model withStages(const ir::Model& model, const TensorStore& store, const std::vector<const UnitStage*>& stages) {
     ir::Model edited = model.clone();
     const analysis::TransformerView view = analysis::recognise(edited);
     const UnitWeights weights(view);
     ir::Edit edit(edited, "trial");
-    for (const UnitStage* stage : stages)
-        for (const UnitStage::Reader& reader : stage->readers) {
-            const TargetWeight* weight = weights.find(reader.weight);
-            TCOMPRESS_CHECK(weight != nullptr, "a stage of another model");
-            const LinearLayer before = readLayer(*weight->sites.front());
-            const Tensor values = store.get(reader.slot);
-            const auto kept = values.data<float>();
-            writeLayer(edit, *weight, before,
-                       spread({{kept.begin(), kept.end()}, reader.bias}, reader.inputs,
-                              static_cast<std::int64_t>(before.weight.size() / before.bias.size())));
-        }
+    for (const UnitStage* stage : stages) writeStage(edit, weights, *stage, store);
     if (!edit.empty()) edit.commit();
     return edited;
 }

@@ -51,6 +51,8 @@ RemovalPaths removalPaths(const ir::Model& model, const analysis::TransformerVie
                           const std::vector<std::vector<std::int64_t>>& keeps, const data::Split& samples,
                           const pipeline::PassContext& context);
 
+/// Puts a stage into a model of the same weights.
+void writeStage(ir::Edit& edit, const UnitWeights& weights, const UnitStage& stage, const calibration::TensorStore& store);
 /// A copy of the model in which tasks are at these stages.
 ir::Model withStages(const ir::Model& model, const calibration::TensorStore& store,
                      const std::vector<const UnitStage*>& stages);

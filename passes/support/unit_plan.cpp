@@ -188,9 +188,11 @@ std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView
         const double share = static_cast<double>(count) / static_cast<double>(units);
         std::vector<Plan> plans = {sharedOut(layers, count, step, share + (1 - share) / 4),
                                    sharedOut(layers, count, step, share + (1 - share) / 2), chosen};
-        // A share of less than one unit of each layer is no plan.
-        const std::int64_t evenly = units - std::accumulate(even.begin(), even.end(), std::int64_t{0});
-        if (evenly + step * std::ssize(tasks) > count) plans.push_back(even);
+        // Where layers may not give enough, or the share is less than one unit of each, there is no plan.
+        const auto gone = [&](const Plan& plan) { return units - std::accumulate(plan.begin(), plan.end(), std::int64_t{0}); };
+        std::erase_if(plans, [&](const Plan& plan) { return gone(plan) < gone(chosen); });
+        // Rounding each layer's width costs the even plan a little.
+        if (gone(even) + step * std::ssize(tasks) > count && 10 * gone(even) >= 9 * gone(chosen)) plans.push_back(even);
         chosen = planner.bestOf(plans, step);
     }
     for (std::size_t i = 0; i < tasks.size(); ++i) tasks[i].keep = chosen[i];

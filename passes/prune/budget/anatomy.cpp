@@ -3,10 +3,14 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "lib/analysis/shrink.h"
+#include "passes/low_rank/factor_products.h"
+#include "passes/support/unit_readers.h"
 
 namespace tcompress::passes {
 namespace {
@@ -81,7 +85,53 @@ std::int64_t widthOf(const TransformerView& view, const ir::Value* value) {
     return shape && !shape->empty() ? shape->back() : view.hiddenSize;
 }
 
+/// Names of the matrices that a part's sites read; none when one of them cannot become a product of two.
+std::vector<std::string> factorableMatrices(const UnitWeights& weights, const TransformerView& view, const UnitLayers& layers) {
+    std::set<const analysis::Site*> sites;
+    for (const UnitLayer& layer : layers.layers)
+        for (const auto* indices : {&layer.producers, &layer.consumers})
+            for (const std::size_t index : *indices) sites.insert(&view.sites[index]);
+    std::vector<std::string> names;
+    std::size_t found = 0;
+    for (const TargetWeight& weight : weights.all()) {
+        if (!sites.contains(weight.sites.front())) continue;
+        const bool isUsable = refitRefusal(weight).empty() && weight.constant->constant()->rank() == 2 &&
+                              std::all_of(weight.sites.begin(), weight.sites.end(), [&](const analysis::Site* site) {
+                                  return sites.contains(site) && factorRefusal(*site).empty();
+                              });
+        if (!isUsable) return {};
+        found += weight.sites.size();
+        names.push_back(weight.constant->name());
+    }
+    return found == sites.size() ? names : std::vector<std::string>();
+}
+
+/// Shares at which ranks are looked at.
+constexpr std::array<std::int64_t, 4> kRankPercents = {70, 50, 35, 25};
+
 }  // namespace
+
+std::int64_t rankAt(std::int64_t percent, std::int64_t m, std::int64_t n, std::int64_t multiple) {
+    return std::max(percent * m * n / (100 * (m + n)) / multiple * multiple, multiple);
+}
+
+std::vector<std::int64_t> Part::fewerUnits() const {
+    std::vector<std::int64_t> result;
+    for (const PartChoice& choice : choices)
+        if (!choice.isRanks() && !choice.isDropped() && choice.units < units) result.push_back(choice.units);
+    return result;
+}
+
+std::vector<std::int64_t> Part::rankPercents() const {
+    std::vector<std::int64_t> result;
+    for (const PartChoice& choice : choices)
+        if (choice.isRanks()) result.push_back(choice.rankPercent);
+    return result;
+}
+
+std::size_t Part::indexOf(const PartChoice& choice) const {
+    return static_cast<std::size_t>(std::find(choices.begin(), choices.end(), choice) - choices.begin());
+}
 
 Assignment Anatomy::whole() const {
     Assignment assignment;
@@ -91,23 +141,28 @@ Assignment Anatomy::whole() const {
 
 Assignment Anatomy::smallest() const {
     Assignment assignment;
-    for (const Part& part : parts) assignment.push_back(part.keeps.back());
+    for (const Part& part : parts) {
+        const std::vector<std::int64_t> fewer = part.fewerUnits();
+        assignment.push_back(part.canGo() ? 0 : fewer.empty() ? part.units : fewer.back());
+    }
     return assignment;
 }
 
 std::vector<LayerRun> Anatomy::runs(const Assignment& assignment) const {
     std::set<std::size_t> dropped;
     for (std::size_t i = 0; i < parts.size(); ++i)
-        if (assignment[i] == 0) dropped.insert(*parts[i].span);
+        if (assignment[i].isDropped()) dropped.insert(*parts[i].span);
     return runsOf(spans, dropped);
 }
 
 bool PartGroup::isDropped(const Assignment& assignment) const {
-    return canGo && std::all_of(parts.begin(), parts.end(), [&](std::size_t part) { return assignment[part] == 0; });
+    return canGo && std::all_of(parts.begin(), parts.end(), [&](std::size_t part) { return assignment[part].isDropped(); });
 }
 
 Anatomy dissect(const TransformerView& view, const AnatomyOptions& options, pipeline::PassReport& report) {
     Anatomy anatomy;
+    anatomy.multiple = options.multiple;
+    const UnitWeights weights(view);
     Sublayers found = sublayers(view);
     anatomy.spans = std::move(found.spans);
     const std::vector<UnitLayer> heads = attentionUnits(view), neurons = feedForwardUnits(view);
@@ -126,12 +181,16 @@ Anatomy dissect(const TransformerView& view, const AnatomyOptions& options, pipe
         part.name = first.name;
         part.units = view.axes->store->leafSize(layers.leaf);
         part.shape = shapeOf(view, layers, part.units);
-        part.keeps = numbersToKeep(part.units, first.kind == UnitKind::neurons ? options.neuronMultiple : 1);
+        for (const std::int64_t keep : numbersToKeep(part.units, first.kind == UnitKind::neurons ? options.multiple : 1))
+            part.choices.emplace_back(keep);
+        if (options.ranks) part.matrices = factorableMatrices(weights, view, layers);
+        if (!part.matrices.empty())
+            for (const std::int64_t percent : kRankPercents) part.choices.emplace_back(part.units, percent);
         if (options.dropSublayers && layers.layers.size() == 1) {
             const auto place = found.place.find({first.kind, indexOf(first.kind == UnitKind::heads ? heads : neurons, first)});
             if (place != found.place.end()) {
                 part.span = place->second;
-                part.keeps.push_back(0);
+                part.choices.emplace_back(0);
             }
         }
         const int block = first.consumers.empty() ? -1 : view.sites[first.consumers.front()].block;
@@ -153,15 +212,37 @@ Anatomy dissect(const TransformerView& view, const AnatomyOptions& options, pipe
     return anatomy;
 }
 
+namespace {
+
+/// Zeros of the factors' shapes in the place of matrices.
+void factorise(ir::Model& model, const Anatomy& anatomy, const Assignment& assignment) {
+    if (std::none_of(assignment.begin(), assignment.end(), [](const PartChoice& choice) { return choice.isRanks(); })) return;
+    const TransformerView view = analysis::recognise(model);
+    const UnitWeights weights(view);
+    ir::Edit edit(model, "budget");
+    for (std::size_t i = 0; i < anatomy.parts.size(); ++i) {
+        if (!assignment[i].isRanks()) continue;
+        for (const std::string& name : anatomy.parts[i].matrices) {
+            const TargetWeight& weight = *weights.find(name);
+            const Shape& shape = weight.constant->constant()->shape();
+            const std::int64_t rank = rankAt(assignment[i].rankPercent, shape[0], shape[1], anatomy.multiple);
+            replaceByFactors(edit, weight, Tensor(DType::float32, {shape[0], rank}), Tensor(DType::float32, {rank, shape[1]}));
+        }
+    }
+    edit.commit();
+}
+
+}  // namespace
+
 ir::Model shaped(const ir::Model& model, const Anatomy& anatomy, const Assignment& assignment) {
     ir::Model result = model.clone();
     analysis::KeepMasks masks;
     for (std::size_t i = 0; i < anatomy.parts.size(); ++i) {
         const Part& part = anatomy.parts[i];
-        if (assignment[i] == 0 || assignment[i] == part.units) continue;
+        if (assignment[i].isDropped() || assignment[i].units == part.units) continue;
         std::vector<bool>& mask = masks[part.layers.leaf];
         mask.assign(static_cast<std::size_t>(part.units), false);
-        std::fill_n(mask.begin(), assignment[i], true);
+        std::fill_n(mask.begin(), assignment[i].units, true);
     }
     const TransformerView view = analysis::recognise(result);
     std::vector<LayerRun> runs = anatomy.runs(assignment);
@@ -171,6 +252,7 @@ ir::Model shaped(const ir::Model& model, const Anatomy& anatomy, const Assignmen
                                 std::vector<double>(static_cast<std::size_t>(inputs))};
     }
     if (!masks.empty()) analysis::shrink(result, *view.axes, masks, "budget");
+    factorise(result, anatomy, assignment);
     pipeline::PassReport unused;
     for (const LayerRun& run : runs) cutOut(result, run, "budget", unused);
     return result;

@@ -16,30 +16,45 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 /// Numbers of units that are looked at; between them costs are interpolated.
 std::vector<std::int64_t> knots(const Part& part) {
     constexpr std::size_t kMost = 7;
-    std::vector<std::int64_t> kept(part.keeps.begin() + 1, part.keeps.end());
-    const bool drops = !kept.empty() && kept.back() == 0;
-    if (drops) kept.pop_back();
+    const std::vector<std::int64_t> kept = part.fewerUnits();
     std::vector<std::int64_t> result;
     for (std::size_t i = 0; i < kept.size(); ++i) {
         const std::size_t left = kept.size() - 1 - i, stride = (kept.size() + kMost - 1) / kMost;
         if (left % stride == 0) result.push_back(kept[i]);
     }
-    if (drops) result.push_back(0);
+    if (part.canGo()) result.push_back(0);
+    return result;
+}
+
+using Rows = std::map<std::string, std::map<std::int64_t, double>>;
+
+json rowsJson(const Rows& byShape) {
+    json result = json::object();
+    for (const auto& [shape, rows] : byShape)
+        for (const auto& [key, value] : rows) result[shape].push_back({key, value});
+    return result;
+}
+
+Rows rowsOf(const json& content) {
+    Rows result;
+    for (const auto& [shape, rows] : content.items())
+        for (const json& row : rows) result[shape][row.at(0)] = row.at(1);
     return result;
 }
 
 json tableJson(const CostTable& table, const std::string& origin) {
-    json saved = json::object();
-    for (const auto& [shape, rows] : table.saved)
-        for (const auto& [keep, value] : rows) saved[shape].push_back({keep, value});
-    return {{"version", kVersion},           {"origin", origin},
-            {"whole", table.whole},          {"saved", std::move(saved)},
-            {"saved_by_block", table.savedByBlock}, {"assignments", table.assignments}};
+    return {{"version", kVersion},
+            {"origin", origin},
+            {"whole", table.whole},
+            {"saved", rowsJson(table.saved)},
+            {"saved_by_ranks", rowsJson(table.savedByRanks)},
+            {"saved_by_block", table.savedByBlock},
+            {"assignments", table.assignments}};
 }
 
 std::string digestOf(const json& table) {
@@ -55,9 +70,16 @@ std::string blockShape(const Anatomy& anatomy, const PartGroup& block) {
     return fmt::format("{}", fmt::join(shapes, "; "));
 }
 
-std::string assignmentKey(const Assignment& assignment) { return fmt::format("{}", fmt::join(assignment, " ")); }
+std::string assignmentKey(const Assignment& assignment) {
+    std::vector<std::string> words;
+    for (const PartChoice& choice : assignment)
+        words.push_back(choice.isRanks() ? fmt::format("{}%", choice.rankPercent) : fmt::format("{}", choice.units));
+    return fmt::format("{}", fmt::join(words, " "));
+}
 
-double CostTable::savedBy(const Part& part, std::int64_t keep) const {
+double CostTable::savedBy(const Part& part, const PartChoice& choice) const {
+    if (choice.isRanks()) return savedByRanks.at(part.shape).at(choice.rankPercent);
+    const std::int64_t keep = choice.units;
     const auto& rows = saved.at(part.shape);
     if (keep >= part.units) return 0;
     const auto above = rows.lower_bound(keep);
@@ -89,6 +111,9 @@ bool CostTable::covers(const Anatomy& anatomy) const {
         if (rows == saved.end()) return false;
         for (const std::int64_t keep : knots(part))
             if (!rows->second.contains(keep)) return false;
+        const auto ranks = savedByRanks.find(part.shape);
+        for (const std::int64_t percent : part.rankPercents())
+            if (ranks == savedByRanks.end() || !ranks->second.contains(percent)) return false;
     }
     return std::all_of(anatomy.blocks.begin(), anatomy.blocks.end(), [&](const PartGroup& block) {
         return !block.canGo || savedByBlock.contains(blockShape(anatomy, block));
@@ -104,16 +129,24 @@ CostTable measureCosts(const ir::Model& model, const Anatomy& anatomy, const Cos
     for (std::size_t i = 0; i < anatomy.blocks.size(); ++i)
         if (anatomy.blocks[i].canGo) blocksAlike[blockShape(anatomy, anatomy.blocks[i])].push_back(i);
     std::int64_t total = std::ssize(blocksAlike);
-    for (const auto& [shape, parts] : alike) total += std::ssize(knots(anatomy.parts[parts.front()]));
+    for (const auto& [shape, parts] : alike) {
+        const Part& part = anatomy.parts[parts.front()];
+        total += std::ssize(knots(part)) + std::ssize(part.rankPercents());
+    }
     progress.begin("costs", total);
-    std::map<std::string, std::map<std::int64_t, double>> costs;
-    for (const auto& [shape, parts] : alike)
-        for (const std::int64_t keep : knots(anatomy.parts[parts.front()])) {
+    Rows costs, rankCosts;
+    for (const auto& [shape, parts] : alike) {
+        const Part& first = anatomy.parts[parts.front()];
+        const auto costOf = [&, &parts = parts](const PartChoice& choice) {
             Assignment assignment = anatomy.whole();
-            for (const std::size_t part : parts) assignment[part] = keep;
-            costs[shape][keep] = meter(shaped(model, anatomy, assignment));
+            for (const std::size_t part : parts) assignment[part] = choice;
+            const double cost = meter(shaped(model, anatomy, assignment));
             progress.step();
-        }
+            return cost;
+        };
+        for (const std::int64_t keep : knots(first)) costs[shape][keep] = costOf(keep);
+        for (const std::int64_t percent : first.rankPercents()) rankCosts[shape][percent] = costOf({first.units, percent});
+    }
     std::map<std::string, std::pair<double, std::int64_t>> blockCosts;
     for (const auto& [shape, blocks] : blocksAlike) {
         Assignment assignment = anatomy.whole();
@@ -135,6 +168,9 @@ CostTable measureCosts(const ir::Model& model, const Anatomy& anatomy, const Cos
             table.saved[shape][row->first] = row->first == 0 ? saved : (most = std::max(most, saved));
         }
     }
+    for (const auto& [shape, rows] : rankCosts)
+        for (const auto& [percent, cost] : rows)
+            table.savedByRanks[shape][percent] = (table.whole - cost) / static_cast<double>(alike[shape].size());
     for (const auto& [shape, cost] : blockCosts)
         table.savedByBlock[shape] = (table.whole - cost.first) / static_cast<double>(cost.second);
     return table;
@@ -168,8 +204,8 @@ std::optional<CostTable> readTable(const std::string& text, std::string& problem
     CostTable table;
     try {
         table.whole = content.at("whole");
-        for (const auto& [shape, rows] : content.at("saved").items())
-            for (const json& row : rows) table.saved[shape][row.at(0)] = row.at(1);
+        table.saved = rowsOf(content.at("saved"));
+        table.savedByRanks = rowsOf(content.at("saved_by_ranks"));
         table.savedByBlock = content.at("saved_by_block").get<std::map<std::string, double>>();
         table.assignments = content.at("assignments").get<std::map<std::string, double>>();
     } catch (const json::exception&) {

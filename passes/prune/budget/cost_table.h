@@ -1,5 +1,5 @@
 #pragma once
-// What every choice saves: the model is put into shapes in which all parts of one shape keep the same number of units,
+// What every choice saves: the model is put into shapes in which all parts of one shape become the same,
 // its cost is read off, and the difference is theirs in equal shares. Between the numbers that were looked at costs
 // are interpolated, and keeping more never costs less.
 
@@ -21,6 +21,8 @@ struct CostTable {
     double whole = 0;  ///< cost of the model as it is
     /// By Part::shape and units kept: what one such part then saves.
     std::map<std::string, std::map<std::int64_t, double>> saved;
+    /// By Part::shape and share of the parameters of its matrices as products.
+    std::map<std::string, std::map<std::int64_t, double>> savedByRanks;
     /// By the shapes of a block's parts (blockShape): what all of them dropped together save.
     std::map<std::string, double> savedByBlock;
     /// Costs of whole assignments that were looked at, by assignmentKey(): what the sum of the parts misses.
@@ -28,7 +30,7 @@ struct CostTable {
 
     /// The sum of the parts.
     double predicted(const Anatomy& anatomy, const Assignment& assignment) const;
-    double savedBy(const Part& part, std::int64_t keep) const;
+    double savedBy(const Part& part, const PartChoice& choice) const;
     /// Whether it knows the anatomy's shapes.
     bool covers(const Anatomy& anatomy) const;
 };

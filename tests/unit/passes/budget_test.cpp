@@ -16,6 +16,7 @@
 #include "lib/support/random.h"
 #include "passes/prune/budget/allocation.h"
 #include "passes/prune/budget/cost_table.h"
+#include "passes/prune/budget/error_table.h"
 #include "tests/support/files.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
@@ -106,8 +107,8 @@ TEST_CASE("computed costs of parts add up to the cost of the whole") {
         for (int round = 0; round < 4; ++round) {
             Assignment assignment = anatomy.whole();
             for (std::size_t i = 0; i < assignment.size(); ++i) {
-                const auto& keeps = anatomy.parts[i].keeps;
-                assignment[i] = keeps[random.below(keeps.size() - (anatomy.parts[i].canGo() ? 1 : 0))];
+                const auto& choices = anatomy.parts[i].choices;
+                assignment[i] = choices[random.below(choices.size() - (anatomy.parts[i].canGo() ? 1 : 0))];
             }
             CHECK(table.predicted(anatomy, assignment) == Approx(meter(passes::shaped(model, anatomy, assignment))));
         }
@@ -120,6 +121,7 @@ TEST_CASE("a table of costs comes back from its text, and a damaged one does not
     passes::CostTable table = passes::measureCosts(model, anatomy, parametersOf, silentProgress());
     for (auto& [shape, rows] : table.saved)
         for (auto& [keep, saved] : rows) saved /= 3;
+    REQUIRE_FALSE(table.savedByRanks.empty());
     table.assignments[passes::assignmentKey(anatomy.smallest())] = 0.1;
     const std::string text = passes::tableText(table, "a test");
     std::string problem;
@@ -127,6 +129,7 @@ TEST_CASE("a table of costs comes back from its text, and a damaged one does not
     REQUIRE(read);
     CHECK(read->whole == table.whole);
     CHECK(read->saved == table.saved);
+    CHECK(read->savedByRanks == table.savedByRanks);
     CHECK(read->savedByBlock == table.savedByBlock);
     CHECK(read->assignments == table.assignments);
     CHECK(read->covers(anatomy));
@@ -138,6 +141,38 @@ TEST_CASE("a table of costs comes back from its text, and a damaged one does not
     CHECK_THAT(problem, Catch::Contains("checksum"));
     CHECK_FALSE(passes::readTable(text.substr(0, text.size() / 2), problem));
     CHECK_FALSE(passes::readTable("[]", problem));
+}
+
+TEST_CASE("a plan put together from layers does what each of its layers does") {
+    // Layers that stand next to each other go one by one, each with its own map, whatever their order.
+    const ir::Model model = test::dataModel("vit_digits");
+    const passes::Anatomy anatomy = anatomyOf(model);
+    const data::CalibrationData data(samplesOf("digits_calibration", 0, 32));
+    const pipeline::PassContext context(&data, 42, "0", silentProgress());
+    const data::Split samples = context.calibrationSplit("test", "it is a test", 0.25);
+    std::vector<std::string> refusals;
+    const analysis::TransformerView view = analysis::recognise(model);
+    const passes::ErrorTable table = passes::measureErrors(model, view, anatomy, samples, refusals, context);
+    const passes::OutputJudge judge(model, {model.graph().outputs().front()->name()}, passes::judgesOf(samples), context);
+    const auto errorOf = [&](const Assignment& assignment) {
+        return judge.error(passes::assembled(model, anatomy, table.layers, assignment));
+    };
+    CHECK(errorOf(anatomy.whole()) < 1e-10);
+    Assignment all = anatomy.whole();
+    for (std::size_t i = 0; i < anatomy.parts.size(); ++i) {
+        const passes::Part& part = anatomy.parts[i];
+        REQUIRE(part.canGo());
+        REQUIRE(part.rankPercents().size() == 4);
+        for (const passes::PartChoice choice : {passes::PartChoice(part.units, 25), passes::PartChoice(0)}) {
+            Assignment one = anatomy.whole();
+            one[i] = choice;
+            CHECK(errorOf(one) == Approx(table.parts[i][part.indexOf(choice)]).epsilon(0.05));
+        }
+        all[i] = 0;
+    }
+    const double lost = errorOf(all);
+    CHECK(lost > table.parts.front().back());
+    CHECK(lost < 2);
 }
 
 TEST_CASE("each target holds, and hardly more is taken than it asks for") {
@@ -170,6 +205,17 @@ TEST_CASE("a budget does better than the same share for every layer") {
     CHECK(std::any_of(notes.begin(), notes.end(), [](const std::string& note) {
         return note.find("predicted: ") == 0 && note.find("of the parameters") != std::string::npos;
     }));
+}
+
+TEST_CASE("ranks are chosen where they cost less than units, and the file holds products") {
+    const ir::Model model = test::dataModel("llama_char");
+    const data::Dataset samples = samplesOf("fortunes_char_calibration", 0, 6);
+    const auto result = runPass(model, "prune", "budget",
+                                R"({"target": {"params": 0.9}, "drop_layers": false, "targets": ["*layers.[01]/*"]})", &samples);
+    CHECK(parametersOf(result.model) <= 0.9 * parametersOf(model));
+    CHECK(std::any_of(result.report.changed.begin(), result.report.changed.end(),
+                      [](const auto& changed) { return changed.change.find("to rank") != std::string::npos; }));
+    CHECK(result.model.graph().nodes().size() > model.graph().nodes().size());
 }
 
 TEST_CASE("a target out of reach is refused with what can be reached") {

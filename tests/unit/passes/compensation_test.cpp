@@ -164,6 +164,14 @@ TEST_CASE("with automatic scope units go where the outputs miss them least") {
     CHECK(outputError(model, chosen.model, other) < 0.5 * outputError(model, even.model, other));
 }
 
+TEST_CASE("a share of all that no single layer can give is taken where it costs least") {
+    // Two key-value groups a layer: a quarter of them is three of twelve.
+    const ir::Model model = test::dataModel("llama_char");
+    const data::Dataset samples = samplesOf("fortunes_char_calibration", 0, 4);
+    const auto result = runPass(model, "remove-heads", "", R"({"ratio": 0.25, "scope": "auto", "refit": "readers"})", &samples);
+    CHECK(result.report.changed.size() == 3);
+}
+
 TEST_CASE("layers that read the residual stream make up for what was removed before them") {
     const ir::Model model = test::dataModel("vit_mnist5k");
     const data::Dataset fit = samplesOf("mnist5k_calibration", 0, 96), other = samplesOf("mnist5k_calibration", 96, 192);
