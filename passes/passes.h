@@ -26,7 +26,7 @@ pipeline::PassInfo quantizeAwq();         // quantize/awq.cpp
 pipeline::PassInfo quantizeEmbedding();   // quantize/embedding.cpp
 pipeline::PassInfo quantizeAuto();        // quantize/auto.cpp
 pipeline::PassInfo quantizeHqq();         // quantize/hqq.cpp
-pipeline::PassInfo quantizeCodebook();    // quantize/codebook_weights.cpp
+pipeline::PassInfo quantizeCodebook();    // quantize/codebook.cpp
 pipeline::PassInfo quantizeCast();        // quantize/cast.cpp
 pipeline::PassInfo rotate();              // rotate/rotate.cpp
 pipeline::PassInfo lowRankSparseResidual();  // low_rank/sparse_residual.cpp

@@ -1,7 +1,7 @@
 #pragma once
 // Second moments of a value and, for least squares, of a target beside it: with XᵀX, XᵀY and ΣY² the squared
 // error of any linear map from X to Y is a closed form, so that a solution can be judged on rows it was not
-// fitted to without running a model again (passes/quantize/layer_judge.h).
+// fitted to without running a model again (passes/quantize/solver/layer_judge.h).
 
 #include <cstdint>
 #include <span>

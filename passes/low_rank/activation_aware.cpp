@@ -20,14 +20,14 @@
 #include <map>
 #include <optional>
 
+#include "lib/calibration/collector.h"
+#include "lib/calibration/token_counts.h"
 #include "passes/low_rank/factor_products.h"
 #include "passes/low_rank/fitted_factors.h"
 #include "passes/low_rank/rank_allocation.h"
 #include "passes/low_rank/table_factors.h"
-#include "lib/calibration/collector.h"
-#include "lib/calibration/token_counts.h"
 #include "passes/passes.h"
-#include "passes/quantize/row_usage.h"
+#include "passes/quantize/table/row_usage.h"
 #include "passes/support/compensation.h"
 #include "passes/support/layerwise.h"
 

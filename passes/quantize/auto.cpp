@@ -20,11 +20,11 @@
 #include "lib/data/calibration_data.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/quantize/gptq_run.h"
-#include "passes/quantize/mixed_precision.h"
-#include "passes/quantize/output_damage.h"
-#include "passes/quantize/size_planner.h"
-#include "passes/quantize/storage_choices.h"
+#include "passes/quantize/mixed/mixed_precision.h"
+#include "passes/quantize/mixed/output_damage.h"
+#include "passes/quantize/mixed/size_planner.h"
+#include "passes/quantize/mixed/storage_choices.h"
+#include "passes/quantize/solver/gptq_run.h"
 #include "passes/support/accuracy_drop.h"
 
 namespace tcompress::passes {

@@ -25,9 +25,9 @@
 #include "lib/support/error.h"
 #include "lib/support/mapped_file.h"
 #include "passes/passes.h"
-#include "passes/quantize/float8.h"
-#include "passes/quantize/float_form.h"
-#include "passes/quantize/half_graph.h"
+#include "passes/quantize/floating/float8.h"
+#include "passes/quantize/floating/float_form.h"
+#include "passes/quantize/floating/half_graph.h"
 #include "passes/support/emit.h"
 #include "passes/support/target_weights.h"
 

@@ -1,137 +1,223 @@
-#include "passes/quantize/codebook.h"
+// Weights as numbers of codebook entries, where evenly spaced levels fit them badly: bell-shaped weights, few
+// bits, or pieces of weights that go together (codebook_matrix.h: which codebooks; codebook_storage.h: how
+// they are decoded).
+//
+//   MatMul(x, W)        →  MatMul(x, Gather(codebook, numbers) · scales)
+//   Gather(table, ids)  →  Gather(codebook, Gather(numbers, ids)) · Gather(scales, ids)
+//
+// With calibration data layers are fitted one after another, each behind those that are codebooks already
+// (codebook_fit.h): k-means weighs weights by the mean square of what they are multiplied with, numbers are chosen
+// with error feedback, then numbers, entries and scales are moved for the layer's output.
+//
+// Source: Dettmers et al. 2023, "QLoRA" (normal floats); Miyashita et al. 2016, "Convolutional Neural Networks
+// using Logarithmic Data Representation"; Kim et al. 2023, "SqueezeLLM" (sensitivity-weighted k-means); van
+// Baalen et al. 2024, "GPTVQ", and Egiazarian et al. 2024, "AQLM" (vectors).
+//
+// Not handled: convolutions; tables with a codebook a channel (k-means); channels that are no whole number of
+// pieces.
+
+#include <fmt/core.h>
 
 #include <algorithm>
-#include <numeric>
+#include <cmath>
+#include <map>
 
-#include "kernels/nearest.h"
-#include "lib/support/check.h"
-#include "lib/tensor/tensor.h"
+#include "lib/data/split.h"
+#include "lib/ir/edit.h"
+#include "lib/support/mapped_file.h"
+#include "passes/passes.h"
+#include "passes/quantize/codebook/codebook_fit.h"
+#include "passes/quantize/floating/float_form.h"
+#include "passes/quantize/solver/layer_evidence.h"
+#include "passes/quantize/storage/codebook_storage.h"
+#include "passes/quantize/storage/quantized_table.h"
+#include "passes/support/compensation.h"
+#include "passes/support/emit.h"
 
 namespace tcompress::passes {
 namespace {
 
-/// Positions drawn with probabilities proportional to the weights, by systematic sampling: one random offset,
-/// then equal steps through the sum, so that every piece appears as often as its weight says, up to one.
-std::vector<std::size_t> drawn(std::span<const double> weights, std::int64_t count, Random& random) {
-    const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
-    TCOMPRESS_CHECK(all > 0, "a codebook of pieces that all weigh nothing");
-    const double step = all / static_cast<double>(count);
-    double next = step * random.uniform(), sum = 0;
-    std::vector<std::size_t> result;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-        sum += weights[i];
-        for (; next < sum && static_cast<std::int64_t>(result.size()) < count; next += step)
-            result.push_back(i);
-    }
-    while (static_cast<std::int64_t>(result.size()) < count) result.push_back(weights.size() - 1);
-    return result;
+using pipeline::PassContext;
+using pipeline::PassReport;
+
+constexpr const char* kPass = "quantize/codebook";
+
+/// What becomes of one weight.
+struct Coded {
+    CodebookMatrix codes;
+    double error = 0;
+};
+
+bool isFinite(const TargetWeight& weight) {
+    const auto values = weight.constant->constant()->data<float>();
+    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
 }
 
-class Lloyd {
-  public:
-    Lloyd(std::vector<float> points, const CodebookTraining& training, Random& random)
-        : points_(std::move(points)),
-          training_(training),
-          count_(static_cast<std::int64_t>(points_.size()) / training.dimension),
-          nearest_(static_cast<std::size_t>(count_)),
-          distances_(static_cast<std::size_t>(count_)) {
-        const std::vector<double> alike(static_cast<std::size_t>(count_), 1.0);
-        for (const std::size_t at : drawn(alike, training.size, random)) appendPoint(at);
-    }
+/// Whether what the weight is multiplied with says how to round it.
+bool isFitted(const TargetWeight& weight) {
+    return multipliesRows(weight) && refitRefusal(weight).empty() &&
+           std::all_of(weight.sites.begin(), weight.sites.end(), [](const analysis::Site* site) {
+               return !site->node->is("Gemm") || site->node->attributeFloat("alpha", 1) == 1;
+           });
+}
 
-    std::vector<float> run() {
-        for (std::int64_t i = 0; i < training_.iterations; ++i) {
-            kernels::nearestCentroids(
-                {points_, count_, training_.dimension, centroids_, training_.size, nearest_, distances_});
-            move();
+double relativeError(std::span<const float> before, const std::vector<float>& after) {
+    double lost = 0, all = 0;
+    for (std::size_t i = 0; i < after.size(); ++i) {
+        lost += std::pow(static_cast<double>(after[i]) - before[i], 2);
+        all += static_cast<double>(before[i]) * before[i];
+    }
+    return all > 0 ? std::sqrt(lost / all) : 0;
+}
+
+class QuantizeCodebook : public pipeline::Pass {
+  public:
+    explicit QuantizeCodebook(CodebookOptions options) : options_(std::move(options)) {}
+
+    PassReport run(ir::Model& model, const PassContext& context) const override {
+        PassReport report;
+        if (options_.requantize)
+            restoreToRequantize(model, context, {options_.targets, options_.ignore}, kPass, report);
+        const analysis::TransformerView& view = context.view(model);
+        const std::vector<TargetWeight> weights =
+            targetWeights(view,
+                          {options_.targets, options_.ignore, WeightQuery::Tables::always,
+                           kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower},
+                          report);
+        const std::vector<const TargetWeight*> usable =
+            withoutRefusal(weights, [&](const TargetWeight& weight) { return refusal(weight); }, report);
+        std::vector<const TargetWeight*> alone, layers;
+        for (const TargetWeight* weight : usable)
+            (context.hasCalibration() && isFitted(*weight) ? layers : alone).push_back(weight);
+        std::map<const TargetWeight*, Coded> coded;
+        if (layers.empty())
+            codeAlone(alone, nullptr, context, coded);
+        else
+            codeInTurn(model, view, alone, layers, context, coded, report);
+        ir::Edit edit(model, kPass);
+        for (const TargetWeight* weight : usable) {
+            const Coded& done = coded.at(weight);
+            store(edit, *weight, done.codes);
+            const std::string change = fmt::format("{} to {}", describe(*weight->constant->constant()),
+                                                   describeCodes(options_, done.codes));
+            for (const analysis::Site* site : weight->sites) report.changed.push_back({site->name, change, done.error});
         }
-        return centroids_;
+        edit.commit();
+        return report;
     }
 
   private:
-    void appendPoint(std::size_t at) {
-        const float* point = points_.data() + static_cast<std::int64_t>(at) * training_.dimension;
-        centroids_.insert(centroids_.end(), point, point + training_.dimension);
+    std::string refusal(const TargetWeight& weight) const {
+        const Shape& shape = weight.constant->constant()->shape();
+        if (shape.size() != 2) return fmt::format("its weight has rank {}, not 2", shape.size());
+        const std::int64_t piece = options_.pieceLength();
+        if (shape[weight.inAxis] % piece != 0)
+            return fmt::format("its channels of {} weights are no whole pieces of {}", shape[weight.inAxis], piece);
+        if (!isFinite(weight)) return kNotFinite;
+        if (weight.hasLinear()) return {};
+        if (options_.codebook == CodebookKind::kMeans)
+            return "it is an embedding table, whose rows are too many for a codebook each; take another "
+                   "codebook, or method embedding";
+        for (const analysis::Site* site : weight.sites)
+            if (std::string reason = QuantizedTable::refusal(*site->node, static_cast<int>(options_.numberBits()), 2);
+                !reason.empty())
+                return reason;
+        return {};
     }
 
-    /// Centroids go to the mean of their points; those without any go to the points that are farthest off.
-    void move() {
-        const std::int64_t d = training_.dimension;
-        std::vector<double> sums(centroids_.size(), 0.0);
-        std::vector<std::int64_t> members(static_cast<std::size_t>(training_.size), 0);
-        for (std::int64_t i = 0; i < count_; ++i) {
-            const std::int64_t at = nearest_[static_cast<std::size_t>(i)];
-            ++members[static_cast<std::size_t>(at)];
-            for (std::int64_t k = 0; k < d; ++k)
-                sums[static_cast<std::size_t>(at * d + k)] += points_[static_cast<std::size_t>(i * d + k)];
+    /// By their values only. `edit`, when given, puts what they stand for into the model.
+    void codeAlone(const std::vector<const TargetWeight*>& weights, ir::Edit* edit, const PassContext& context,
+                   std::map<const TargetWeight*, Coded>& coded) const {
+        context.progress().begin("quantizing", static_cast<std::int64_t>(weights.size()));
+        for (const TargetWeight* weight : weights) {
+            const Tensor& constant = *weight->constant->constant();
+            const auto values = constant.data<float>();
+            const Shape& shape = constant.shape();
+            const bool byChannel = weight->inAxis == 1;
+            std::vector<float> turned;
+            if (!byChannel) turned = transposed(values, shape[0], shape[1]);
+            const WeightMatrix matrix{byChannel ? values : std::span<const float>(turned), shape[weight->outAxis],
+                                      shape[weight->inAxis],
+                                      std::vector<float>(static_cast<std::size_t>(shape[weight->inAxis]), 1.0F)};
+            Coded done{nearestCodebook(options_, matrix, context.random(weight->constant->name())), 0};
+            const std::vector<float> decoded = done.codes.decoded();
+            done.error = relativeError(matrix.weights, decoded);
+            if (edit != nullptr)
+                edit->setConstant(weight->constant,
+                                  Tensor::of<float>(shape, byChannel ? std::span<const float>(decoded)
+                                                                     : transposed(decoded, shape[1], shape[0])));
+            else
+                releaseIfMapped(constant.bytes());
+            coded.emplace(weight, std::move(done));
+            context.progress().step();
         }
-        std::vector<std::size_t> farthest;
-        for (std::int64_t c = 0; c < training_.size; ++c) {
-            const auto size = members[static_cast<std::size_t>(c)];
-            if (size == 0 && farthest.empty()) farthest = byDistance();
-            for (std::int64_t k = 0; k < d; ++k)
-                centroids_[static_cast<std::size_t>(c * d + k)] =
-                    size > 0 ? static_cast<float>(sums[static_cast<std::size_t>(c * d + k)] /
-                                                  static_cast<double>(size))
-                             : points_[farthest.back() * static_cast<std::size_t>(d) +
-                                       static_cast<std::size_t>(k)];
-            if (size == 0 && farthest.size() > 1) farthest.pop_back();
+        context.progress().end();
+    }
+
+    void codeInTurn(ir::Model& model, const analysis::TransformerView& view,
+                    const std::vector<const TargetWeight*>& alone, const std::vector<const TargetWeight*>& layers,
+                    const PassContext& context, std::map<const TargetWeight*, Coded>& coded,
+                    PassReport& report) const {
+        const data::Split samples = context.calibrationSplit(
+            kPass, "codebooks are chosen by what they do to outputs", kHeldBackShare);
+        const ir::Model reference = referenceFor(model, layers, view, samples.fit, context);
+        ir::Edit edit(model, kPass);
+        codeAlone(alone, &edit, context, coded);
+        edit.commit();
+        std::size_t refined = 0;
+        fitLayerwise(model, reference, view, layers, samples, context.environment(), [&](const LayerProblem& problem) {
+            CodebookFit fit =
+                fitCodebook(problem, options_, context.random(problem.weight->constant->name()));
+            if (fit.refined) ++refined;
+            coded.emplace(problem.weight, Coded{std::move(fit.codes), fit.error});
+            return std::move(fit.layer);
+        });
+        if (options_.errorFeedback && options_.refine > 0)
+            report.notes.push_back(fmt::format(
+                "{} of {} layers lose less on {} held-back samples with numbers, entries and scales moved about", refined,
+                layers.size(), samples.heldBack.sampleCount()));
+    }
+
+    static void store(ir::Edit& edit, const TargetWeight& weight, const CodebookMatrix& codes) {
+        CodebookStorage storage(edit, weight.constant->name(), codes);
+        if (weight.hasLinear()) {
+            ir::Value* all = storage.all();
+            if (weight.inAxis == 0)
+                all = emit(edit, "Transpose", {all}, {{"perm", std::vector<std::int64_t>{1, 0}}});
+            edit.replaceAllUses(weight.constant, all);
+            return;
+        }
+        for (const analysis::Site* site : weight.sites) {
+            ir::Value* indices = site->node->input(1);
+            edit.replaceAllUses(site->node->output(),
+                                storage.rows(indices, static_cast<std::int64_t>(indices->shape()->size())));
         }
     }
 
-    /// Points in order of their distance, the farthest last.
-    std::vector<std::size_t> byDistance() const {
-        std::vector<std::size_t> order(distances_.size());
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return distances_[a] < distances_[b]; });
-        return order;
-    }
-
-    std::vector<float> points_;
-    const CodebookTraining& training_;
-    std::int64_t count_;
-    std::vector<float> centroids_;
-    std::vector<std::uint16_t> nearest_;
-    std::vector<float> distances_;
+    CodebookOptions options_;
 };
 
 }  // namespace
 
-float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -65504.0F, 65504.0F))); }
-
-Codebook trainCodebook(std::span<const float> rows, std::span<const double> rowWeights,
-                       std::int64_t rowLength, const CodebookTraining& training, Random random) {
-    TCOMPRESS_CHECK(rowLength % training.dimension == 0, "rows are no whole number of pieces");
-    TCOMPRESS_CHECK(rowWeights.size() * static_cast<std::size_t>(rowLength) == rows.size(),
-                    "rows and their weights do not fit");
-    const std::int64_t pieces = rowLength / training.dimension;
-    std::vector<double> weights;
-    weights.reserve(rowWeights.size() * static_cast<std::size_t>(pieces));
-    for (const double weight : rowWeights)
-        weights.insert(weights.end(), static_cast<std::size_t>(pieces), weight);
-    std::vector<float> points;
-    for (const std::size_t piece : drawn(weights, training.mostSamples, random)) {
-        const float* source = rows.data() + static_cast<std::int64_t>(piece) * training.dimension;
-        points.insert(points.end(), source, source + training.dimension);
-    }
-    Codebook codebook{training.dimension, training.size, Lloyd(std::move(points), training, random).run()};
-    for (float& value : codebook.entries) value = roundedToHalf(value);
-    return codebook;
-}
-
-CodebookCodes encodeRows(std::span<const float> rows, std::int64_t rowLength, const Codebook& codebook) {
-    const std::int64_t pieces = rowLength / codebook.dimension;
-    const auto count = static_cast<std::int64_t>(rows.size()) / codebook.dimension;
-    CodebookCodes result;
-    result.codes.resize(static_cast<std::size_t>(count));
-    std::vector<float> distances(static_cast<std::size_t>(count));
-    kernels::nearestCentroids(
-        {rows, count, codebook.dimension, codebook.entries, codebook.size, result.codes, distances});
-    for (std::int64_t i = 0; i < count; i += pieces)
-        result.squaredErrors.push_back(
-            std::accumulate(distances.begin() + i, distances.begin() + i + pieces, 0.0));
-    return result;
+pipeline::PassInfo quantizeCodebook() {
+    pipeline::PassInfo info;
+    info.type = "quantize";
+    info.method = "codebook";
+    info.summary = "weights as numbers of codebook entries: normal floats, powers of two, k-means, vectors";
+    info.details =
+        "Stores the weights of linear layers (and, but for k-means, embedding tables) as packed numbers that "
+        "standard operators look up in a codebook when the model is loaded. With calibration data layers are "
+        "fitted one after another: weights count by what they are multiplied with, each rounding repays the "
+        "ones before it, then numbers, entries and scales are moved for the layer's output.";
+    info.paper =
+        "Kim et al. 2023, SqueezeLLM; Dettmers et al. 2023, QLoRA; Miyashita et al. 2016, Convolutional Neural "
+        "Networks using Logarithmic Data Representation; van Baalen et al. 2024, GPTVQ; Egiazarian et al. 2024, "
+        "AQLM";
+    info.data = pipeline::DataNeed::optional;
+    bindOptions<QuantizeCodebook>(
+        info, codebookOptionTable(),
+        std::function<void(const CodebookOptions&, const std::string&, Diagnostics&)>(checkCodebookOptions));
+    return info;
 }
 
 }  // namespace tcompress::passes

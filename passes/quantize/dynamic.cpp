@@ -14,7 +14,7 @@
 // weight, fused operators that keep their weight inside, and weights that are not float32.
 
 #include "passes/passes.h"
-#include "passes/quantize/int8_layers.h"
+#include "passes/quantize/int8/int8_layers.h"
 
 namespace tcompress::passes {
 namespace {

@@ -21,9 +21,9 @@
 #include "lib/ir/edit.h"
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/quantize/float_form.h"
-#include "passes/quantize/row_usage.h"
-#include "passes/quantize/tiered_quantizer.h"
+#include "passes/quantize/floating/float_form.h"
+#include "passes/quantize/table/row_usage.h"
+#include "passes/quantize/table/tiered_quantizer.h"
 
 namespace tcompress::passes {
 namespace {

@@ -12,8 +12,8 @@
 
 #include "lib/data/split.h"
 #include "passes/passes.h"
-#include "passes/quantize/gptq_run.h"
-#include "passes/quantize/weight_storage.h"
+#include "passes/quantize/solver/gptq_run.h"
+#include "passes/quantize/storage/weight_storage.h"
 
 namespace tcompress::passes {
 namespace {

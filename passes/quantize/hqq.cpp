@@ -12,9 +12,9 @@
 #include "lib/calibration/channel_statistics.h"
 #include "lib/calibration/collector.h"
 #include "passes/passes.h"
-#include "passes/quantize/hqq_solver.h"
-#include "passes/quantize/layer_evidence.h"
-#include "passes/quantize/weight_storage.h"
+#include "passes/quantize/solver/hqq_solver.h"
+#include "passes/quantize/solver/layer_evidence.h"
+#include "passes/quantize/storage/weight_storage.h"
 
 namespace tcompress::passes {
 namespace {

@@ -12,7 +12,7 @@
 // Not handled: what quantize/dynamic does not handle, and weights that several layers use.
 
 #include "passes/passes.h"
-#include "passes/quantize/int8_layers.h"
+#include "passes/quantize/int8/int8_layers.h"
 
 namespace tcompress::passes {
 namespace {

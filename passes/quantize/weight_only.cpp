@@ -13,7 +13,7 @@
 // that a fused operator looks up inside, and weights that are not float32.
 
 #include "passes/passes.h"
-#include "passes/quantize/weight_storage.h"
+#include "passes/quantize/storage/weight_storage.h"
 
 namespace tcompress::passes {
 namespace {

@@ -11,7 +11,7 @@
 #include "apps/tcompress/tables.h"
 #include "lib/ir/load.h"
 #include "lib/support/error.h"
-#include "passes/quantize/sensitivity.h"
+#include "passes/quantize/mixed/sensitivity.h"
 
 namespace tcompress::cli {
 

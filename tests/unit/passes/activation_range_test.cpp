@@ -1,6 +1,6 @@
 // Ranges of what is rounded, and static quantization as a whole.
 
-#include "passes/quantize/activation_range.h"
+#include "passes/quantize/int8/activation_range.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>

@@ -1,6 +1,6 @@
 // The multiple-choice knapsack against all selections there are, and on problems too large for that.
 
-#include "passes/quantize/choice_knapsack.h"
+#include "passes/quantize/mixed/choice_knapsack.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,7 +1,7 @@
 // Moving codebooks about: nothing that moves makes the layer's output worse, and where it ends nothing that moves by
 // itself makes it better.
 
-#include "passes/quantize/codebook_descent.h"
+#include "passes/quantize/codebook/codebook_descent.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -9,10 +9,10 @@
 
 #include "kernels/gram.h"
 #include "lib/support/parallel.h"
-#include "passes/quantize/codebook_fit.h"
-#include "passes/quantize/group_quantizer.h"
-#include "passes/quantize/levels.h"
-#include "passes/quantize/output_error.h"
+#include "passes/quantize/codebook/codebook_fit.h"
+#include "passes/quantize/grid/group_quantizer.h"
+#include "passes/quantize/grid/levels.h"
+#include "passes/quantize/mixed/output_error.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

@@ -1,7 +1,7 @@
 // Levels against their definitions and against every partition, numbers against every choice, error feedback
 // against what it minimises.
 
-#include "passes/quantize/codebook_matrix.h"
+#include "passes/quantize/codebook/codebook_matrix.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -9,9 +9,9 @@
 
 #include "kernels/gram.h"
 #include "lib/support/parallel.h"
-#include "passes/quantize/group_quantizer.h"
-#include "passes/quantize/levels.h"
-#include "passes/quantize/output_error.h"
+#include "passes/quantize/grid/group_quantizer.h"
+#include "passes/quantize/grid/levels.h"
+#include "passes/quantize/mixed/output_error.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

@@ -1,13 +1,13 @@
 // Two and three levels against every possible choice, and what the quantizer makes of them.
 
-#include "passes/quantize/few_levels.h"
+#include "passes/quantize/grid/few_levels.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 
 #include "lib/support/random.h"
-#include "passes/quantize/group_quantizer.h"
+#include "passes/quantize/grid/group_quantizer.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

@@ -1,7 +1,7 @@
 // GPTQ against a literal reading of its definition, against every possible rounding of a small matrix, and
 // against round-to-nearest.
 
-#include "passes/quantize/gptq_solver.h"
+#include "passes/quantize/solver/gptq_solver.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -12,7 +12,7 @@
 #include "kernels/linalg.h"
 #include "lib/support/parallel.h"
 #include "lib/support/random.h"
-#include "passes/quantize/output_error.h"
+#include "passes/quantize/mixed/output_error.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

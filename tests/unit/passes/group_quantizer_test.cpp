@@ -1,6 +1,6 @@
 // The rounding of weights against its definition, written out slowly.
 
-#include "passes/quantize/group_quantizer.h"
+#include "passes/quantize/grid/group_quantizer.h"
 
 #include <catch2/catch.hpp>
 #include <cfloat>
@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "lib/support/parallel.h"
-#include "passes/quantize/range_search.h"
+#include "passes/quantize/grid/range_search.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

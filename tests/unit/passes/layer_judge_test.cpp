@@ -1,13 +1,13 @@
 // Errors from moments against errors of the rows that the moments are of.
 
-#include "passes/quantize/layer_judge.h"
+#include "passes/quantize/solver/layer_judge.h"
 
 #include <catch2/catch.hpp>
 #include <cmath>
 
 #include "kernels/gram.h"
-#include "passes/quantize/code_descent.h"
-#include "passes/quantize/gptq_solver.h"
+#include "passes/quantize/solver/code_descent.h"
+#include "passes/quantize/solver/gptq_solver.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

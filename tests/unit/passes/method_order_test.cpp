@@ -7,12 +7,12 @@
 #include <functional>
 
 #include "lib/calibration/channel_statistics.h"
-#include "passes/quantize/awq_solver.h"
-#include "passes/quantize/code_descent.h"
-#include "passes/quantize/gptq_solver.h"
-#include "passes/quantize/hqq_solver.h"
-#include "passes/quantize/layer_evidence.h"
-#include "passes/quantize/output_error.h"
+#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/awq_solver.h"
+#include "passes/quantize/solver/code_descent.h"
+#include "passes/quantize/solver/gptq_solver.h"
+#include "passes/quantize/solver/hqq_solver.h"
+#include "passes/quantize/solver/layer_evidence.h"
 #include "tests/support/judge.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"

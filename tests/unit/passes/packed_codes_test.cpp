@@ -1,6 +1,6 @@
 // Packed codes come back as they were, whole and row by row, here and in ONNX Runtime.
 
-#include "passes/quantize/packed_codes.h"
+#include "passes/quantize/storage/packed_codes.h"
 
 #include <catch2/catch.hpp>
 

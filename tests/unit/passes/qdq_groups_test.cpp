@@ -1,6 +1,6 @@
 // What ONNX Runtime fuses between DequantizeLinear and QuantizeLinear: our table against the graphs that it makes.
 
-#include "passes/quantize/qdq_groups.h"
+#include "passes/quantize/int8/qdq_groups.h"
 
 #include <fmt/core.h>
 

@@ -10,7 +10,7 @@
 #include "lib/ir/save.h"
 #include "lib/ir/validate.h"
 #include "lib/support/parallel.h"
-#include "passes/quantize/output_damage.h"
+#include "passes/quantize/mixed/output_damage.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"

@@ -6,7 +6,7 @@
 
 #include "lib/ir/validate.h"
 #include "lib/support/random.h"
-#include "passes/quantize/codebook.h"
+#include "passes/quantize/codebook/codebook.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"

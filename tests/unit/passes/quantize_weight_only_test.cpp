@@ -7,7 +7,7 @@
 
 #include "lib/ir/edit.h"
 #include "lib/ir/validate.h"
-#include "passes/quantize/group_quantizer.h"
+#include "passes/quantize/grid/group_quantizer.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"

@@ -1,13 +1,13 @@
 // Division of rows among formats: against every division of a small table, and the smoothing of counts.
 
-#include "passes/quantize/row_allocation.h"
+#include "passes/quantize/table/row_allocation.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <numeric>
 
-#include "passes/quantize/row_usage.h"
+#include "passes/quantize/table/row_usage.h"
 
 using namespace tcompress::passes;
 

@@ -1,7 +1,7 @@
 // Double quantization: scales are exactly what codes and units give, what that loses is little, and the written
 // model computes the same everywhere.
 
-#include "passes/quantize/scale_codes.h"
+#include "passes/quantize/grid/scale_codes.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>

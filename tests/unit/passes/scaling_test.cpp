@@ -6,7 +6,7 @@
 
 #include "lib/analysis/transformer_view.h"
 #include "lib/ir/edit.h"
-#include "passes/quantize/equalization.h"
+#include "passes/quantize/int8/equalization.h"
 #include "passes/support/channel_map.h"
 #include "passes/support/scaling_paths.h"
 #include "tests/support/judge.h"

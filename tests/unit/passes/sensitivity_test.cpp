@@ -1,6 +1,6 @@
 // Sensitivity: fewer bits do more damage, the layer that matters most shows, the model stays as it is.
 
-#include "passes/quantize/sensitivity.h"
+#include "passes/quantize/mixed/sensitivity.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,7 +1,7 @@
 // Smoothing: the graph with it computes what it did before rounding, outliers stop hurting, and what gains
 // nothing stays as it is.
 
-#include "passes/quantize/smoothing.h"
+#include "passes/quantize/int8/smoothing.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>

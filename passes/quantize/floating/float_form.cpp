@@ -1,0 +1,308 @@
+#include "passes/quantize/floating/float_form.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "lib/analysis/targets.h"
+#include "lib/exec/executor.h"
+#include "lib/ir/edit.h"
+#include "passes/quantize/storage/integer_product.h"
+#include "passes/support/emit.h"
+#include "passes/support/target_weights.h"
+
+namespace tcompress::passes {
+namespace {
+
+using analysis::Site;
+using analysis::TransformerView;
+using pipeline::PassContext;
+
+/// What a query leaves, as nodes.
+struct Chosen {
+    std::vector<const Site*> sites;
+    std::set<const ir::Node*> nodes;  ///< of the sites, and those that add their biases
+    bool everything = false;
+};
+Chosen choose(const TransformerView& view, const FloatFormQuery& query) {
+    Chosen chosen;
+    chosen.everything = query.targets.empty() && query.ignore.empty();
+    for (const std::size_t index : analysis::SitePatterns(query.targets, query.ignore).select(view)) {
+        const Site& site = view.sites[index];
+        chosen.sites.push_back(&site);
+        chosen.nodes.insert(site.node);
+        if (site.biasNode != nullptr) chosen.nodes.insert(site.biasNode);
+    }
+    return chosen;
+}
+
+/// Values that no input of the model reaches, as the executor computes them.
+std::map<const ir::Value*, Tensor> computed(const ir::Model& model, const std::set<const ir::Value*>& wanted) {
+    std::map<const ir::Value*, Tensor> result;
+    std::vector<const ir::Value*> open;
+    for (const ir::Value* value : wanted) {
+        if (value->constant() != nullptr)
+            result.emplace(value, *value->constant());
+        else
+            open.push_back(value);
+    }
+    if (open.empty()) return result;
+    exec::ExecutorOptions options;
+    options.fusion = exec::Fusion::none;
+    options.outputs = open;
+    const std::vector<Tensor> tensors = exec::Executor(model, std::move(options)).run({});
+    for (std::size_t i = 0; i < open.size(); ++i) result.emplace(open[i], tensors[i]);
+    return result;
+}
+
+bool isConstant(const TransformerView& view, const ir::Value* value) {
+    return value->constant() != nullptr || view.axes->constant(value);
+}
+
+/// What a value is after the values before it were replaced.
+class Replacements {
+  public:
+    explicit Replacements(ir::Edit& edit) : edit_(edit) {}
+    ir::Value* now(ir::Value* value) const {
+        const auto found = by_.find(value);
+        return found == by_.end() ? value : found->second;
+    }
+    void replace(ir::Value* from, ir::Value* to) {
+        edit_.replaceAllUses(from, to);
+        by_[from] = to;
+    }
+
+  private:
+    ir::Edit& edit_;
+    std::map<const ir::Value*, ir::Value*> by_;
+};
+
+/// The node becomes MatMul(x, weights) [+ bias], which stands for `result`.
+void becomeMatMul(ir::Edit& edit, Replacements& values, ir::Node& node, ir::Value* x, const std::string& name,
+                  const Tensor& weights, ir::Value* bias, ir::Value* result) {
+    edit.setOpType(&node, "MatMul");
+    for (const auto& attribute : std::vector(node.proto().attribute().begin(), node.proto().attribute().end()))
+        edit.removeAttribute(&node, attribute.name());
+    edit.replaceInput(&node, 0, values.now(x));
+    edit.replaceInput(&node, 1, edit.addInitializer(name, weights));
+    for (std::size_t i = node.inputs().size(); i-- > 2;) edit.replaceInput(&node, i, nullptr);
+    ir::Value* output = node.output();
+    if (bias != nullptr) {
+        ir::Value* sum = emit(edit, "Add", {output, bias});
+        edit.replaceAllUses(output, sum, {sum->producer()});
+        output = sum;
+    }
+    if (result != node.output()) values.replace(result, output);
+}
+
+std::size_t restoreProducts(ir::Model& model, const PassContext& context, const FloatFormQuery& query,
+                            std::string_view pass) {
+    const TransformerView& view = context.view(model);
+    std::vector<IntegerProduct> products;
+    std::vector<ir::Node*> packed;
+    std::set<const ir::Value*> wanted;
+    const auto want = [&](const std::vector<const ir::Value*>& constants) {
+        const bool known = std::all_of(constants.begin(), constants.end(), [&](const auto* value) { return isConstant(view, value); });
+        if (known) wanted.insert(constants.begin(), constants.end());
+        return known;
+    };
+    for (const Site* site : choose(view, query).sites) {
+        if (const auto product = integerProduct(*site->node)) {
+            if (want(product->constants())) products.push_back(*product);
+        } else if (site->node->is("com.microsoft", "MatMulNBits")) {
+            std::vector<const ir::Value*> operands{site->node->input(1), site->node->input(2)};
+            if (site->node->input(3) != nullptr) operands.push_back(site->node->input(3));
+            if (want(operands)) packed.push_back(site->node);
+        }
+    }
+    const auto constants = computed(model, wanted);
+    ir::Edit edit(model, std::string(pass));
+    Replacements values(edit);
+    std::size_t restored = 0;
+    for (ir::Node* node : packed) {
+        const Tensor* zeroPoints = node->input(3) == nullptr ? nullptr : &constants.at(node->input(3));
+        const auto weights = unpackedNBits(*node, constants.at(node->input(1)), constants.at(node->input(2)), zeroPoints);
+        if (!weights) continue;
+        becomeMatMul(edit, values, *node, node->input(0), node->input(1)->name() + "_float", *weights, node->input(5),
+                     node->output());
+        ++restored;
+    }
+    for (const IntegerProduct& product : products) {
+        std::vector<Tensor> own;
+        for (const ir::Value* value : product.constants()) own.push_back(constants.at(value));
+        const auto weights = floatWeights(product, own);
+        if (!weights) continue;
+        becomeMatMul(edit, values, *product.node, product.input, product.codes->name() + "_float", *weights, product.bias,
+                     product.result);
+        ++restored;
+    }
+    edit.commit();
+    return restored;
+}
+
+/// Whether the operand is a stored float32 matrix, as it is or transposed.
+bool isFloatMatrix(const ir::Value* operand) {
+    while (operand->constant() == nullptr && operand->producer() != nullptr &&
+           (operand->producer()->is("Transpose") || operand->producer()->is("Identity")))
+        operand = operand->producer()->input(0);
+    return operand->constant() != nullptr && operand->constant()->dtype() == DType::float32;
+}
+
+bool isFloat(const ir::Value* value) { return value->dtype() == DType::float32 || value->dtype() == DType::undefined; }
+
+void restoreConstantsAndActivations(ir::Model& model, const PassContext& context, const FloatFormQuery& query,
+                                    std::string_view pass, FloatFormCounts& counts) {
+    const TransformerView& view = context.view(model);
+    const Chosen chosen = choose(view, query);
+    const auto touchesChosen = [&](const ir::Node* node) { return chosen.everything || chosen.nodes.contains(node); };
+    std::set<const ir::Value*> wanted;
+    for (const Site* site : chosen.sites)
+        if (site->operand->constant() == nullptr && isConstant(view, site->operand) && isFloat(site->operand) &&
+            !isFloatMatrix(site->operand))
+            wanted.insert(site->operand);
+    counts.weights += wanted.size();
+    std::vector<const ir::Node*> pairs;
+    for (const auto& node : model.graph().nodes()) {
+        if (!node->is("DequantizeLinear") || !isFloat(node->output())) continue;
+        const auto& uses = node->output()->uses();
+        const bool readByChosen = std::all_of(uses.begin(), uses.end(), [&](const ir::Use& use) {
+            return use.kind == ir::UseKind::input && touchesChosen(use.node);
+        });
+        if (isConstant(view, node->output())) {
+            if (readByChosen) wanted.insert(node->output());
+            continue;
+        }
+        const ir::Node* quantize = node->input(0)->producer();
+        if (quantize == nullptr || !quantize->is("QuantizeLinear") || !isFloat(quantize->input(0))) continue;
+        const ir::Node* maker = quantize->input(0)->producer();
+        if (readByChosen || chosen.everything || (maker != nullptr && chosen.nodes.contains(maker))) pairs.push_back(node.get());
+    }
+    counts.quantizers += pairs.size();
+    const auto constants = computed(model, wanted);
+    ir::Edit edit(model, std::string(pass));
+    Replacements values(edit);
+    for (const auto& [value, tensor] : constants)
+        values.replace(const_cast<ir::Value*>(value), edit.addInitializer(value->name() + "_float", convert(tensor, DType::float32)));
+    for (const ir::Node* dequantize : pairs)
+        values.replace(dequantize->output(), values.now(dequantize->input(0)->producer()->input(0)));
+    edit.commit();
+}
+
+/// What is computed from one look-up of integers alone, up to the float32 rows that the model goes on with.
+struct CodedRows {
+    ir::Node* lookUp = nullptr;
+    ir::Value* indices = nullptr;
+    ir::Value* rows = nullptr;
+    std::int64_t count = 0;
+};
+std::optional<CodedRows> codedRows(const TransformerView& view, ir::Node& node) {
+    const bool blocks = node.is("com.microsoft", "GatherBlockQuantized");
+    if (!node.is("Gather") && !blocks) return std::nullopt;
+    const Tensor* table = node.input(0)->constant();
+    const std::int64_t axis = node.attributeInt(blocks ? "gather_axis" : "axis", 0);
+    if (table == nullptr || !isInteger(table->dtype()) || bitsPerElement(table->dtype()) > 8 || table->rank() != 2 || axis != 0)
+        return std::nullopt;
+    CodedRows found{&node, node.input(1), nullptr, table->shape()[0]};
+    if (isConstant(view, found.indices)) return std::nullopt;
+    std::set<const ir::Value*> known{node.output()};
+    std::vector<ir::Value*> open{node.output()};
+    std::set<ir::Value*> ends;
+    const auto belongs = [&](const ir::Node& user) {
+        return std::all_of(user.inputs().begin(), user.inputs().end(), [&](const ir::Value* input) {
+            if (input == nullptr || isConstant(view, input) || known.contains(input)) return true;
+            // The scales' rows, converted or not.
+            const ir::Node* at = input->producer();
+            while (at != nullptr && (at->is("Cast") || at->is("Unsqueeze") || at->is("Reshape")) &&
+                   !isConstant(view, at->input(0)))
+                at = at->input(0)->producer();
+            return at != nullptr && at->is("Gather") && at->input(1) == found.indices && isConstant(view, at->input(0));
+        });
+    };
+    while (!open.empty()) {
+        ir::Value* value = open.back();
+        open.pop_back();
+        // Behind its scales: what comes next belongs to the model.
+        const ir::Node& maker = *value->producer();
+        if (maker.is("DequantizeLinear") || (maker.is("Mul") && isFloat(value)) || (blocks && value == node.output())) {
+            ends.insert(value);
+            continue;
+        }
+        for (const ir::Use& use : value->uses()) {
+            if (use.kind != ir::UseKind::input || !belongs(*use.node)) return std::nullopt;
+            for (ir::Value* output : use.node->outputs())
+                if (output != nullptr && known.insert(output).second) open.push_back(output);
+        }
+    }
+    if (ends.size() != 1) return std::nullopt;
+    found.rows = *ends.begin();
+    return found;
+}
+
+/// The whole table: the rows of all indices.
+std::optional<Tensor> decodedTable(const ir::Model& model, const CodedRows& coded) {
+    const auto rank = coded.indices->shape() ? coded.indices->shape()->size() : 1;
+    Shape shape(std::max<std::size_t>(rank, 1), 1);
+    shape.back() = coded.count;
+    std::vector<std::int64_t> numbers(static_cast<std::size_t>(coded.count));
+    std::iota(numbers.begin(), numbers.end(), 0);
+    const Tensor indices = Tensor::of<std::int64_t>(shape, std::span<const std::int64_t>(numbers));
+    exec::ExecutorOptions options;
+    options.fusion = exec::Fusion::none;
+    if (!coded.indices->isGraphInput()) options.inputs = {coded.indices};
+    options.outputs = {coded.rows};
+    const DType type = coded.indices->dtype() == DType::int32 ? DType::int32 : DType::int64;
+    const Tensor rows =
+        exec::Executor(model, std::move(options)).run({{coded.indices->name(), convert(indices, type)}}).front();
+    if (rows.dtype() != DType::float32 || rows.size() % coded.count != 0) return std::nullopt;
+    return Tensor::of<float>({coded.count, rows.size() / coded.count}, rows.data<float>());
+}
+
+std::size_t restoreTables(ir::Model& model, const PassContext& context, const FloatFormQuery& query,
+                          std::string_view pass) {
+    const TransformerView& view = context.view(model);
+    const Chosen chosen = choose(view, query);
+    ir::Edit edit(model, std::string(pass));
+    std::size_t restored = 0;
+    for (const Site* site : chosen.sites) {
+        const auto coded = codedRows(view, *site->node);
+        const auto table = coded ? decodedTable(model, *coded) : std::nullopt;
+        if (!table) continue;
+        ir::Node* node = coded->lookUp;
+        const std::string name = node->input(0)->name() + "_float";
+        if (!node->is("Gather")) {
+            edit.setOpType(node, "Gather");
+            for (const auto& attribute : std::vector(node->proto().attribute().begin(), node->proto().attribute().end()))
+                edit.removeAttribute(node, attribute.name());
+            for (std::size_t i = node->inputs().size(); i-- > 2;) edit.replaceInput(node, i, nullptr);
+        }
+        edit.replaceInput(node, 0, edit.addInitializer(name, *table));
+        if (coded->rows != node->output()) edit.replaceAllUses(coded->rows, node->output());
+        ++restored;
+    }
+    edit.commit();
+    return restored;
+}
+
+}  // namespace
+
+FloatFormCounts restoreFloatForm(ir::Model& model, const PassContext& context, const FloatFormQuery& query,
+                                 std::string_view pass) {
+    FloatFormCounts counts;
+    counts.weights = restoreProducts(model, context, query, pass);
+    restoreConstantsAndActivations(model, context, query, pass, counts);
+    counts.tables = restoreTables(model, context, query, pass);
+    return counts;
+}
+
+void restoreToRequantize(ir::Model& model, const PassContext& context, const FloatFormQuery& query,
+                         std::string_view pass, pipeline::PassReport& report) {
+    const FloatFormCounts counts = restoreFloatForm(model, context, query, pass);
+    report.notes.push_back(
+        fmt::format("decoded before they are quantized anew: {} weights and {} tables, {} quantizers of activations gone",
+                    counts.weights, counts.tables, counts.quantizers));
+}
+
+}  // namespace tcompress::passes

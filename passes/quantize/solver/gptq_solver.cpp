@@ -1,0 +1,93 @@
+#include "passes/quantize/solver/gptq_solver.h"
+
+#include "kernels/multiversion.h"
+#include "passes/quantize/mixed/output_error.h"
+
+namespace tcompress::passes {
+namespace {
+
+constexpr std::int64_t kTile = FeedbackStep::kMostChannels;
+
+/// Grids of the output channels of one step.
+struct Grids {
+    float scales[kTile], low[kTile], high[kTile];
+    float zeros[kTile];
+    float shifts[kTile];  ///< quotients are whole numbers after these are added: 0 but at 1 bit
+};
+
+TCOMPRESS_MULTIVERSION void roundRow(const Grids& grids, std::int64_t count, float* values, std::int32_t* codes) {
+    constexpr float kRounder = 12582912.0F;  // rounds half to even, for |x| < 2²²
+    for (std::int64_t i = 0; i < count; ++i) {
+        float x = values[i] / grids.scales[i];
+        x = x < grids.low[i] ? grids.low[i] : x;
+        x = x > grids.high[i] ? grids.high[i] : x;
+        const float q = ((x + grids.shifts[i] + kRounder) - kRounder) - grids.shifts[i];
+        codes[i] = static_cast<std::int32_t>(((q + grids.zeros[i]) + kRounder) - kRounder);
+        values[i] = q * grids.scales[i];
+    }
+}
+
+/// Rounds to the grids of a quantized weight and stores the codes there.
+class GridRounder {
+  public:
+    explicit GridRounder(QuantizedWeights& result) : result_(result), layout_(result.layout) {}
+
+    void round(const FeedbackStep& step) const {
+        Grids grids;
+        std::int32_t codes[kTile];
+        const CodeRange range = codeRange(result_.rule);
+        const std::int64_t block = step.input / layout_.block;
+        std::size_t places[kTile];
+        for (std::int64_t i = 0; i < step.count; ++i) {
+            const std::int64_t channel = step.first + i;
+            const std::int64_t outer = channel / layout_.inner, inner = channel % layout_.inner;
+            const auto group =
+                static_cast<std::size_t>((outer * layout_.blocks() + block) * layout_.inner + inner);
+            places[i] = static_cast<std::size_t>((outer * layout_.axis + step.input) * layout_.inner + inner);
+            const float zero = result_.zeroOf(group);
+            grids.scales[i] = result_.scales[group];
+            grids.low[i] = static_cast<float>(range.low) - zero;
+            grids.high[i] = static_cast<float>(range.high) - zero;
+            grids.zeros[i] = zero;
+            grids.shifts[i] = result_.rule.bits == 1 ? zero : 0.0F;
+        }
+        roundRow(grids, step.count, step.values, codes);
+        for (std::int64_t i = 0; i < step.count; ++i)
+            result_.codes[places[i]] = static_cast<std::uint8_t>(codes[i]);
+    }
+
+  private:
+    QuantizedWeights& result_;
+    const kernels::QuantizationLayout& layout_;
+};
+
+}  // namespace
+
+std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
+                                               const kernels::QuantizationLayout& layout,
+                                               const QuantizationRule& rule, const FeedbackFactor& factor,
+                                               std::int64_t blockSize) {
+    auto result = quantizeWeights(weights, layout, rule);
+    if (!result || weights.empty()) return result;
+    const std::vector<float> matrix = byInputChannel(weights, layout);
+    ErrorFeedback problem;
+    problem.weights = matrix;
+    problem.channels = layout.outer * layout.inner;
+    problem.blockSize = blockSize;
+    const GridRounder rounder(*result);
+    roundWithFeedback(problem, factor, [&](const FeedbackStep& step) { rounder.round(step); });
+    measureRelativeError(*result, weights);
+    return result;
+}
+
+std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
+                                               const kernels::QuantizationLayout& layout,
+                                               const QuantizationRule& rule,
+                                               std::span<const double> secondMoment,
+                                               const GptqOptions& options) {
+    return quantizeByGptq(weights, layout, rule,
+                          feedbackFactor(secondMoment, layout.axis, options.damp, options.order),
+                          options.blockSize);
+}
+
+}  // namespace tcompress::passes
