@@ -148,10 +148,11 @@ bool hasTarget(const ir::Model& reference, const EvidenceQuery& query) {
 
 namespace {
 
+// Unrelated values of one size are at 2; what passes lose by then is well below.
+constexpr double kUnrelated = 0.5;
+
 bool meansTheSame(const ir::Model& original, const ir::Model& model, const std::vector<EvidenceQuery>& queries,
                   const data::Dataset& samples, const calibration::Environment& environment) {
-    // Unrelated values of one size are at 2; what passes lose by then is well below.
-    static constexpr double kUnrelated = 0.5;
     constexpr std::int64_t kEnough = 8;
     calibration::Collector collector(original, model);
     std::vector<const calibration::SimilaritySums*> sums;
