@@ -242,8 +242,9 @@ class DropLayers : public pipeline::Pass {
                 leastMissed(model, spans, dropped, patch, samples, context.environment(), errors);
             // Errors are squared; nothing is left to drop when all are infinite.
             if (!(errors[next] <= maxError * maxError)) {
-                report.notes.push_back(fmt::format("{}: the outputs would be {:.4f} off (max_error {})",
-                                                   dropped.empty() ? "nothing is dropped" : "no more is dropped", std::sqrt(errors[next]), maxError));
+                report.skipped.push_back(
+                    {spans[next].name, fmt::format("the outputs, which miss it least, would be {:.4f} off without it (max_error {})",
+                                                   std::sqrt(errors[next]), maxError)});
                 break;
             }
             dropped.insert(next);

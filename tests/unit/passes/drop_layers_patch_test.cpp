@@ -140,8 +140,8 @@ TEST_CASE("branches that add next to nothing go, their mean stays") {
     CHECK(outputError(model, lighter, samplesOf("digits_calibration", 48, 96)) < 1e-4);
     const auto strict = runPass(model, "drop-layers", "", options + "0}", &samples);
     CHECK(strict.report.changed.empty());
-    REQUIRE_FALSE(strict.report.notes.empty());
-    CHECK_THAT(strict.report.notes.back(), Catch::Contains("nothing is dropped"));
+    REQUIRE_FALSE(strict.report.skipped.empty());
+    CHECK_THAT(strict.report.skipped.back().reason, Catch::Contains("off without it (max_error 0)"));
     // A linear map in its place is a product more.
     const auto mapped = runPass(model, "drop-layers", "", R"({"part": "branch", "refit": "readers", "max_error": 0.005})", &samples);
     CHECK(test::countOf(mapped.model, "MatMul") > test::countOf(lighter, "MatMul"));
