@@ -23,7 +23,7 @@
 #include "lib/calibration/channel_statistics.h"
 #include "lib/ir/edit.h"
 #include "passes/passes.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/awq_solver.h"
 #include "passes/quantize/solver/hqq_solver.h"
 #include "passes/quantize/solver/layer_evidence.h"

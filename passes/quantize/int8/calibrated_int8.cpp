@@ -6,7 +6,7 @@
 #include "lib/calibration/collector.h"
 #include "lib/calibration/moments.h"
 #include "lib/data/split.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/layer_evidence.h"
 
 namespace tcompress::passes {

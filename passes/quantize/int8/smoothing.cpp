@@ -6,7 +6,7 @@
 #include "lib/calibration/archive.h"
 #include "lib/support/check.h"
 #include "lib/support/error.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 
 namespace tcompress::passes {
 namespace {

@@ -8,7 +8,7 @@
 #include "lib/ir/edit.h"
 #include "lib/ir/export.h"
 #include "passes/quantize/mixed/output_damage.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/gptq_solver.h"
 #include "passes/quantize/solver/layer_evidence.h"
 #include "passes/quantize/table/row_usage.h"

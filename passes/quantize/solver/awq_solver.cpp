@@ -5,7 +5,7 @@
 
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 
 namespace tcompress::passes {
 namespace {

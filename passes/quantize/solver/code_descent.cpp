@@ -9,7 +9,8 @@
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
+#include "passes/quantize/solver/output_gradient.h"
 
 namespace tcompress::passes {
 namespace {
@@ -71,15 +72,14 @@ class Descent {
           n_(layout_.axis),
           channels_(layout_.outer * layout_.inner),
           range_(codeRange(quantized.rule)),
-          h_(dampedMoment(secondMoment, n_, damp)),
-          values_(byInputChannel(dequantizeWeights(quantized), layout_)),
-          gradient_(values_.size()) {
+          gradient_(secondMoment, n_, channels_, damp),
+          values_(byInputChannel(dequantizeWeights(quantized), layout_)) {
         std::vector<float> errors(static_cast<std::size_t>(std::min(kErrorRows, n_) * channels_));
         for (std::int64_t begin = 0; begin < n_; begin += kErrorRows) {
             const std::int64_t end = std::min(n_, begin + kErrorRows);
             copyInputChannels(weights, layout_, begin, end, errors.data());
             subtractMultiple(errors.data(), values_.data() + begin * channels_, 1, (end - begin) * channels_);
-            handOn(begin, end, errors.data(), Sign::plus);
+            gradient_.add(begin, end, errors.data(), 1);
         }
     }
 
@@ -97,7 +97,6 @@ class Descent {
     }
 
   private:
-    enum class Sign { plus, minus };
     /// What a tile's look at a block has moved, as bits.
     using Moved = unsigned char;
     static constexpr Moved kScales = 1, kCodes = 2;
@@ -106,42 +105,6 @@ class Descent {
     bool movesScales() const { return quantized_.rule.scaleType != DType::uint8; }
     /// What the scales of such groups move is handed on with what the codes in them do.
     bool groupsFitBlocks() const { return kBlock % layout_.block == 0; }
-
-    static std::vector<float> dampedMoment(std::span<const double> moment, std::int64_t n, double damp) {
-        double mean = 0;
-        for (std::int64_t i = 0; i < n; ++i) mean += moment[static_cast<std::size_t>(i * n + i)];
-        mean /= static_cast<double>(std::max<std::int64_t>(1, n));
-        const double unit = mean > 0 ? 1 / mean : 0;
-        std::vector<float> h(moment.size());
-        parallelFor(n, [&](std::int64_t row) {
-            for (std::int64_t i = row * n; i < (row + 1) * n; ++i)
-                h[static_cast<std::size_t>(i)] =
-                    static_cast<float>(moment[static_cast<std::size_t>(i)] * unit);
-            h[static_cast<std::size_t>(row * n + row)] += static_cast<float>(mean > 0 ? damp : 1);
-        });
-        return h;
-    }
-
-    float h(std::int64_t row, std::int64_t column) const {
-        return h_[static_cast<std::size_t>(row * n_ + column)];
-    }
-
-    /// G ± H[:, begin … end) · change, a change of (end − begin) rows.
-    void handOn(std::int64_t begin, std::int64_t end, const float* change, Sign sign) {
-        kernels::BatchedMatmul matmul;
-        matmul.m = n_;
-        matmul.n = channels_;
-        matmul.k = end - begin;
-        matmul.a = h_.data() + begin;
-        matmul.aRowStride = n_;
-        matmul.b = change;
-        matmul.bRowStride = channels_;
-        matmul.c = gradient_.data();
-        matmul.cRowStride = channels_;
-        matmul.epilogue.alpha = sign == Sign::plus ? 1.0F : -1.0F;
-        matmul.epilogue.residual = gradient_.data();
-        kernels::matmul(matmul);
-    }
 
     std::size_t group(std::int64_t block, std::int64_t channel) const {
         const std::int64_t outer = channel / layout_.inner, inner = channel % layout_.inner;
@@ -172,7 +135,7 @@ class Descent {
                     values[c] += moved[c];
                 }
             });
-            handOn(from, to, moved_.data(), Sign::minus);
+            gradient_.add(from, to, moved_.data(), -1);
         }
     }
 
@@ -182,7 +145,7 @@ class Descent {
         product.m = to - from;
         product.n = channels_;
         product.k = end - begin;
-        product.a = h_.data() + from * n_ + begin;
+        product.a = gradient_.hRow(from) + begin;
         product.aRowStride = n_;
         product.b = values_.data() + begin * channels_;
         product.bRowStride = channels_;
@@ -192,7 +155,7 @@ class Descent {
         parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
             for (std::int64_t i = from; i < to; ++i) {
                 const float* values = values_.data() + i * channels_ + first;
-                addProducts(slope_.data() + first, values, gradient_.data() + i * channels_ + first,
+                addProducts(slope_.data() + first, values, gradient_.row(i) + first,
                             last - first);
                 addProducts(curvature_.data() + first, values, moved_.data() + (i - from) * channels_ + first,
                             last - first);
@@ -220,7 +183,7 @@ class Descent {
         for (std::int64_t i = begin; i < groupEnd; ++i) {
             float product[kTile] = {};
             for (std::int64_t j = begin; j < groupEnd; ++j)
-                subtractMultiple(product, values_.data() + j * channels_ + first, -h(i, j), count);
+                subtractMultiple(product, values_.data() + j * channels_ + first, -gradient_.h(i, j), count);
             const float* values = values_.data() + i * channels_ + first;
             addProducts(slope, values, local + (i - begin) * kTile, count);
             addProducts(curvature, values, product, count);
@@ -238,7 +201,7 @@ class Descent {
             addProducts(row, values, slope, count);
             addProducts(values, values, slope, count);
             for (std::int64_t other = begin; other < end; ++other)
-                subtractMultiple(local + (other - begin) * kTile, row, h(i, other), count);
+                subtractMultiple(local + (other - begin) * kTile, row, gradient_.h(i, other), count);
         }
         return true;
     }
@@ -251,7 +214,7 @@ class Descent {
             const std::int64_t count = last - first;
             const auto movedOf = [&](std::int64_t i) { return moved_.data() + (i - begin) * channels_ + first; };
             for (std::int64_t i = begin; i < end; ++i) {
-                std::copy_n(gradient_.data() + i * channels_ + first, count, local + (i - begin) * kTile);
+                std::copy_n(gradient_.row(i) + first, count, local + (i - begin) * kTile);
                 std::fill_n(movedOf(i), count, 0.0F);
             }
             for (std::int64_t i = begin; i < end; ++i) {
@@ -261,17 +224,17 @@ class Descent {
                     any[static_cast<std::size_t>(first / kTile)] |= kScales;
                 if (i == begin || groupBegins) grids(i, first, last, scales, zeros);
                 if (!moveCodes({values_.data() + i * channels_ + first, local + (i - begin) * kTile, delta,
-                                movedOf(i), 1 / h(i, i), scales, zeros, static_cast<float>(range_.low),
+                                movedOf(i), 1 / gradient_.h(i, i), scales, zeros, static_cast<float>(range_.low),
                                 static_cast<float>(range_.high)},
                                count))
                     continue;
                 any[static_cast<std::size_t>(first / kTile)] |= kCodes;
                 for (std::int64_t other = i + 1; other < end; ++other)
-                    subtractMultiple(local + (other - begin) * kTile, delta, h(i, other), count);
+                    subtractMultiple(local + (other - begin) * kTile, delta, gradient_.h(i, other), count);
             }
         });
         const auto all = std::reduce(any.begin(), any.end(), Moved{}, std::bit_or());
-        if (all != 0) handOn(begin, end, moved_.data(), Sign::minus);
+        if (all != 0) gradient_.add(begin, end, moved_.data(), -1);
         return (all & kCodes) != 0;
     }
 
@@ -301,9 +264,8 @@ class Descent {
     const kernels::QuantizationLayout& layout_;
     std::int64_t n_, channels_;
     CodeRange range_;
-    std::vector<float> h_;         ///< [n, n], its mean diagonal 1 before damping
+    OutputGradient gradient_;
     std::vector<float> values_;    ///< [n, channels] s·q
-    std::vector<float> gradient_;  ///< [n, channels] G
     std::vector<float> moved_;     ///< [kBlock, channels] of the values; of a group: H·u
     std::vector<float> slope_, curvature_;
 };

@@ -1,7 +1,7 @@
 #include "passes/quantize/solver/gptq_solver.h"
 
 #include "kernels/multiversion.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 
 namespace tcompress::passes {
 namespace {

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "lib/calibration/moments.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 
 namespace tcompress::passes {
 

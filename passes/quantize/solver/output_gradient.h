@@ -22,6 +22,7 @@ class OutputGradient {
     float h(std::int64_t row, std::int64_t column) const {
         return h_[static_cast<std::size_t>(row * inputs_ + column)];
     }
+    const float* hRow(std::int64_t row) const { return h_.data() + row * inputs_; }
     /// [inputs, channels].
     std::vector<float>& values() { return values_; }
     const float* row(std::int64_t input) const { return values_.data() + input * channels_; }

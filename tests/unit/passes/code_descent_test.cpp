@@ -7,7 +7,7 @@
 #include "kernels/gram.h"
 #include "lib/support/parallel.h"
 #include "lib/support/random.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/code_descent.h"
 #include "passes/quantize/solver/gptq_solver.h"
 #include "tests/unit/passes/weight_models.h"

@@ -12,7 +12,7 @@
 #include "passes/quantize/codebook/codebook_fit.h"
 #include "passes/quantize/grid/group_quantizer.h"
 #include "passes/quantize/grid/levels.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

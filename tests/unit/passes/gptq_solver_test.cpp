@@ -12,7 +12,7 @@
 #include "kernels/linalg.h"
 #include "lib/support/parallel.h"
 #include "lib/support/random.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;

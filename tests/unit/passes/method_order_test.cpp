@@ -7,7 +7,7 @@
 #include <functional>
 
 #include "lib/calibration/channel_statistics.h"
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/awq_solver.h"
 #include "passes/quantize/solver/code_descent.h"
 #include "passes/quantize/solver/gptq_solver.h"

@@ -1,4 +1,4 @@
-#include "passes/quantize/mixed/output_error.h"
+#include "passes/quantize/solver/output_error.h"
 
 #include <algorithm>
 #include <cmath>
