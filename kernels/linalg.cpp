@@ -136,6 +136,10 @@ void addProduct(double scale, double keep, Transposition aTransposition, Transpo
     requireSize(b, inner, n, "gemm");
     requireSize(c, m, n, "gemm");
     if (c.empty()) return;
+    if (inner == 0) {  // gemv would leave C as it is
+        if (keep == 0) std::fill(c.begin(), c.end(), 0.0);
+        return;
+    }
     useOneLapackThread();
     const bool aTransposed = aTransposition == Transposition::yes;
     const bool bTransposed = bTransposition == Transposition::yes;

@@ -1,8 +1,9 @@
 #pragma once
 // Dense linear algebra for the passes: LAPACK behind it, run on one thread; products, Cholesky factors and triangular
 // solutions in ranges of rows or columns of a fixed size on several, so results do not depend on the number of threads. Matrices are row-major and dense.
-// Every function checks its input for NaN and infinity and throws KernelError with the position; a factorization
-// that fails throws KernelError saying why.
+// What factorizes (singular values, eigenvalues, Cholesky factors and inverses, least squares) checks its input for NaN and
+// infinity and throws KernelError with the position, and saying why when it fails. Products and triangular solutions do
+// not look: what is not finite goes through them.
 
 #include <cstdint>
 #include <span>

@@ -330,9 +330,10 @@ std::vector<Tensor> tensorsOf(std::vector<Datum> values) {
 }
 
 void Program::remember(ShapeKey key, Remembered values) const {
-    constexpr std::size_t kLargestBytes = 32 << 20;
-    // Of all shapes: inputs of ever new lengths must not take ever more memory.
+    // Of several shapes: inputs of ever new lengths must not take ever more memory. One shape alone may take more, until
+    // the next comes: the relative position bias of a T5 has heads × 512 × 512 floats, and takes long to compute.
     constexpr std::size_t kMostBytes = 8 << 20;
+    constexpr std::size_t kLargestBytes = 32 << 20;
     constexpr std::size_t kMostShapes = 32;
     std::size_t bytes = 0;
     for (const auto& [id, value] : values) {

@@ -8,7 +8,8 @@
 
 namespace tcompress::exec {
 
-/// What Executor(model).run(feeds) returns, and throws.
+/// What Executor(model).run(feeds) returns, and throws; that a node with a large weight cannot run is said when its turn
+/// comes, not before the first node has run.
 std::vector<Tensor> runOnce(const ir::Model& model, const Feeds& feeds);
 
 }  // namespace tcompress::exec

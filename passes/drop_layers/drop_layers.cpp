@@ -168,8 +168,8 @@ class DropLayers : public pipeline::Pass {
                 "{}: no layer was recognised in this model; 'tcompress inspect' says why", kPass));
         if (!options_.layers.empty()) return named(spans);
         if (options_.maxError) {
-            if (droppable(spans, report).empty()) return {};
-            return byOutputError(model, context, spans, patch, samples, layers - 1, *options_.maxError, report);
+            const std::int64_t most = std::min(layers - 1, std::ssize(droppable(spans, report)));
+            return byOutputError(model, context, spans, patch, samples, most, *options_.maxError, report);
         }
         const std::int64_t count =
             options_.count.value_or(std::max<std::int64_t>(
@@ -240,7 +240,7 @@ class DropLayers : public pipeline::Pass {
             std::vector<double> errors;
             const std::size_t next =
                 leastMissed(model, spans, dropped, patch, samples, context.environment(), errors);
-            // Errors are squared; nothing is left to drop when all are infinite.
+            // Errors are squared.
             if (!(errors[next] <= maxError * maxError)) {
                 report.skipped.push_back(
                     {spans[next].name, fmt::format("the outputs, which miss it least, would be {:.4f} off without it (max_error {})",

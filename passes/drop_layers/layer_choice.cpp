@@ -140,10 +140,14 @@ std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>&
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         Candidate& candidate = candidates[i];
         if (fits[i]) candidate.runs[candidate.own].patch = std::move(fits[i]->map);
-        errors[candidate.layer] =
+        const double error =
             outputError(original, without(original, candidate.runs), outputs, judges(samples), environment);
+        if (std::isfinite(error)) errors[candidate.layer] = error;
     }
-    return static_cast<std::size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin());
+    // Of the candidates alone: all of them may be infinite.
+    return std::min_element(candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
+               return errors[a.layer] < errors[b.layer];
+           })->layer;
 }
 
 void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const data::Split& samples,
@@ -169,8 +173,7 @@ void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const
             }
         }
         cutOut(model, run, pass, report);
-        for (const std::size_t layer : run.layers)
-            report.changed.push_back({fmt::format("layer {}", layer), change, error});
+        for (const std::string& layer : run.names) report.changed.push_back({layer, change, error});
     }
 }
 

@@ -57,10 +57,11 @@ std::vector<LayerRun> runsOf(const std::vector<LayerSpan>& spans, const std::set
         const LayerSpan& span = spans[layer];
         if (!runs.empty() && runs.back().output == span.input->name()) {
             runs.back().layers.push_back(layer);
+            runs.back().names.push_back(span.name);
             runs.back().output = span.output->name();
             runs.back().name += fmt::format(" and {}", span.name);
         } else {
-            runs.push_back({{layer}, span.name, span.input->name(), span.output->name(), {}});
+            runs.push_back({{layer}, {span.name}, span.name, span.input->name(), span.output->name(), {}});
         }
     }
     return runs;

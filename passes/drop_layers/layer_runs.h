@@ -28,7 +28,8 @@ std::vector<LayerSpan> layerSpans(const analysis::TransformerView& view, LayerPa
 /// Values by name, so that a run means the same in a copy of the model.
 struct LayerRun {
     std::vector<std::size_t> layers;
-    std::string name;  ///< "layer 1", "layers 1, 2"
+    std::vector<std::string> names;  ///< of the layers: "layer 1", "feed-forward 2"
+    std::string name;                ///< "layer 1 and layer 2"
     std::string input, output;
     /// Takes the run's place: output = input · weight + bias, or input + bias where there is no weight. Nothing: the input itself does.
     std::optional<LinearLayer> patch;

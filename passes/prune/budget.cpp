@@ -16,7 +16,6 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <optional>
 
@@ -27,6 +26,7 @@
 #include "passes/low_rank/fitted_factors.h"
 #include "passes/passes.h"
 #include "passes/prune/budget/allocation.h"
+#include "passes/prune/budget/block_options.h"
 #include "passes/prune/budget/cost_model.h"
 #include "passes/prune/budget/error_table.h"
 #include "passes/prune/budget/refinement.h"
@@ -169,36 +169,6 @@ class PruneBudget : public pipeline::Pass {
                                     kPass, target().describe(), target().describe(costs.cost(smallest), whole)));
     }
 
-    /// What one block may become.
-    struct BlockOption {
-        std::vector<PartChoice> parts;
-        Choice choice;
-    };
-    static std::vector<BlockOption> optionsOf(std::size_t block, const CostModel& costs, const Anatomy& anatomy,
-                                              const ErrorTable& errors) {
-        const auto& parts = anatomy.blocks[block].parts;
-        std::vector<BlockOption> options = {{{}, {}}};
-        for (const std::size_t p : parts) {
-            const Part& part = anatomy.parts[p];
-            std::vector<BlockOption> longer;
-            for (const BlockOption& option : options)
-                for (std::size_t i = 0; i < part.choices.size(); ++i) {
-                    if (!std::isfinite(errors.parts[p][i])) continue;
-                    BlockOption next = option;
-                    next.parts.push_back(part.choices[i]);
-                    next.choice.cost -= costs.table().savedBy(part, part.choices[i]);
-                    next.choice.error += errors.parts[p][i];
-                    longer.push_back(std::move(next));
-                }
-            options = std::move(longer);
-        }
-        if (!anatomy.blocks[block].canGo) return options;
-        // All of it dropped is one map, not the sum of its parts.
-        BlockOption& dropped = options.back();
-        dropped.choice = {-costs.table().savedByBlock.at(blockShape(anatomy, anatomy.blocks[block])), errors.blocks[block]};
-        return options;
-    }
-
     /// The cheapest assignment in error whose cost as a whole keeps the budget. The sum of the parts misses a little:
     /// the limit that is allocated to moves by what it misses.
     Assignment choose(CostModel& costs, const Anatomy& anatomy, const ErrorTable& errors) const {
@@ -207,7 +177,7 @@ class PruneBudget : public pipeline::Pass {
         std::vector<std::vector<BlockOption>> options;
         std::vector<std::vector<Choice>> choices;
         for (std::size_t block = 0; block < anatomy.blocks.size(); ++block) {
-            options.push_back(optionsOf(block, costs, anatomy, errors));
+            options.push_back(blockOptions(block, costs.table(), anatomy, errors));
             choices.emplace_back();
             for (const BlockOption& option : options.back()) choices.back().push_back(option.choice);
         }
@@ -350,15 +320,7 @@ class PruneBudget : public pipeline::Pass {
                                 const data::Split& samples, const PassContext& context, PassReport& report) {
         const std::vector<LayerRun> runs = anatomy.runs(assignment);
         if (runs.empty()) return;
-        PassReport cut;
-        cutOutRuns(model, runs, Patch::linear, samples, kPass, context.environment(), cut);
-        auto row = cut.changed.begin();
-        for (const LayerRun& run : runs)
-            for (const std::size_t layer : run.layers) {
-                row->site = anatomy.spans[layer].name;
-                report.changed.push_back(*row++);
-            }
-        report.notes.insert(report.notes.end(), cut.notes.begin(), cut.notes.end());
+        cutOutRuns(model, runs, Patch::linear, samples, kPass, context.environment(), report);
     }
 
     Options options_;

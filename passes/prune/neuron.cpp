@@ -86,6 +86,9 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
         diagnostics.add(pointer + "/importance",
                         "reconstruction counts on weights that are fitted again; take activation with compensate "
                         "false");
+    if (options.width && options.scope != Scope::layer)
+        diagnostics.add(pointer + "/scope",
+                        "width is what each layer keeps, scope shares out what all lose together; take sparsity with it");
 }
 
 class PruneNeuron : public pipeline::Pass {

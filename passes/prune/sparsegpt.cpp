@@ -119,8 +119,9 @@ class PruneByOutput : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         if (options_.maxAccuracyDrop) return withinAccuracy(model, context);
         const data::Split samples = context.calibrationSplit(kName, kWhy, kHeldBackShare);
-        if (options_.maxSizeBytes) return withinSize(model, samples, context);
-        return prune(model, options_.sparsity.value_or(kSparsity), samples, context);
+        const Shares shares(*this, model, samples, context);
+        if (options_.maxSizeBytes) return withinSize(model, shares, samples, context);
+        return prune(model, options_.sparsity.value_or(kSparsity), shares, samples, context);
     }
 
   private:
@@ -159,78 +160,15 @@ class PruneByOutput : public pipeline::Pass {
 
     WeightQuery query() const { return {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}; }
 
-    PassReport prune(ir::Model& model, double sparsity, const data::Split& samples, const PassContext& context) const {
-        PassReport report;
-        const analysis::TransformerView& view = context.view(model);
-        const std::vector<TargetWeight> weights = targetWeights(view, query(), report);
-        const std::vector<const TargetWeight*> chosen = usable(weights, report);
-        std::vector<const TargetWeight*> walked = chosen;
-        PassReport unused;
-        const std::vector<TargetWeight> whole = targetWeights(view, {}, unused);
-        if (method == Method::sparsegpt && options_.refit == Refit::all && !chosen.empty())
-            for (const TargetWeight* weight : withoutRefusal(whole, [&](const TargetWeight& w) { return adaptRefusal(w, chosen); }, unused))
-                walked.push_back(weight);
-        const ir::Model reference = model.clone();
-        const std::vector<double> shares = Shares(*this, model, chosen, samples, context).at(sparsity);
-        for (std::int64_t step = 1; step <= options_.steps; ++step) {
-            PassReport round;
-            const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
-            fitLayerwise(model, reference, view, walked, samples, context.environment(), [&](const LayerProblem& problem) {
-                const auto place = std::find(chosen.begin(), chosen.end(), problem.weight) - chosen.begin();
-                if (place == std::ssize(chosen)) return adapted(problem, round);
-                // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
-                return prune(problem, shares[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
-            });
-            if (step == options_.steps) report.changed = std::move(round.changed);
-        }
-        return report;
-    }
-
-    PassReport withinSize(ir::Model& model, const data::Split& samples, const PassContext& context) const {
-        PassReport unused;
-        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
-        const std::vector<const TargetWeight*> chosen = usable(weights, unused);
-        const Shares shares(*this, model, chosen, samples, context);
-        const SparsityForSize found =
-            sparsityForSize(model, chosen, [&](double sparsity) { return shares.at(sparsity); }, *options_.maxSizeBytes, kName);
-        PassReport report = prune(model, found.sparsity, samples, context);
-        report.notes.push_back(fmt::format("sparsity {:.4f}: the file that store-sparse makes of it is predicted at {} bytes, is {}",
-                                           found.sparsity, found.bytes, sparseFileBytes(model)));
-        return report;
-    }
-
-    PassReport withinAccuracy(ir::Model& model, const PassContext& context) const {
-        const data::Split judging = judgingSplit(context, kName, kWhy, "sparsity or max_size_bytes");
-        const data::Split samples = data::split(judging.fit, kHeldBackShare);
-        struct Trial {
-            ir::Model model;
-            PassReport report;
-            double drop = 0;
-        };
-        std::optional<Trial> best;
-        const double sparsity = mostSparsityThatHolds([&](double tried) {
-            Trial trial{model.clone(), {}, 0};
-            trial.report = prune(trial.model, tried, samples, context);
-            trial.drop = accuracyDrop(model, trial.model, judging.heldBack, kName);
-            if (trial.drop > *options_.maxAccuracyDrop) return false;
-            best = std::move(trial);
-            return true;
-        });
-        if (!best)
-            throw PassError(fmt::format("{}: the accuracy drops by more than {} at any sparsity of 1/64 and more", kName,
-                                        *options_.maxAccuracyDrop));
-        model = std::move(best->model);
-        best->report.notes.push_back(fmt::format("sparsity {:.4f}: accuracy on {} held-back samples drops by {:.4f}", sparsity,
-                                                 judging.heldBack.sampleCount(), best->drop));
-        return std::move(best->report);
-    }
-
     /// How a sparsity is spread over the weights.
     class Shares {
       public:
-        Shares(const PruneByOutput& pass, const ir::Model& model, const std::vector<const TargetWeight*>& weights,
-               const data::Split& samples, const PassContext& context)
-            : allocation_(pass.options_.allocation), count_(weights.size()) {
+        Shares(const PruneByOutput& pass, const ir::Model& model, const data::Split& samples, const PassContext& context)
+            : allocation_(pass.options_.allocation) {
+            PassReport unused;
+            const std::vector<TargetWeight> all = targetWeights(context.view(model), pass.query(), unused);
+            const std::vector<const TargetWeight*> weights = pass.usable(all, unused);
+            count_ = weights.size();
             if (allocation_ == SparseAllocation::uniform) return;
             calibration::ValueSet inputs;
             for (const TargetWeight* weight : weights) inputs.insert(weight->sites.front()->input);
@@ -250,9 +188,77 @@ class PruneByOutput : public pipeline::Pass {
 
       private:
         SparseAllocation allocation_;
-        std::size_t count_;
+        std::size_t count_ = 0;
         std::vector<SparseLayer> layers_;
     };
+
+    /// `shares` are of this model or of one with the same weights.
+    PassReport prune(ir::Model& model, double sparsity, const Shares& shares, const data::Split& samples,
+                     const PassContext& context) const {
+        PassReport report;
+        const analysis::TransformerView& view = context.view(model);
+        const std::vector<TargetWeight> weights = targetWeights(view, query(), report);
+        const std::vector<const TargetWeight*> chosen = usable(weights, report);
+        std::vector<const TargetWeight*> walked = chosen;
+        PassReport unused;
+        const std::vector<TargetWeight> whole = targetWeights(view, {}, unused);
+        if (method == Method::sparsegpt && options_.refit == Refit::all && !chosen.empty())
+            for (const TargetWeight* weight : withoutRefusal(whole, [&](const TargetWeight& w) { return adaptRefusal(w, chosen); }, unused))
+                walked.push_back(weight);
+        const ir::Model reference = model.clone();
+        const std::vector<double> spread = shares.at(sparsity);
+        for (std::int64_t step = 1; step <= options_.steps; ++step) {
+            PassReport round;
+            const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
+            fitLayerwise(model, reference, view, walked, samples, context.environment(), [&](const LayerProblem& problem) {
+                const auto place = std::find(chosen.begin(), chosen.end(), problem.weight) - chosen.begin();
+                if (place == std::ssize(chosen)) return adapted(problem, round);
+                // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
+                return prune(problem, spread[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
+            });
+            if (step == options_.steps) report.changed = std::move(round.changed);
+        }
+        return report;
+    }
+
+    PassReport withinSize(ir::Model& model, const Shares& shares, const data::Split& samples, const PassContext& context) const {
+        PassReport unused;
+        const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
+        const std::vector<const TargetWeight*> chosen = usable(weights, unused);
+        const SparsityForSize found =
+            sparsityForSize(model, chosen, [&](double sparsity) { return shares.at(sparsity); }, *options_.maxSizeBytes, kName);
+        PassReport report = prune(model, found.sparsity, shares, samples, context);
+        report.notes.push_back(fmt::format("sparsity {:.4f}: the file that store-sparse makes of it is predicted at {} bytes, is {}",
+                                           found.sparsity, found.bytes, sparseFileBytes(model)));
+        return report;
+    }
+
+    PassReport withinAccuracy(ir::Model& model, const PassContext& context) const {
+        const data::Split judging = judgingSplit(context, kName, kWhy, "sparsity or max_size_bytes");
+        const data::Split samples = data::split(judging.fit, kHeldBackShare);
+        struct Trial {
+            ir::Model model;
+            PassReport report;
+            double drop = 0;
+        };
+        const Shares shares(*this, model, samples, context);
+        std::optional<Trial> best;
+        const double sparsity = mostSparsityThatHolds([&](double tried) {
+            Trial trial{model.clone(), {}, 0};
+            trial.report = prune(trial.model, tried, shares, samples, context);
+            trial.drop = accuracyDrop(model, trial.model, judging.heldBack, kName);
+            if (trial.drop > *options_.maxAccuracyDrop) return false;
+            best = std::move(trial);
+            return true;
+        });
+        if (!best)
+            throw PassError(fmt::format("{}: the accuracy drops by more than {} at any sparsity of 1/64 and more", kName,
+                                        *options_.maxAccuracyDrop));
+        model = std::move(best->model);
+        best->report.notes.push_back(fmt::format("sparsity {:.4f}: accuracy on {} held-back samples drops by {:.4f}", sparsity,
+                                                 judging.heldBack.sampleCount(), best->drop));
+        return std::move(best->report);
+    }
 
     LinearLayer prune(const LayerProblem& problem, double sparsity, PassReport& report) const {
         const LinearLayer& start = problem.start;

@@ -73,7 +73,6 @@ void compensate(ir::Model& model, EvidenceWalk& walk, UnitTask& task, std::vecto
                 pipeline::PassReport& report) {
     gatherEvidence(walk, readers);
     if (task.mask.empty()) task.mask = cheapestMask(readers, task.keep);
-    if (std::find(task.mask.begin(), task.mask.end(), false) == task.mask.end()) return;
     ir::Edit edit(model, "compensation");
     double before = 0, after = 0, whole = 0;
     for (const UnitReader& reader : readers) {
@@ -144,6 +143,10 @@ void removeCompensated(ir::Model& model, const ir::Model& reference, const Trans
     const UnitWeights weights(view);
     std::vector<WalkStep> steps = std::move(more);
     for (UnitTask& task : tasks) {
+        if (const std::int64_t units = view.axes->store->leafSize(task.layers.leaf); task.keep == units) {
+            task.mask.assign(static_cast<std::size_t>(units), true);
+            continue;
+        }
         const std::vector<UnitReader> readers = weights.readersOf(task);
         if (!task.refusal.empty()) {
             report.notes.push_back(

@@ -15,7 +15,7 @@ std::pair<State, double> refinedByTrials(State best, double bestError, int trial
         std::optional<State> next = propose(best);
         if (!next) continue;
         const double nextError = error(*next);
-        if (nextError >= bestError) continue;
+        if (!(nextError < bestError)) continue;
         best = std::move(*next);
         bestError = nextError;
     }

@@ -1,6 +1,8 @@
 #include "passes/support/output_judge.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "lib/exec/executor.h"
 
@@ -52,6 +54,7 @@ double OutputJudge::error(const ir::Model& edited) const {
             const calibration::ObservedRows now(outputs[i], batches_[b].mask);
             const auto before = batches_[b].outputs[places[i]].rows().values, after = now.rows().values;
             for (std::size_t k = 0; k < std::min(before.size(), after.size()); ++k) {
+                if (!std::isfinite(before[k])) continue;
                 const double difference = static_cast<double>(before[k]) - after[k];
                 sums[i].difference += difference * difference;
                 sums[i].original += static_cast<double>(before[k]) * before[k];
@@ -61,7 +64,8 @@ double OutputJudge::error(const ir::Model& edited) const {
     }
     double error = 0;
     for (const Sum& sum : sums) error += sum.original > 0 ? sum.difference / sum.original : sum.difference;
-    return error / static_cast<double>(sums.size());
+    // A model that overflows must not be taken for one without error: nothing is greater than NaN.
+    return std::isfinite(error) ? error / static_cast<double>(sums.size()) : std::numeric_limits<double>::infinity();
 }
 
 }  // namespace tcompress::passes

@@ -22,7 +22,8 @@ class OutputJudge {
     /// leave the judge where it is.
     void advanceTo(const ir::Value* value);
 
-    /// ‖y − ŷ‖² / ‖y‖² over rows that are no padding, the mean over outputs that the edited model still has.
+    /// ‖y − ŷ‖² / ‖y‖² over rows that are no padding, the mean over outputs that the edited model still has. What is not
+    /// finite in the original (masked logits) is left out; infinite where the edited model's outputs are not finite.
     double error(const ir::Model& edited) const;
 
   private:

@@ -1,7 +1,9 @@
 #include "passes/support/removal_paths.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <limits>
 
 #include "lib/support/check.h"
 
@@ -155,7 +157,9 @@ std::vector<double> outputErrors(const ir::Model& model, const RemovalPath& path
             const Point &low = points[next - 1], &high = points[next];
             ratio = low.ratio + (gone - low.gone) / (high.gone - low.gone) * (high.ratio - low.ratio);
         }
-        least = std::max(least, errors[i] * ratio);
+        // Beside a stage whose outputs overflow the ratio is infinite, or no number.
+        const double error = errors[i] * ratio;
+        least = std::isfinite(error) ? std::max(least, error) : std::numeric_limits<double>::infinity();
         errors[i] = least;
     }
     return errors;

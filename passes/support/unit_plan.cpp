@@ -1,6 +1,7 @@
 #include "passes/support/unit_plan.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <optional>
@@ -32,7 +33,7 @@ Plan sharedOut(const Layers& layers, std::int64_t count, std::int64_t step, doub
     Plan plan = layers.sizes;
     for (; count >= step; count -= step) {
         std::optional<std::size_t> cheapest;
-        double least = 0;
+        double least = std::numeric_limits<double>::infinity();
         for (std::size_t i = 0; i < plan.size(); ++i) {
             const std::vector<double>& costs = layers.costs[i];
             const std::int64_t gone = layers.sizes[i] - plan[i];
@@ -40,7 +41,7 @@ Plan sharedOut(const Layers& layers, std::int64_t count, std::int64_t step, doub
             if (gone + step > std::min(std::ssize(costs), limit)) continue;
             const double more = costs[static_cast<std::size_t>(gone + step - 1)] -
                                 (gone == 0 ? 0.0 : costs[static_cast<std::size_t>(gone - 1)]);
-            if (cheapest && more >= least) continue;
+            if (!(more < least)) continue;
             cheapest = i;
             least = more;
         }

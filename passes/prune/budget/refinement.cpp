@@ -86,7 +86,7 @@ Refinement refine(const ir::Model& model, const Anatomy& anatomy, const ErrorTab
     // Only what is better is measured: that takes longest.
     const auto judged = [&](const Assignment& assignment) {
         const double found = error(assignment);
-        if (found >= best) return found;
+        if (!(found < best)) return found;
         if (!refiner.fits(assignment)) return std::numeric_limits<double>::infinity();
         return best = found;
     };

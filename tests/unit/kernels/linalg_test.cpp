@@ -175,3 +175,14 @@ TEST_CASE("products transpose, and are taken off") {
             CHECK(distance(c, expected) < 1e-12);
         }
 }
+
+TEST_CASE("a product over no dimension is zero, and takes nothing off") {
+    const std::int64_t m = GENERATE(1, 3), n = GENERATE(1, 5);
+    CAPTURE(m, n);
+    const std::vector<double> none, before(static_cast<std::size_t>(m * n), 7.0);
+    std::vector<double> c = before;
+    subtractProduct(Transposition::no, Transposition::no, m, n, 0, none, none, c);
+    CHECK(c == before);
+    gemm(Transposition::no, Transposition::no, m, n, 0, none, none, c);
+    CHECK(c == std::vector<double>(c.size(), 0.0));
+}

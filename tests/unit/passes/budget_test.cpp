@@ -15,6 +15,7 @@
 #include "lib/support/parallel.h"
 #include "lib/support/random.h"
 #include "passes/prune/budget/allocation.h"
+#include "passes/prune/budget/block_options.h"
 #include "passes/prune/budget/cost_table.h"
 #include "passes/prune/budget/error_table.h"
 #include "tests/support/files.h"
@@ -93,6 +94,42 @@ TEST_CASE("the allocation is the best of all combinations") {
         CHECK(error == Approx(leastError(groups, static_cast<double>(budget))));
         CHECK_FALSE(passes::allocate(groups, static_cast<double>(least) - 1));
     }
+}
+
+TEST_CASE("a block that goes as a whole is one option, wherever parts cannot go by themselves") {
+    passes::Anatomy anatomy;
+    for (const char* shape : {"a", "b"}) {
+        passes::Part part;
+        part.shape = shape;
+        part.units = 2;
+        part.choices = {2, 1, 0};
+        anatomy.parts.push_back(part);
+    }
+    anatomy.blocks = {{{0, 1}, nullptr, 0, true}};
+    passes::CostTable costs;
+    costs.saved = {{"a", {{0, 8}, {1, 3}}}, {"b", {{0, 7}, {1, 2}}}};
+    costs.savedByBlock = {{passes::blockShape(anatomy, anatomy.blocks.front()), 16}};
+    constexpr double kNever = std::numeric_limits<double>::infinity();
+    passes::ErrorTable errors{{{0, 0.1, 0.3}, {0, 0.2, 0.4}}, {0.5}, {{}, {}, calibration::TensorStore(0)}};
+    const auto check = [&](std::size_t count, bool goes) {
+        const std::vector<passes::BlockOption> options = passes::blockOptions(0, costs, anatomy, errors);
+        CHECK(options.size() == count);
+        bool gone = false;
+        for (const passes::BlockOption& option : options) {
+            const Assignment assignment(option.parts.begin(), option.parts.end());
+            gone = gone || anatomy.blocks.front().isDropped(assignment);
+            CHECK(option.choice.error == Approx(passes::predictedError(errors, anatomy, assignment)));
+            CHECK(option.choice.cost == Approx(costs.predicted(anatomy, assignment)));
+        }
+        CHECK(gone == goes);
+    };
+    check(9, true);
+    errors.parts[1].back() = kNever;
+    check(7, true);
+    errors.blocks.front() = kNever;
+    check(6, false);
+    errors.parts[1].back() = 0.4;
+    check(8, false);
 }
 
 TEST_CASE("computed costs of parts add up to the cost of the whole") {

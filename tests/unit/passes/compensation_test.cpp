@@ -3,9 +3,11 @@
 
 #include <catch2/catch.hpp>
 
+#include "lib/data/calibration_data.h"
 #include "lib/data/dataset.h"
 #include "lib/ir/edit.h"
 #include "lib/ir/save.h"
+#include "passes/support/compensation.h"
 #include "passes/support/structure.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
@@ -181,6 +183,27 @@ TEST_CASE("layers that read the residual stream make up for what was removed bef
     CHECK(outputError(model, remove("all").model, other) < outputError(model, remove("readers").model, other));
 }
 
+TEST_CASE("a layer that loses nothing does not change what is fitted again") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::CalibrationData data(samplesOf("digits_calibration", 0, 32));
+    const pipeline::PassContext context(&data, 42, "0", silentProgress());
+    const data::Split samples = context.calibrationSplit("test", "it is a test", 0.25);
+    const auto bytes = [&](const std::vector<std::int64_t>& keeps) {
+        ir::Model edited = model.clone();
+        const TransformerView view = analysis::recognise(edited);
+        pipeline::PassReport report;
+        const auto groups = passes::targetLayers(view, passes::feedForwardUnits(view), {}, {}, report);
+        std::vector<passes::UnitTask> tasks;
+        for (std::size_t i = 0; i < keeps.size(); ++i)
+            if (keeps[i] > 0) tasks.push_back({groups[i], keeps[i], {}, {}});
+        passes::removeCompensated(edited, model, view, tasks, {calibration::MomentOrder::first, passes::activationTimesWeight},
+                                  samples, context.environment(), report);
+        CHECK(std::count(tasks.back().mask.begin(), tasks.back().mask.end(), true) == tasks.back().keep);
+        return ir::modelToProto(edited, ir::WeightData::embed).SerializeAsString();
+    };
+    CHECK(bytes({0, 96, 192}) == bytes({0, 96}));
+}
+
 TEST_CASE("heads by the size of their channels and of what reads them") {
     const ir::Model model = test::dataModel("gpt2_char");
     const data::Dataset samples = samplesOf("fortunes_char_calibration", 0, 16);
@@ -198,4 +221,10 @@ TEST_CASE("compensation needs data, and reconstruction compensation") {
     CHECK_THROWS_WITH(
         test::makePass("prune", "neuron", R"({"importance": "reconstruction", "compensate": false})"),
         Catch::Contains("fitted again"));
+}
+
+TEST_CASE("a width is what each layer keeps, so layers share nothing out") {
+    CHECK_THROWS_WITH(test::makePass("prune", "neuron", R"({"width": 64, "scope": "global"})"), Catch::Contains("/scope"));
+    CHECK_THROWS_WITH(test::makePass("prune", "neuron", R"({"width": 64, "scope": "auto"})"), Catch::Contains("/scope"));
+    CHECK_NOTHROW(test::makePass("prune", "neuron", R"({"width": 64, "scope": "layer"})"));
 }

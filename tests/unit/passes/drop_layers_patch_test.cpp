@@ -135,6 +135,7 @@ TEST_CASE("branches that add next to nothing go, their mean stays") {
     const std::string options = R"({"part": "branch", "patch_form": "bias", "refit": "readers", "max_error": )";
     const auto [lighter, report] = runPass(model, "drop-layers", "", options + "0.005}", &samples);
     REQUIRE(report.changed.size() == 1);
+    CHECK(report.changed.front().site == "feed-forward 1");
     CHECK_THAT(report.changed.front().change, Catch::Contains("a constant takes its place"));
     CHECK(analysis::recognise(lighter).feedForward.size() == analysis::recognise(model).feedForward.size() - 1);
     CHECK(outputError(model, lighter, samplesOf("digits_calibration", 48, 96)) < 1e-4);
