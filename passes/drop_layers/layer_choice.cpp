@@ -10,6 +10,7 @@
 #include "lib/calibration/similarity.h"
 #include "passes/support/evidence.h"
 #include "passes/support/layerwise.h"
+#include "passes/support/output_judge.h"
 
 namespace tcompress::passes {
 namespace {
@@ -28,10 +29,6 @@ ir::Model without(const ir::Model& original, const std::vector<LayerRun>& runs) 
     pipeline::PassReport unused;
     for (const LayerRun& run : runs) cutOut(model, run, "trial", unused);
     return model;
-}
-
-const data::Dataset& judges(const data::Split& samples) {
-    return samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit;
 }
 
 }  // namespace
@@ -141,7 +138,7 @@ std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>&
         Candidate& candidate = candidates[i];
         if (fits[i]) candidate.runs[candidate.own].patch = std::move(fits[i]->map);
         const double error =
-            outputError(original, without(original, candidate.runs), outputs, judges(samples), environment);
+            outputError(original, without(original, candidate.runs), outputs, allJudgesOf(samples), environment);
         if (std::isfinite(error)) errors[candidate.layer] = error;
     }
     // Of the candidates alone: all of them may be infinite.

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "lib/data/split.h"
-#include "passes/drop_layers/layer_runs.h"
 #include "passes/support/evidence.h"
+#include "passes/support/layer_runs.h"
 
 namespace tcompress::passes {
 

@@ -7,6 +7,7 @@
 #include "lib/calibration/similarity.h"
 #include "passes/low_rank/whitened_svd.h"
 #include "passes/support/evidence.h"
+#include "passes/support/output_judge.h"
 
 namespace tcompress::passes {
 namespace {
@@ -81,7 +82,7 @@ std::vector<RankCurve> measureRankCurves(ir::Model& model, const std::vector<con
                                          const std::function<std::int64_t(std::int64_t, std::int64_t)>& uniform,
                                          const data::Split& samples, const calibration::Environment& environment) {
     const ir::Model original = model.clone();
-    const data::Dataset& judges = samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit;
+    const data::Dataset& judges = allJudgesOf(samples);
     std::vector<RankCurve> curves;
     for (std::size_t begin = 0; begin < weights.size();) {
         std::vector<EvidenceQuery> queries;

@@ -21,6 +21,7 @@
 #include "passes/support/affine_refit.h"
 #include "passes/support/compensation.h"
 #include "passes/support/emit.h"
+#include "passes/support/output_judge.h"
 
 namespace tcompress::passes {
 namespace {
@@ -120,7 +121,7 @@ class AffineNorms : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         const data::Split samples = context.calibrationSplit(
             kPass, "scales and shifts are fitted to what the normalizations give", kHeldBackShare);
-        const data::Dataset& judges = samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit;
+        const data::Dataset& judges = allJudgesOf(samples);
         const ir::Model reference = model.clone();
         PassReport report;
         for (const auto& node : reference.graph().nodes()) {

@@ -27,6 +27,7 @@
 #include "passes/support/affine_refit.h"
 #include "passes/support/compensation.h"
 #include "passes/support/emit.h"
+#include "passes/support/output_judge.h"
 
 namespace tcompress::passes {
 namespace {
@@ -159,7 +160,7 @@ class RmsNorms : public pipeline::Pass {
              PassReport& report) const {
         const data::Split samples =
             context.calibrationSplit(kPass, "fit finds gains and biases of norms without their mean", kHeldBackShare);
-        const data::Dataset& judges = samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit;
+        const data::Dataset& judges = allJudgesOf(samples);
         const ir::Model reference = model.clone();
         const TransformerView view = analysis::recognise(reference);
         const analysis::AtomId leaf = residualStream(view, kPass).leaf;

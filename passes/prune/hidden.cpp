@@ -232,14 +232,14 @@ class PruneHidden : public pipeline::Pass {
     }
 
     static LinearLayer fitAgain(const LayerProblem& problem, PassReport& report) {
-        const RefitChoice choice = chooseRefit(problem.evidence, problem.start, problem.bias);
-        const double before = heldBackError(problem, problem.start), after = std::sqrt(std::max(0.0, choice.heldError));
-        const bool better = after < before;
-        report.changed.push_back({problem.weight->name(),
-                                  better ? fmt::format("output error {:.3f}, {:.3f} with the weights fitted again", before, after)
-                                         : fmt::format("output error {:.3f}; fitted again it would be no better", before),
-                                  better ? after : before});
-        return better ? refit(problem.evidence.all(), problem.start, choice) : problem.start;
+        const Refitted fitted = refitWhereBetter(problem.evidence, problem.start, problem.bias);
+        report.changed.push_back(
+            {problem.weight->name(),
+             fitted.choice ? fmt::format("output error {:.3f}, {:.3f} with the weights fitted again", fitted.errorBefore(),
+                                         fitted.errorAfter())
+                           : fmt::format("output error {:.3f}; fitted again it would be no better", fitted.errorBefore()),
+             fitted.errorAfter()});
+        return fitted.layer;
     }
 
     Options options_;

@@ -148,14 +148,14 @@ class PruneByOutput : public pipeline::Pass {
     }
 
     static LinearLayer adapted(const LayerProblem& problem, PassReport& report) {
-        const RefitChoice choice = chooseRefit(problem.evidence, problem.start, problem.bias);
-        LinearLayer layer = refit(problem.evidence.all(), problem.start, choice);
-        const double before = heldBackError(problem, problem.start), after = std::sqrt(choice.heldError);
-        if (after >= before) return problem.start;
+        const Refitted fitted = refitWhereBetter(problem.evidence, problem.start, problem.bias);
+        if (!fitted.choice) return problem.start;
         for (const analysis::Site* site : problem.weight->sites)
-            report.changed.push_back(
-                {site->name, fmt::format("stays whole; output error {:.3f}, {:.3f} fitted again ({})", before, after, describe(choice)), after});
-        return layer;
+            report.changed.push_back({site->name,
+                                      fmt::format("stays whole; output error {:.3f}, {:.3f} fitted again ({})", fitted.errorBefore(),
+                                                  fitted.errorAfter(), describe(*fitted.choice)),
+                                      fitted.errorAfter()});
+        return fitted.layer;
     }
 
     WeightQuery query() const { return {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}; }

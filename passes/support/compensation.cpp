@@ -9,35 +9,13 @@
 #include <set>
 
 #include "passes/support/evidence.h"
+#include "passes/support/layerwise.h"
 
 namespace tcompress::passes {
 namespace {
 
 using analysis::Site;
 using analysis::TransformerView;
-
-/// A layer fitted again where that is better on held-back rows, and its squared errors there.
-struct Refitted {
-    LinearLayer layer;
-    double errorBefore = 0, errorAfter = 0;
-    std::optional<RefitChoice> choice;  ///< nothing: it stays as it was
-};
-Refitted refitWhereBetter(const Evidence& evidence, const LinearLayer& start, BiasFit bias) {
-    Refitted result;
-    result.errorBefore = squaredError(evidence.held, start, 1);
-    const RefitChoice choice = chooseRefit(evidence, start, bias);
-    result.errorAfter = choice.heldError * evidence.held.yy;
-    // The sums' products are of float32: below this the errors are rounding.
-    const double noise = 1e-6 * evidence.held.yy;
-    if (result.errorAfter < result.errorBefore && result.errorBefore > noise) {
-        result.layer = refit(evidence.all(), start, choice);
-        result.choice = choice;
-    } else {
-        result.layer = start;
-        result.errorAfter = result.errorBefore;
-    }
-    return result;
-}
 
 std::string noteOf(const TargetWeight& weight, const Refitted& fitted) {
     return fitted.choice
@@ -77,9 +55,9 @@ void compensate(ir::Model& model, EvidenceWalk& walk, UnitTask& task, std::vecto
     double before = 0, after = 0, whole = 0;
     for (const UnitReader& reader : readers) {
         const Refitted fit = fitAgain(reader, task.mask, report);
-        before += fit.errorBefore;
-        after += fit.errorAfter;
-        whole += reader.evidence->held.yy;
+        before += fit.before;
+        after += fit.after;
+        whole += fit.whole;
         writeLayer(edit, *reader.weight, reader.start, fit.layer);
     }
     edit.commit();

@@ -190,6 +190,26 @@ ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial
     return {choice, solve(problem.evidence.all(), choice)};
 }
 
+double Refitted::relative(double error) const { return whole > 0 ? std::sqrt(std::max(0.0, error) / whole) : 0.0; }
+
+Refitted refitWhereBetter(const Evidence& evidence, const LinearLayer& start, BiasFit bias) {
+    Refitted result;
+    result.whole = evidence.held.yy;
+    result.before = squaredError(evidence.held, start, 1);
+    const RefitChoice choice = chooseRefit(evidence, start, bias);
+    result.after = choice.heldError * result.whole;
+    // The sums' products are of float32: below this the errors are rounding.
+    const double noise = 1e-6 * result.whole;
+    if (result.after < result.before && result.before > noise) {
+        result.layer = refit(evidence.all(), start, choice);
+        result.choice = choice;
+    } else {
+        result.layer = start;
+        result.after = result.before;
+    }
+    return result;
+}
+
 std::string describe(const RefitChoice& choice) {
     const std::string share =
         choice.share > 0

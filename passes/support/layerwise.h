@@ -4,6 +4,7 @@
 // "SVD-LLM").
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,20 @@ ConstrainedFit chooseConstrained(
     const LayerProblem& problem,
     const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& trial,
     const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
+
+/// A layer fitted again where that is better on held-back rows by more than rounding.
+struct Refitted {
+    LinearLayer layer;
+    std::optional<RefitChoice> choice;  ///< nothing: it stays as it was
+    /// Squared errors on held-back rows, and of outputs that are all zero.
+    double before = 0, after = 0, whole = 0;
+    double errorBefore() const { return relative(before); }
+    double errorAfter() const { return relative(after); }
+
+  private:
+    double relative(double error) const;
+};
+Refitted refitWhereBetter(const Evidence& evidence, const LinearLayer& start, BiasFit bias);
 
 /// "ridge 0.1, 60 % of the residual stream's error taken over, bias moved".
 std::string describe(const RefitChoice& choice);

@@ -10,6 +10,20 @@ namespace tcompress::passes {
 
 using calibration::Side;
 
+data::Split samplesToPlanBy(const data::Split& samples) {
+    constexpr std::int64_t kFitted = 384, kHeld = 128;
+    return {samples.fit.head(kFitted), samples.heldBack.head(kHeld)};
+}
+
+const data::Dataset& allJudgesOf(const data::Split& samples) {
+    return samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit;
+}
+
+data::Dataset judgesOf(const data::Split& samples) {
+    constexpr std::int64_t kJudges = 64;
+    return allJudgesOf(samples).head(kJudges);
+}
+
 OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> outputs, const data::Dataset& samples,
                          const pipeline::PassContext& context)
     : names_(std::move(outputs)), context_(context), stream_(context.stream(original, samples)) {

@@ -7,10 +7,17 @@
 
 #include "lib/calibration/observed_rows.h"
 #include "lib/calibration/stream.h"
-#include "lib/data/dataset.h"
+#include "lib/data/split.h"
 #include "lib/pipeline/pass.h"
 
 namespace tcompress::passes {
+
+/// Samples that plans are made by: enough to rank. What is chosen is fitted to all.
+data::Split samplesToPlanBy(const data::Split& samples);
+/// Those that outputs are judged on: what is held back, where anything is.
+const data::Dataset& allJudgesOf(const data::Split& samples);
+/// So few of them that many trials are quick.
+data::Dataset judgesOf(const data::Split& samples);
 
 class OutputJudge {
   public:

@@ -6,7 +6,9 @@
 #include <numeric>
 #include <optional>
 
+#include "passes/support/layer_runs.h"
 #include "passes/support/local_search.h"
+#include "passes/support/output_judge.h"
 #include "passes/support/removal_paths.h"
 
 namespace tcompress::passes {
@@ -14,8 +16,6 @@ namespace {
 
 using analysis::TransformerView;
 
-/// Enough to plan by; what is chosen is fitted to all samples.
-constexpr std::int64_t kFitted = 384, kHeld = 128, kJudges = 64;
 constexpr int kTrials = 24;
 
 /// Units that each task keeps.
@@ -60,14 +60,6 @@ std::vector<std::int64_t> stagesOf(std::int64_t units) {
     return keeps;
 }
 
-/// Names of the outputs that plans are judged by.
-std::vector<std::string> outputNames(const ir::Model& model) {
-    std::vector<std::string> names;
-    for (const ir::Value* output : model.graph().outputs())
-        if (output->producer() != nullptr && isFloatingPoint(output->dtype())) names.push_back(output->name());
-    return names;
-}
-
 /// The first block that a task's layers are in.
 int blockOf(const TransformerView& view, const UnitTask& task) {
     int block = -1;
@@ -81,7 +73,10 @@ class Planner {
   public:
     Planner(const ir::Model& model, const TransformerView& view, std::vector<UnitTask>& tasks, const data::Split& samples,
             const pipeline::PassContext& context)
-        : model_(model), samples_{samples.fit.head(kFitted), samples.heldBack.head(kHeld)}, context_(context) {
+        : model_(model),
+          outputs_(comparableOutputs(model.graph(), layerSpans(view, LayerPart::block))),
+          samples_(samplesToPlanBy(samples)),
+          context_(context) {
         std::vector<std::vector<std::int64_t>> keeps;
         for (const UnitTask& task : tasks) {
             layers_.sizes.push_back(view.axes->store->leafSize(task.layers.leaf));
@@ -110,10 +105,7 @@ class Planner {
     }
 
   private:
-    OutputJudge makeJudge() const {
-        const data::Dataset& held = samples_.heldBack.sampleCount() > 0 ? samples_.heldBack : samples_.fit;
-        return OutputJudge(model_, outputNames(model_), held.head(kJudges), context_);
-    }
+    OutputJudge makeJudge() const { return OutputJudge(model_, outputs_, judgesOf(samples_), context_); }
 
     /// Layers in the order of the graph, so that the judge goes along.
     void measureCosts(const TransformerView& view, const std::vector<UnitTask>& tasks) {
@@ -153,6 +145,7 @@ class Planner {
     }
 
     const ir::Model& model_;
+    std::vector<std::string> outputs_;
     data::Split samples_;
     const pipeline::PassContext& context_;
     std::optional<RemovalPaths> paths_;
@@ -184,6 +177,9 @@ std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView
     const std::int64_t step = std::max<std::int64_t>(1, selection.multiple);
     const Planner planner(model, view, tasks, samples, context);
     const Layers& layers = planner.layers();
+    // What cannot be compensated is whole in every plan: without stages its loss would look free.
+    for (std::size_t i = 0; i < even.size(); ++i)
+        if (layers.costs[i].empty()) even[i] = layers.sizes[i];
     Plan chosen = sharedOut(layers, count, step, 1);
     if (selection.scope == Scope::automatic) {
         const double share = static_cast<double>(count) / static_cast<double>(units);

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
-#include "passes/drop_layers/layer_runs.h"
+#include "passes/support/layer_runs.h"
 #include "passes/support/unit_removal.h"
 
 namespace tcompress::passes {

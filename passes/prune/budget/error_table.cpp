@@ -183,16 +183,6 @@ class ErrorMeter {
 
 }  // namespace
 
-data::Split samplesToPlanBy(const data::Split& samples) {
-    constexpr std::int64_t kFitted = 384, kHeld = 128;
-    return {samples.fit.head(kFitted), samples.heldBack.head(kHeld)};
-}
-
-data::Dataset judgesOf(const data::Split& samples) {
-    constexpr std::int64_t kJudges = 64;
-    return (samples.heldBack.sampleCount() > 0 ? samples.heldBack : samples.fit).head(kJudges);
-}
-
 ErrorTable measureErrors(const ir::Model& model, const TransformerView& view, const Anatomy& anatomy,
                          const data::Split& samples, std::vector<std::string>& refusals,
                          const pipeline::PassContext& context) {

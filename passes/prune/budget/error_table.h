@@ -46,11 +46,6 @@ struct ErrorTable {
     LayerDatabase layers;
 };
 
-/// Samples that everything is measured on: enough to rank by.
-data::Split samplesToPlanBy(const data::Split& samples);
-/// Those that outputs are judged on.
-data::Dataset judgesOf(const data::Split& samples);
-
 /// `model` is the original, `view` of it. Parts that cannot be compensated are taken as they are, with the reason in
 /// `refusals` (empty: none).
 ErrorTable measureErrors(const ir::Model& model, const analysis::TransformerView& view, const Anatomy& anatomy,

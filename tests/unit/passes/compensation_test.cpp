@@ -9,6 +9,7 @@
 #include "lib/ir/save.h"
 #include "passes/support/compensation.h"
 #include "passes/support/structure.h"
+#include "passes/support/unit_plan.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
@@ -227,4 +228,35 @@ TEST_CASE("a width is what each layer keeps, so layers share nothing out") {
     CHECK_THROWS_WITH(test::makePass("prune", "neuron", R"({"width": 64, "scope": "global"})"), Catch::Contains("/scope"));
     CHECK_THROWS_WITH(test::makePass("prune", "neuron", R"({"width": 64, "scope": "auto"})"), Catch::Contains("/scope"));
     CHECK_NOTHROW(test::makePass("prune", "neuron", R"({"width": 64, "scope": "layer"})"));
+}
+
+TEST_CASE("a layer that cannot be compensated loses nothing where the outputs decide") {
+    const ir::Model plain = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    const TransformerView before = analysis::recognise(plain);
+    const std::string down = before.sites[before.feedForward[1].down.front()].name;
+    const ir::Model model = runPass(plain, "quantize", "weight-only", R"({"targets": [")" + down + R"("]})").model;
+    const auto result = runPass(model, "prune", "neuron", R"({"sparsity": 0.25, "scope": "auto", "refit": "readers"})", &samples);
+    const TransformerView view = analysis::recognise(result.model);
+    REQUIRE(view.feedForward.size() == 4);
+    CHECK(view.feedForward[1].width == before.feedForward[1].width);
+    CHECK(view.feedForward[0].width + view.feedForward[2].width + view.feedForward[3].width == 2 * before.feedForward[1].width);
+}
+
+TEST_CASE("a decoder is planned by what it says, whether it gives its key-value cache too or not") {
+    const data::Dataset samples = samplesOf("fortunes_char_calibration", 0, 12);
+    const auto keeps = [&](const std::string& name) {
+        const ir::Model model = test::dataModel(name);
+        const TransformerView view = analysis::recognise(model);
+        pipeline::PassReport report;
+        const auto groups = passes::targetLayers(view, passes::attentionUnits(view), {}, {}, report);
+        const data::CalibrationData data(samples);
+        const pipeline::PassContext context(&data, 42, "0", silentProgress());
+        std::vector<std::int64_t> result;
+        for (const auto& task : passes::plannedTasks(model, view, groups, {-1, 0.5, passes::Scope::automatic, 1},
+                                                     context.calibrationSplit("test", "it is a test", 0.25), context))
+            result.push_back(task.keep);
+        return result;
+    };
+    CHECK(keeps("gpt2_char_kv") == keeps("gpt2_char"));
 }

@@ -1,4 +1,4 @@
-#include "passes/drop_layers/layer_runs.h"
+#include "passes/support/layer_runs.h"
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
