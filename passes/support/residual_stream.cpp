@@ -70,7 +70,9 @@ std::optional<AffineSite> fused(const analysis::ModelAxes& axes, ir::Node& node,
     if (!isOwnVector(axes, node, site.gainSlot, leaf)) return std::nullopt;
     // The simplified forms have no bias of their own: what they add goes in front.
     const bool simplified = node.opType() != "LayerNormalization" && node.opType() != "SkipLayerNormalization";
-    if (!simplified && isOwnVector(axes, node, site.gainSlot + 1, leaf)) {
+    if (!simplified && node.input(site.gainSlot + 1) != nullptr) {
+        // A bias that cannot be changed is one all the same: without it the site would be another norm.
+        if (!isOwnVector(axes, node, site.gainSlot + 1, leaf)) return std::nullopt;
         site.biasNode = &node;
         site.biasSlot = site.gainSlot + 1;
     }
