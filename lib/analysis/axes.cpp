@@ -91,8 +91,9 @@ void AxisBuilder::visit(const ir::Node& node) {
             return;
         }
     }
-    if (restoresSparse(node)) {
-        out_.axes[node.output()] = fresh(*shape(node.output()), "a weight stored without its zeros cannot be cut");
+    const ir::Value* const result = node.output();
+    if (result != nullptr && shape(result) != nullptr && restoresSparse(node)) {
+        out_.axes[result] = fresh(*shape(result), "a weight stored without its zeros cannot be cut");
         return;
     }
     const auto rule = axisRules().find(qualifiedName(node));

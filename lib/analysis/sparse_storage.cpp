@@ -1,5 +1,7 @@
 #include "lib/analysis/sparse_storage.h"
 
+#include <algorithm>
+
 #include "lib/tensor/tensor.h"
 
 namespace tcompress::analysis {
@@ -17,15 +19,35 @@ const ir::Value* before(const ir::Value* value, std::string_view opType) {
     return node == nullptr ? value : node->input(0);
 }
 
-/// Elements of the shape that the values are given.
-std::int64_t elementsBehind(const ir::Value* values) {
-    for (const ir::Use& use : values->uses()) {
-        if (use.node == nullptr || use.index != 0) continue;
-        if (use.node->is("Slice")) return elementsBehind(use.node->output());
-        const ir::Value* shape = use.node->is("Reshape") ? use.node->input(1) : nullptr;
-        if (shape != nullptr && shape->constant() != nullptr) return elementCount(toInt64(*shape->constant()));
+/// The shape that a Reshape gives: within a run the types of new nodes are not known yet, what they were asked for is.
+std::optional<Shape> shapeOf(const ir::Node& reshape) {
+    if (auto known = reshape.output()->shape()) return known;
+    const ir::Value* target = reshape.input(1);
+    if (target == nullptr || target->constant() == nullptr) return std::nullopt;
+    return toInt64(*target->constant());
+}
+
+/// The shape that the values are given behind any slices; nothing when it is not known.
+std::optional<Shape> shapeBehind(const ir::Value* values) {
+    while (values != nullptr) {
+        const ir::Value* sliced = nullptr;
+        for (const ir::Use& use : values->uses()) {
+            if (use.node == nullptr || use.index != 0 || use.node->output() == nullptr) continue;
+            if (use.node->is("Reshape")) return shapeOf(*use.node);
+            if (use.node->is("Slice")) sliced = use.node->output();
+        }
+        values = sliced;
     }
-    return 0;
+    return std::nullopt;
+}
+
+/// Elements of a shape that a file states; nothing when they are too many to count, 0 for a dimension that is not known.
+std::optional<std::int64_t> countOf(const Shape& shape) {
+    if (std::any_of(shape.begin(), shape.end(), [](std::int64_t size) { return size < 0; })) return 0;
+    std::int64_t count = 1;
+    for (const std::int64_t size : shape)
+        if (__builtin_mul_overflow(count, size, &count)) return std::nullopt;
+    return count;
 }
 
 }  // namespace
@@ -44,9 +66,12 @@ std::optional<SparseStorage> sparseStorage(const ir::Node& gather) {
     storage.patterns = marks->input(0);
     storage.codes = before(marks->input(1), "Cast");
     if (storage.patterns == nullptr || storage.patterns->constant() == nullptr || storage.codes == nullptr ||
-        storage.codes->constant() == nullptr)
+        storage.codes->constant() == nullptr || storage.patterns->constant()->rank() != 2)
         return std::nullopt;
-    storage.elements = elementsBehind(gather.output());
+    const auto elements = countOf(shapeBehind(gather.output()).value_or(Shape{0}));
+    const auto held = countOf({storage.codes->constant()->size(), storage.patterns->constant()->shape()[1]});
+    if (!elements || !held || *elements > *held) return std::nullopt;
+    storage.elements = *elements;
     return storage;
 }
 

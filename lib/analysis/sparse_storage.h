@@ -17,7 +17,7 @@ struct SparseStorage {
     const ir::Value* values = nullptr;    ///< the fill value, then the entries that are stored
     const ir::Value* codes = nullptr;     ///< which pattern each run of entries has
     const ir::Value* patterns = nullptr;  ///< [patterns, run]: marks
-    std::int64_t elements = 0;            ///< of the constant as it is computed
+    std::int64_t elements = 0;            ///< of the constant as it is computed; 0: not known
 };
 
 /// The storage that this look-up of values belongs to; nothing when it is another Gather.
