@@ -110,6 +110,13 @@ bool globMatches(std::string_view glob, std::string_view text) {
     }
 }
 
+bool globsSelect(const std::vector<std::string>& targets, const std::vector<std::string>& ignore,
+                 std::string_view name) {
+    const auto matches = [&](const std::string& glob) { return globMatches(glob, name); };
+    return (targets.empty() || std::any_of(targets.begin(), targets.end(), matches)) &&
+           std::none_of(ignore.begin(), ignore.end(), matches);
+}
+
 struct SitePatterns::Pattern {
     enum class Kind { glob, regex, op, role, block };
     Kind kind = Kind::glob;

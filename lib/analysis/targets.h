@@ -42,5 +42,7 @@ class SitePatterns {
 
 /// True when `text` as a whole matches the glob ("*" also crosses "/").
 bool globMatches(std::string_view glob, std::string_view text);
+/// Whether a name matches a glob of `targets`, or there are none, and none of `ignore`.
+bool globsSelect(const std::vector<std::string>& targets, const std::vector<std::string>& ignore, std::string_view name);
 
 }  // namespace tcompress::analysis

@@ -85,6 +85,12 @@ const ir::Value* behindAffine(const ir::Value* value, std::int64_t channels) {
     return value;
 }
 
+/// Whether two shapes cannot be one, whatever their unknown dimensions turn out to be.
+bool differ(const Shape& a, const Shape& b) {
+    const auto alike = [](std::int64_t x, std::int64_t y) { return x == y || x < 0 || y < 0; };
+    return !std::equal(a.begin(), a.end(), b.begin(), b.end(), alike);
+}
+
 std::optional<GroupNorm> groupNorm(const ir::Node& node) {
     GroupNorm norm{&node, node.inputs().empty() ? nullptr : node.input(0), node.output(), 0, 1, {}};
     if (node.is("InstanceNormalization")) {
@@ -97,12 +103,11 @@ std::optional<GroupNorm> groupNorm(const ir::Node& node) {
     } else if (!node.is("GroupNormalization")) {
         return std::nullopt;
     }
-    const auto shape = norm.input->shape(), result = norm.output->shape();
+    const auto shape = norm.input->shape();
     if (!shape || shape->size() < 3 || (*shape)[kChannelAxis] < 0) {
         norm.refusal = "the number of its channels is not fixed";
         return norm;
     }
-    if (result && result->size() != shape->size()) norm.refusal = "its input and output differ in shape";
     if (norm.input->dtype() != DType::float32) norm.refusal = "it is not float32";
     norm.channels = (*shape)[kChannelAxis];
     for (std::size_t axis = kChannelAxis + 1; axis + 1 < shape->size(); ++axis) {
@@ -111,6 +116,8 @@ std::optional<GroupNorm> groupNorm(const ir::Node& node) {
     }
     if (norm.output != node.output() || node.is("GroupNormalization"))
         norm.output = behindAffine(norm.output, norm.channels);
+    if (const auto result = norm.output->shape(); result && differ(*shape, *result))
+        norm.refusal = "its input and output differ in shape";
     return norm;
 }
 
@@ -126,7 +133,7 @@ class AffineNorms : public pipeline::Pass {
         PassReport report;
         for (const auto& node : reference.graph().nodes()) {
             const std::optional<GroupNorm> norm = groupNorm(*node);
-            if (!norm || !isTarget(*node)) continue;
+            if (!norm || !analysis::globsSelect(options_.targets, options_.ignore, node->label())) continue;
             if (!norm->refusal.empty()) {
                 report.skipped.push_back({node->label(), norm->refusal});
                 continue;
@@ -164,12 +171,6 @@ class AffineNorms : public pipeline::Pass {
     }
 
   private:
-    bool isTarget(const ir::Node& node) const {
-        const auto matches = [&](const std::string& glob) { return analysis::globMatches(glob, node.label()); };
-        return (options_.targets.empty() || std::any_of(options_.targets.begin(), options_.targets.end(), matches)) &&
-               std::none_of(options_.ignore.begin(), options_.ignore.end(), matches);
-    }
-
     static void replace(ir::Model& model, const GroupNorm& norm, const std::vector<ChannelLines::Line>& lines) {
         Shape shape(norm.input->shape()->size() - kChannelAxis, 1);
         shape.front() = norm.channels;

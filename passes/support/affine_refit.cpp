@@ -7,6 +7,7 @@
 #include "lib/calibration/archive.h"
 #include "lib/calibration/collector.h"
 #include "lib/ir/edit.h"
+#include "lib/support/error.h"
 #include "lib/support/sha256.h"
 
 namespace tcompress::passes {
@@ -31,6 +32,7 @@ void ChannelLines::Sums::add(double x, double y) {
 }
 
 void ChannelLines::add(std::span<const Rows> rows) {
+    checkSizes(rows[0], rows[1]);
     for (std::int64_t r = 0; r < rows[0].rows; ++r) {
         const auto now = rows[0].row(r), target = rows[1].row(r);
         if (rowsOfChannel_ > 0) {
@@ -41,6 +43,19 @@ void ChannelLines::add(std::span<const Rows> rows) {
                 sums_[c].add(now[c], target[static_cast<std::size_t>(kept_[c])]);
         }
     }
+}
+
+/// Shapes that the graph did not state show here only.
+void ChannelLines::checkSizes(const Rows& now, const Rows& target) const {
+    const bool isFitting = rowsOfChannel_ > 0
+                               ? now.channels == target.channels
+                               : now.channels == std::ssize(kept_) &&
+                                     std::all_of(kept_.begin(), kept_.end(),
+                                                 [&](std::int64_t channel) { return channel < target.channels; });
+    if (now.rows != target.rows || !isFitting)
+        throw PassError(fmt::format(
+            "a normalization cannot be fitted: what takes its place gives {} rows of {} channels where it gave {} of {}",
+            now.rows, now.channels, target.rows, target.channels));
 }
 
 std::string ChannelLines::kind() const {

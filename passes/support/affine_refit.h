@@ -28,6 +28,7 @@ class ChannelLines : public calibration::Statistic {
     calibration::RowsSeen rowsSeen() const override {
         return rowsOfChannel_ > 0 ? calibration::RowsSeen::all : calibration::RowsSeen::tokens;
     }
+    /// Throws PassError when the two differ in size.
     void add(std::span<const calibration::Rows> rows) override;
 
     std::string kind() const override;
@@ -47,6 +48,8 @@ class ChannelLines : public calibration::Statistic {
         double count = 0, now = 0, target = 0, nowNow = 0, nowTarget = 0, targetTarget = 0;
         void add(double x, double y);
     };
+    void checkSizes(const calibration::Rows& now, const calibration::Rows& target) const;
+
     calibration::Source now_, target_;
     std::vector<std::int64_t> kept_;
     std::int64_t rowsOfChannel_ = 0;

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "lib/ir/validate.h"
+#include "lib/support/error.h"
+#include "passes/support/affine_refit.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/support/text_model.h"
@@ -89,4 +91,43 @@ TEST_CASE("a normalization that a line is far from stays, as does one of unknown
     CHECK_THAT(report.skipped.front().reason, Catch::Contains("max_error"));
     CHECK(runPass(model, "norm", "affine", R"({"ignore": ["*"]})", &calibration).report.skipped.empty());
     CHECK_THROWS_WITH(runPass(model, "norm", "affine", "{}"), Catch::Contains("calibration"));
+}
+
+TEST_CASE("what has another shape behind it than in front of it stays") {
+    // Reshaped to other channels, and broadcast along an axis of one column.
+    const std::string norm = GENERATE(R"(
+  r = Reshape(c, groups)
+  i = InstanceNormalization(r, ones, zeros)
+  halves = Constant <value_ints = [0, 4, 12, 1]> ()
+  f = Reshape(i, halves)
+  z = Reshape(f, full)
+)",
+                                      R"(
+  r = Reshape(c, groups)
+  i = InstanceNormalization(r, ones, zeros)
+  f = Reshape(i, full)
+  m = Mul(f, gamma)
+  z = ReduceMean <axes = [3]> (m)
+)");
+    const ir::Model model = pictures(norm, "1");
+    const data::Dataset calibration = data::syntheticDataset(model, 8, /*seed=*/3);
+    const auto [same, report] = runPass(model, "norm", "affine", R"({"max_error": 1})", &calibration);
+    CHECK(report.changed.empty());
+    REQUIRE(report.skipped.size() == 1);
+    CHECK_THAT(report.skipped.front().reason, Catch::Contains("differ in shape"));
+}
+
+TEST_CASE("lines are fitted between values of one size only") {
+    const std::vector<float> values(24);
+    const auto rows = [&](std::int64_t count, std::int64_t channels) {
+        return calibration::Rows{count, channels, std::span(values).first(static_cast<std::size_t>(count * channels))};
+    };
+    passes::ChannelLines pictures(nullptr, nullptr, /*channels=*/2, /*rowsOfChannel=*/3), stream(nullptr, nullptr, {0, 2});
+    using Batch = std::vector<calibration::Rows>;
+    CHECK_NOTHROW(pictures.add(Batch{rows(6, 4), rows(6, 4)}));
+    CHECK_THROWS_AS(pictures.add(Batch{rows(6, 4), rows(6, 1)}), PassError);
+    CHECK_THROWS_AS(pictures.add(Batch{rows(6, 4), rows(3, 4)}), PassError);
+    CHECK_NOTHROW(stream.add(Batch{rows(4, 2), rows(4, 3)}));
+    CHECK_THROWS_AS(stream.add(Batch{rows(4, 2), rows(4, 2)}), PassError);
+    CHECK_THROWS_AS(stream.add(Batch{rows(4, 3), rows(4, 3)}), PassError);
 }
