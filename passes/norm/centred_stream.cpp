@@ -88,6 +88,7 @@ class Walk {
 
     void lookAt(ir::Value& value) {
         if (value.isGraphOutput()) throw Refused{fmt::format("it is an output of the model ('{}')", value.name())};
+        if (value.dtype() != DType::float32) throw Refused{fmt::format("'{}' is not float32", value.name())};
         if (!channelAxis(value)) throw Refused{fmt::format("the channels of '{}' are mixed with others", value.name())};
         if (value.producer() == nullptr) throw Refused{fmt::format("it is an input of the model ('{}')", value.name())};
         lookAtProducer(*value.producer());
@@ -126,16 +127,17 @@ class Walk {
             if (value == nullptr) refuse(reader, "has an input that is left out");
             return push(value);
         }
-        const auto axis = channelAxisOfConstant(*value);
+        const auto axis = channelAxisOfConstant(reader, *value);
         if (value->dtype() != DType::float32 || !axis)
             refuse(reader, "adds a constant to it that is not one number a channel");
         centre(reader, *value, *axis);
     }
 
-    /// Shared vectors have axes of their own at every use.
-    std::optional<std::size_t> channelAxisOfConstant(const ir::Value& value) const {
-        if (value.constant()->rank() == 1 && value.constant()->size() == view_.hiddenSize) return 0;
-        return channelAxis(value);
+    /// Shared vectors have axes of their own at every use. A sum has them along its last axis, whatever their size.
+    std::optional<std::size_t> channelAxisOfConstant(const ir::Node& reader, const ir::Value& value) const {
+        if (value.constant()->rank() != 1 || value.constant()->size() != view_.hiddenSize) return channelAxis(value);
+        if (reader.is("Add") && !isLast(*reader.output())) return std::nullopt;
+        return 0;
     }
 
     void centre(const ir::Node& node, ir::Value& constant, std::size_t axis) {
@@ -160,12 +162,8 @@ class Walk {
     }
 
     void lookAtNorm(const ir::Value& value, ir::Node& node) {
-        const std::int64_t axis = node.attributeInt("axis", -1);
-        const auto rank = static_cast<std::int64_t>(view_.axes->of(&value)->size());
-        if ((axis != -1 && axis != rank - 1) || !isLast(value)) refuse(node, "normalizes more than the channels");
-        for (std::size_t i = 1; i < node.outputs().size(); ++i)
-            if (node.output(i) != nullptr && !node.output(i)->uses().empty())
-                refuse(node, "has a second result that is used");
+        if (!isLast(value)) refuse(node, "normalizes more than the channels");
+        if (const auto reason = normRefusal(node, view_.axes->of(&value)->size())) throw Refused{*reason};
         norms_[node.position()] = &node;
     }
 
@@ -222,6 +220,17 @@ bool takesMeanAway(const ir::Node& node) {
     const ir::Value* mean = node.input(1);
     return mean != nullptr && mean->producer() != nullptr && isMeanOverLast(*mean->producer()) &&
            mean->producer()->input(0) == node.input(0);
+}
+
+std::optional<std::string> normRefusal(const ir::Node& norm, std::size_t rank) {
+    if (!norm.is("LayerNormalization")) return std::nullopt;
+    const auto because = [&](const char* what) { return fmt::format("{} '{}' {}", norm.opType(), norm.label(), what); };
+    const std::int64_t axis = norm.attributeInt("axis", -1);
+    if (axis != -1 && axis != static_cast<std::int64_t>(rank) - 1) return because("normalizes more than the channels");
+    for (std::size_t i = 1; i < norm.outputs().size(); ++i)
+        if (norm.output(i) != nullptr && !norm.output(i)->uses().empty())
+            return because("has a second result that is used");
+    return std::nullopt;
 }
 
 CentredStream centredStream(const analysis::TransformerView& view, analysis::AtomId leaf, ir::Value& start) {

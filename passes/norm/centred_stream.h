@@ -10,6 +10,7 @@
 // (a normalization whose result goes into the sum: post-norm models) is a refusal.
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct CentredStream {
 
 /// `leaf` is the stream's axis (support/residual_stream.h).
 CentredStream centredStream(const analysis::TransformerView& view, analysis::AtomId leaf, ir::Value& start);
+
+/// Why a normalization of a tensor of this rank, whose last axis is the channels, cannot lose its mean whatever it reads;
+/// nothing when it can.
+std::optional<std::string> normRefusal(const ir::Node& norm, std::size_t rank);
 
 /// Whether a node is the Sub of x and its mean over the last axis.
 bool takesMeanAway(const ir::Node& node);

@@ -21,6 +21,7 @@
 #include "lib/analysis/targets.h"
 #include "lib/calibration/collector.h"
 #include "lib/calibration/similarity.h"
+#include "lib/ir/load.h"
 #include "passes/norm/centred_stream.h"
 #include "passes/norm/root_mean_square.h"
 #include "passes/passes.h"
@@ -87,6 +88,7 @@ class RmsNorms : public pipeline::Pass {
         ir::Model trial = model.clone();
         // Vectors that an exporter merged come apart: not all of their users need be part of the stream.
         analysis::unshareVectors(trial);
+        ir::inferTypes(trial);
         PassReport report;
         std::map<std::string, std::string> means = makeZero(trial, report);
         if (!means.empty() && options_.fit.value_or(context.hasCalibration())) fit(trial, context, means, report);
@@ -98,14 +100,12 @@ class RmsNorms : public pipeline::Pass {
 
   private:
     bool isTarget(const ir::Node& norm) const {
-        const auto matches = [&](const std::string& glob) { return analysis::globMatches(glob, norm.label()); };
-        return (options_.targets.empty() || std::any_of(options_.targets.begin(), options_.targets.end(), matches)) &&
-               std::none_of(options_.ignore.begin(), options_.ignore.end(), matches);
+        return analysis::globsSelect(options_.targets, options_.ignore, norm.label());
     }
 
-    /// LayerNorms along the leaf that are targets, in graph order.
-    std::vector<ir::Node*> layerNorms(const TransformerView& view, const ir::Model& model,
-                                      analysis::AtomId leaf) const {
+    /// LayerNorms along the leaf that are targets, in graph order. Those of a form that none can be made of are skipped sites.
+    std::vector<ir::Node*> layerNorms(const TransformerView& view, const ir::Model& model, analysis::AtomId leaf,
+                                      PassReport& report) const {
         std::vector<ir::Node*> norms;
         for (const auto& node : model.graph().nodes()) {
             if (!node->is("LayerNormalization") && !takesMeanAway(*node)) continue;
@@ -113,7 +113,11 @@ class RmsNorms : public pipeline::Pass {
             if (axes == nullptr || axes->empty() ||
                 view.axes->store->leaves(axes->back()) != std::vector<analysis::AtomId>{leaf})
                 continue;
-            if (isTarget(*node)) norms.push_back(node.get());
+            if (!isTarget(*node)) continue;
+            if (const auto reason = normRefusal(*node, axes->size()))
+                report.skipped.push_back({node->label(), *reason});
+            else
+                norms.push_back(node.get());
         }
         return norms;
     }
@@ -126,7 +130,7 @@ class RmsNorms : public pipeline::Pass {
         RootMeanSquare rewrite(edit, model.opset());
         std::map<std::string, std::string> left;
         std::set<const ir::Node*> done;
-        for (ir::Node* norm : layerNorms(view, model, leaf)) {
+        for (ir::Node* norm : layerNorms(view, model, leaf, report)) {
             if (done.contains(norm)) continue;
             const CentredStream stream = centredStream(view, leaf, *norm->input(0));
             if (!stream.refusal.empty()) {

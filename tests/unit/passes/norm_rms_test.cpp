@@ -15,8 +15,8 @@ using test::runPass;
 
 namespace {
 
-/// A layer of a pre-norm model with single-head attention; `read` and `written` are what the last line makes of the stream z.
-ir::Model layer(const std::string& last, const std::string& norm = "LayerNormalization <axis = -1>") {
+/// A layer of a pre-norm model with single-head attention; `norm` makes m of the stream r, `last` makes y of the stream z.
+ir::Model layer(const std::string& last, const std::string& norm = "m = LayerNormalization <axis = -1> (r, g1, b1)") {
     return test::modelFromText(R"(
 <ir_version: 10, opset_import: ["" : 17]>
 g (int64[b,s] ids) => (float[b,s,8] y)
@@ -35,7 +35,7 @@ g (int64[b,s] ids) => (float[b,s,8] y)
   o = MatMul(c, wo)
   ob = Add(o, bo)
   r = Add(x, ob)
-  m = )" + norm + R"( (r, g1, b1)
+  )" + norm + R"(
   u = MatMul(m, up)
   h = Relu(u)
   d = MatMul(h, down)
@@ -98,6 +98,91 @@ TEST_CASE("what sees the mean of the stream keeps its LayerNorms") {
     refused(layer("y = Sigmoid(z)"), "Sigmoid");
     const ir::Model plain = layer("f = LayerNormalization <axis = -1> (z, g0, b0)\n  y = MatMul(f, head)");
     CHECK(runPass(plain, "norm", "rms", "{}").report.changed.size() == 3);
+}
+
+TEST_CASE("norms whose bias is no constant, or whose mean is used, are not fitted") {
+    struct Case {
+        const char *norm, *last, *reason;
+        std::size_t changed;
+    };
+    // The sigmoid behind the stream: it keeps its mean, so that norms are fitted or stay.
+    const Case with = GENERATE(
+        Case{"m = LayerNormalization <axis = -1> (r, g1, b1)", "y = Sigmoid(z)", "", 2},
+        Case{"w = Identity(b1)\n  m = LayerNormalization <axis = -1> (r, g1, w)", "y = Sigmoid(z)", "cannot be made zero", 1},
+        Case{"m, mean = LayerNormalization <axis = -1> (r, g1, b1)", "w = Sigmoid(z)\n  y = Add(w, mean)", "second result", 1},
+        Case{"m = LayerNormalization <axis = 1> (r, g1, b1)", "y = Sigmoid(z)", "more than the channels", 1});
+    CAPTURE(with.norm);
+    const ir::Model model = layer(with.last, with.norm);
+    const data::Dataset calibration = data::syntheticDataset(model, 16, /*seed=*/1, {{"s", 6}});
+    const auto [fitted, report] = runPass(model, "norm", "rms", R"({"max_error": 1})", &calibration);
+    ir::validateStructure(fitted);
+    CHECK(report.changed.size() == with.changed);
+    const auto* skipped = test::skippedSite(report, "m");
+    REQUIRE((skipped == nullptr) == std::string(with.reason).empty());
+    if (skipped != nullptr) CHECK_THAT(skipped->reason, Catch::Contains(with.reason));
+}
+
+TEST_CASE("a stream of half floats keeps its LayerNorms") {
+    const ir::Model model = test::modelFromText(R"(
+<ir_version: 10, opset_import: ["" : 17]>
+g (int64[b,s] ids) => (float[b,s,8] y)
+<float[16,8] table, float[8,8] wq, float[8,8] wk, float[8,8] wv, float[8,8] wo, float[8] g0, float[8] b0>
+{
+  rows = Cast <to = 10> (table)
+  gain = Cast <to = 10> (g0)
+  bias = Cast <to = 10> (b0)
+  x = Gather(rows, ids)
+  half = LayerNormalization <axis = -1> (x, gain, bias)
+  n = Cast <to = 1> (half)
+  q = MatMul(n, wq)
+  k = MatMul(n, wk)
+  v = MatMul(n, wv)
+  t = Transpose <perm = [0, 2, 1]> (k)
+  s = MatMul(q, t)
+  p = Softmax <axis = -1> (s)
+  c = MatMul(p, v)
+  o = MatMul(c, wo)
+  y = Add(n, o)
+}
+)");
+    const auto [same, report] = runPass(model, "norm", "rms", "{}");
+    CHECK(report.changed.empty());
+    REQUIRE(report.skipped.size() == 1);
+    CHECK_THAT(report.skipped.front().reason, Catch::Contains("'x' is not float32"));
+}
+
+TEST_CASE("a vector along another axis than the channels is not centred in their place") {
+    // [b, 8, 2, 8]: the vector lies along the columns of a picture of as many columns as channels.
+    const std::string vector = GENERATE("columns", "channels");
+    CAPTURE(vector);
+    const ir::Model model = test::modelFromText(R"(
+<ir_version: 10, opset_import: ["" : 17]>
+g (float[b,3,2,8] picture) => (float[b,16,8] y)
+<float[8,3,1,1] patches, float[8] columns, float[8,1,1] channels, int64[3] flat = {0, 8, 16}, float[8,8] wq, float[8,8] wk, float[8,8] wv,
+ float[8,8] wo, float[8] g0, float[8] b0, float[8] g1, float[8] b1, float[8,8] head>
+{
+  c = Conv(picture, patches)
+  a = Add(c, )" + vector + R"()
+  f = Reshape(a, flat)
+  x = Transpose <perm = [0, 2, 1]> (f)
+  n = LayerNormalization <axis = -1> (x, g0, b0)
+  q = MatMul(n, wq)
+  k = MatMul(n, wk)
+  v = MatMul(n, wv)
+  t = Transpose <perm = [0, 2, 1]> (k)
+  s = MatMul(q, t)
+  p = Softmax <axis = -1> (s)
+  o = MatMul(p, v)
+  d = MatMul(o, wo)
+  z = Add(x, d)
+  e = LayerNormalization <axis = -1> (z, g1, b1)
+  y = MatMul(e, head)
+}
+)");
+    const auto [changed, report] = runPass(model, "norm", "rms", "{}");
+    CHECK(report.changed.size() == (vector == "channels" ? 2 : 0));
+    const test::Feeds feeds = test::feedsFor(model);
+    CHECK(test::largestDifference(test::outputsOf(changed, feeds), test::outputsOf(model, feeds)) < 1e-5);
 }
 
 TEST_CASE("a table that is the output head too is centred where it is looked up") {
