@@ -18,11 +18,13 @@
 #include "lib/calibration/value_range.h"
 #include "lib/ir/load.h"
 #include "tests/support/files.h"
+#include "tests/unit/calibration/counter.h"
 
 namespace {
 
 using namespace tcompress;
 using namespace tcompress::calibration;
+using test::Counter;
 namespace fs = std::filesystem;
 
 struct Folder {
@@ -44,12 +46,6 @@ data::Dataset samples(float first) {
     return data::Dataset({{"x", Tensor::of<float>({3, 2}, {first, 2, -3, 4, 5, -6})}}, std::nullopt,
                          "samples");
 }
-
-/// How often a model ran on a batch.
-struct Counter : Progress {
-    void begin(std::string_view, std::int64_t) override { ++runs; }
-    int runs = 0;
-};
 
 /// All statistics of one value, as bytes.
 std::vector<std::vector<std::byte>> collected(const ir::Model& model, const data::Dataset& dataset,

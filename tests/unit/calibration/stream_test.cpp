@@ -15,11 +15,13 @@
 #include "lib/support/random.h"
 #include "tests/support/files.h"
 #include "tests/support/judge.h"
+#include "tests/unit/calibration/counter.h"
 
 namespace {
 
 using namespace tcompress;
 using namespace tcompress::calibration;
+using test::Counter;
 
 /// Three blocks h = h + Relu(h · w) with a mask made once from an input; each reads the mask.
 ir::Model blocks() {
@@ -72,12 +74,6 @@ std::vector<double> gramOf(const ir::Model& model, const data::Dataset& dataset,
     Stream stream(model, dataset);
     return gramOf(model, stream, value);
 }
-
-/// How often models ran over the samples.
-struct Counter : Progress {
-    void begin(std::string_view, std::int64_t) override { ++runs; }
-    int runs = 0;
-};
 
 void setWeights(ir::Model& model, const char* name, const std::vector<float>& weights) {
     ir::Edit edit(model, "test");

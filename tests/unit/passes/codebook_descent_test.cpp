@@ -7,12 +7,12 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "kernels/gram.h"
 #include "lib/support/parallel.h"
 #include "passes/quantize/codebook/codebook_fit.h"
 #include "passes/quantize/grid/group_quantizer.h"
 #include "passes/quantize/grid/levels.h"
 #include "passes/quantize/solver/output_error.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
@@ -26,22 +26,9 @@ constexpr std::int64_t kInputs = 48, kChannels = 70;
 struct Layer {
     Tensor tensor = test::randomTensor({kChannels, kInputs}, 3);
     std::vector<float> byInput;
-    std::vector<double> moment = std::vector<double>(static_cast<std::size_t>(kInputs * kInputs), 0.0);
+    std::vector<double> moment = test::correlatedMoment(kInputs, 300, 5);
 
-    Layer() {
-        byInput = transposed(tensor.data<float>(), kChannels, kInputs);
-        Random random(5, "activations");
-        constexpr std::int64_t kRows = 300;
-        std::vector<float> x;
-        for (std::int64_t row = 0; row < kRows; ++row) {
-            double carried = 0;
-            for (std::int64_t i = 0; i < kInputs; ++i) {
-                carried = 0.8 * carried + random.normal();
-                x.push_back(static_cast<float>(carried * static_cast<double>(1 + i % 3)));
-            }
-        }
-        kernels::accumulateGram(x, kRows, kInputs, moment);
-    }
+    Layer() : byInput(transposed(tensor.data<float>(), kChannels, kInputs)) {}
 
     WeightMatrix matrix() const {
         return {tensor.data<float>(), kChannels, kInputs, std::vector<float>(static_cast<std::size_t>(kInputs), 1.0F)};

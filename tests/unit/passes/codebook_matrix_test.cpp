@@ -7,15 +7,16 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "kernels/gram.h"
 #include "lib/support/parallel.h"
 #include "passes/quantize/grid/group_quantizer.h"
 #include "passes/quantize/grid/levels.h"
 #include "passes/quantize/solver/output_error.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
 using namespace tcompress::passes;
+using test::correlatedMoment;
 
 namespace {
 
@@ -52,23 +53,6 @@ double squaredError(std::span<const float> a, const std::vector<float>& b) {
     double sum = 0;
     for (std::size_t i = 0; i < b.size(); ++i) sum += std::pow(static_cast<double>(a[i]) - b[i], 2);
     return sum;
-}
-
-/// XᵀX of rows whose neighbouring channels move together.
-std::vector<double> correlatedMoment(std::int64_t n) {
-    Random random(5, "activations");
-    constexpr std::int64_t kRows = 300;
-    std::vector<float> x(static_cast<std::size_t>(n * kRows));
-    for (std::int64_t row = 0; row < kRows; ++row) {
-        double carried = 0;
-        for (std::int64_t i = 0; i < n; ++i) {
-            carried = 0.8 * carried + random.normal();
-            x[static_cast<std::size_t>(row * n + i)] = static_cast<float>(carried * (1 + i % 3));
-        }
-    }
-    std::vector<double> gram(static_cast<std::size_t>(n * n), 0.0);
-    kernels::accumulateGram(x, kRows, n, gram);
-    return gram;
 }
 
 std::vector<CodebookMatrix> allKinds(const WeightMatrix& matrix) {
@@ -184,7 +168,7 @@ TEST_CASE("The more a codebook adapts, the closer it is") {
 TEST_CASE("Error feedback brings the layer's output nearer, with every codebook and any number of threads") {
     const Tensor tensor = test::randomTensor({70, 48}, 3);
     const WeightMatrix matrix = matrixOf(tensor);
-    const auto h = correlatedMoment(48);
+    const auto h = correlatedMoment(48, 300, 5);
     const auto layout = groupedLayout({70, 48}, 1, 48);
     const std::vector<float> byInput = byInputChannel(matrix.weights, layout);
     const auto which = static_cast<std::size_t>(GENERATE(range(0, 5)));

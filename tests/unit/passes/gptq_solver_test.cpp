@@ -13,29 +13,14 @@
 #include "lib/support/parallel.h"
 #include "lib/support/random.h"
 #include "passes/quantize/solver/output_error.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
 using namespace tcompress::passes;
+using test::correlatedMoment;
 
 namespace {
-
-/// XᵀX of correlated rows: neighbours move together and channels differ in size.
-std::vector<double> correlatedMoment(std::int64_t n, std::int64_t rows, std::uint64_t seed) {
-    Random random(seed, "activations");
-    std::vector<float> x(static_cast<std::size_t>(n * rows));
-    for (std::int64_t row = 0; row < rows; ++row) {
-        double carried = 0;
-        for (std::int64_t i = 0; i < n; ++i) {
-            carried = 0.8 * carried + random.normal();
-            x[static_cast<std::size_t>(row * n + i)] =
-                static_cast<float>(carried * (0.2 + static_cast<double>(i * 7 % n) / static_cast<double>(n)));
-        }
-    }
-    std::vector<double> gram(static_cast<std::size_t>(n * n), 0.0);
-    kernels::accumulateGram(x, rows, n, gram);
-    return gram;
-}
 
 QuantizationRule ruleOf(int bits, Symmetry symmetry, RangeChoice range = RangeChoice::mse) {
     QuantizationRule rule;

@@ -42,6 +42,17 @@ Moments momentsOf(const std::vector<float>& x) {
     return moments;
 }
 
+Moments::Cross crossOf(const std::vector<float>& x, const std::vector<float>& y) {
+    Moments::Cross cross;
+    cross.outputs = kOutputs;
+    cross.sum = sumsOf(y, kOutputs);
+    cross.squares.assign(kOutputs, 0.0);
+    for (std::size_t i = 0; i < y.size(); ++i) cross.squares[i % kOutputs] += y[i] * y[i];
+    cross.product.resize(kInputs * kOutputs);
+    kernels::accumulateCross(x, y, kRows, kInputs, kOutputs, cross.product);
+    return cross;
+}
+
 /// x · map, [kRows, kOutputs].
 std::vector<double> product(const std::vector<float>& x, std::span<const float> map) {
     std::vector<double> y(kRows * kOutputs, 0.0);
@@ -65,14 +76,7 @@ TEST_CASE("A layer is judged as its rows would be, and the constant behind it ta
     std::vector<double> wanted = product(x, w);
     if (hasTarget) {
         wanted.assign(y.begin(), y.end());
-        Moments::Cross cross;
-        cross.outputs = kOutputs;
-        cross.sum = sumsOf(y, kOutputs);
-        cross.squares.assign(kOutputs, 0.0);
-        for (std::size_t i = 0; i < y.size(); ++i) cross.squares[i % kOutputs] += y[i] * y[i];
-        cross.product.resize(kInputs * kOutputs);
-        kernels::accumulateCross(x, y, kRows, kInputs, kOutputs, cross.product);
-        moments.targets.push_back(cross);
+        moments.targets.push_back(crossOf(x, y));
     }
     const std::vector<double> bias{0.5, -1, 2, 0, 3};
     double plain = 0, withBias = 0, all = 0;
@@ -90,6 +94,23 @@ TEST_CASE("A layer is judged as its rows would be, and the constant behind it ta
     CHECK(judge.squaredError(v, bias) == Approx(withBias).epsilon(1e-5));
     const std::vector<double> constant = unbiasing(moments, w, v, kOutputs);
     for (std::size_t c = 0; c < constant.size(); ++c) CHECK(constant[c] == Approx(meanError[c]).epsilon(1e-5));
+}
+
+TEST_CASE("A layer that is as it was has no error against what it gave itself") {
+    const bool hasTarget = GENERATE(false, true);
+    CAPTURE(hasTarget);
+    const std::vector<float> x = rowsOf(kInputs, 1);
+    const Tensor weights = test::randomTensor({kInputs, kOutputs}, 3, 1.0);
+    const auto w = weights.data<float>();
+    Moments moments = momentsOf(x);
+    if (hasTarget) {
+        const std::vector<double> own = product(x, w);
+        moments.targets.push_back(crossOf(x, {own.begin(), own.end()}));
+    }
+    const LayerJudge judge(moments, w, kOutputs);
+    REQUIRE(judge.squaredTarget() > 0);
+    CHECK(judge.squaredError(w, {}) == Approx(0).margin(1e-5 * judge.squaredTarget()));
+    for (const double shift : unbiasing(moments, w, w, kOutputs)) CHECK(shift == Approx(0).margin(1e-4));
 }
 
 TEST_CASE("An output metric of more inputs than are multiplied at once is tr(EᵀHE); descent on them loses less") {

@@ -1,7 +1,6 @@
 // Normalizations over groups of channels as a scale and a shift: exact where their statistics do not vary, least squares elsewhere.
 
 #include <catch2/catch.hpp>
-#include <cmath>
 
 #include "lib/ir/validate.h"
 #include "lib/support/error.h"
@@ -10,8 +9,10 @@
 #include "tests/support/make_pass.h"
 #include "tests/support/text_model.h"
 #include "tests/unit/passes/weight_models.h"
+#include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
+using test::outputError;
 using test::runPass;
 
 namespace {
@@ -42,20 +43,6 @@ const char* const kPyTorch = R"(
   z = Add(m, bias)
 )";
 
-/// Outputs' mean square difference, relative to their variance.
-double error(const ir::Model& a, const ir::Model& b, const data::Dataset& samples) {
-    const auto feeds = samples.rows(0, samples.sampleCount());
-    const std::vector<float> x = toFloat32(test::outputsOf(a, feeds).front()),
-                             y = toFloat32(test::outputsOf(b, feeds).front());
-    double sum = 0, square = 0, difference = 0;
-    for (std::size_t i = 0; i < x.size(); ++i) {
-        sum += x[i];
-        square += static_cast<double>(x[i]) * x[i];
-        difference += std::pow(static_cast<double>(x[i]) - y[i], 2);
-    }
-    return difference / (square - sum * sum / static_cast<double>(x.size()));
-}
-
 }  // namespace
 
 TEST_CASE("a group normalization becomes the line that is nearest to it") {
@@ -70,7 +57,7 @@ TEST_CASE("a group normalization becomes the line that is nearest to it") {
     CHECK(affine.graph().nodes().size() == 4);
     CHECK(test::countOf(affine, "GroupNormalization") + test::countOf(affine, "InstanceNormalization") == 0);
     CHECK(report.changed.front().error > 0.001);
-    CHECK(error(model, affine, other) < 0.3);
+    CHECK(outputError(model, affine, other) < 0.3);
     if (test::haveJudge()) {
         const test::Feeds feeds = test::feedsFor(model);
         CHECK(test::largestDifference(test::outputsOf(affine, feeds), test::runtimeOutputsOf(affine, feeds)) < 1e-4);
@@ -79,7 +66,7 @@ TEST_CASE("a group normalization becomes the line that is nearest to it") {
     const data::Dataset one(calibration.rows(0, 1), std::nullopt, "one");
     const auto exact = runPass(model, "norm", "affine", "{}", &one);
     REQUIRE(exact.report.changed.size() == 1);
-    CHECK(error(model, exact.model, one) < 1e-8);
+    CHECK(outputError(model, exact.model, one) < 1e-8);
 }
 
 TEST_CASE("a normalization that a line is far from stays, as does one of unknown size") {

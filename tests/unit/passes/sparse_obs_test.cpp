@@ -7,18 +7,14 @@
 #include <cmath>
 
 #include "kernels/linalg.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
 using namespace tcompress::passes;
+using test::noise;
 
 namespace {
-
-std::vector<double> noise(std::int64_t count, std::uint64_t seed) {
-    const Tensor tensor = test::randomTensor({count}, seed, 1.0);
-    const auto values = tensor.data<float>();
-    return {values.begin(), values.end()};
-}
 
 /// XᵀX of correlated columns of very different sizes, and a little of the identity.
 std::vector<double> hessianOf(std::int64_t inputs, std::uint64_t seed) {
