@@ -102,7 +102,7 @@ TEST_CASE("AWQ scales nothing where all activations are alike or there are none"
 }
 
 TEST_CASE("HQQ lowers the error that counts, from either range") {
-    const int bits = GENERATE(4, 3, 2);
+    const int bits = GENERATE(8, 4, 3, 2);
     const Symmetry symmetry = GENERATE(Symmetry::asymmetric, Symmetry::fullRange);
     const std::size_t axis = GENERATE(0, 1);
     const Shape shape{96, 64};
@@ -123,7 +123,9 @@ TEST_CASE("HQQ lowers the error that counts, from either range") {
         const auto nearest = quantizeWeights(weights.data<float>(), layout, ruleOf(bits, symmetry, range));
         REQUIRE(nearest);
         INFO(bits << " bits: " << errorOf(*nearest) << " to " << errorOf(*solved));
-        CHECK(errorOf(*solved) < errorOf(*nearest));
+        // Four codes without a zero point leave next to nothing to gain over the best cut: 0.06 to 0.08 %.
+        const bool isSmall = bits == 2 && symmetry == Symmetry::fullRange && !isWeighed && range == RangeChoice::mse;
+        CHECK(errorOf(*solved) < (isSmall ? 0.9996 : 0.999) * errorOf(*nearest));
     }
     // The codes are the nearest ones of the grids found.
     const std::vector<float> values = dequantizeWeights(*solved);

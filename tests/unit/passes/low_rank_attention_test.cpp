@@ -90,7 +90,7 @@ TEST_CASE("the context basis changes no output, and its first positions are the 
     }
 }
 
-TEST_CASE("heads become smaller, and outputs stay nearer than without new bases") {
+TEST_CASE("heads become smaller, and outputs stay nearer than without new bases and than with half of the heads") {
     const std::string name = GENERATE("vit_mnist5k", "gpt2_char", "gpt2_char_kv", "t5_char_encoder");
     CAPTURE(name);
     const std::string file = name == "vit_mnist5k" ? "mnist5k_calibration" : name == "t5_char_encoder" ? "devowel_calibration" : "fortunes_char_calibration";
@@ -116,6 +116,11 @@ TEST_CASE("heads become smaller, and outputs stay nearer than without new bases"
         }
     analysis::shrink(plain, *analysis::recognise(plain).axes, keep, "test");
     CHECK(outputError(model, thin, other) < 0.5 * outputError(model, plain, other));
+    // Half of the heads of the T5 encoder do next to nothing: without them it loses 0.005, with half of each head 0.008.
+    if (name != "t5_char_encoder") {
+        const auto removed = runPass(model, "remove-heads", "", R"({"ratio": 0.5, "compensate": false})", &fit);
+        CHECK(outputError(model, thin, other) < 0.1 * outputError(model, removed.model, other));
+    }
     if (!test::haveJudge()) return;
     const test::Feeds feeds = test::feedsFor(thin);
     CHECK(test::largestDifference(test::outputsOf(thin, feeds), test::runtimeOutputsOf(thin, feeds)) < 1e-3);

@@ -135,10 +135,10 @@ TEST_CASE("AWQ: norms and layers before take the factors, a Mul is left for each
     CHECK(folded > inputs / 3);
     CHECK(test::countOf(quantized, "Mul") ==
           test::countOf(model, "Mul") + static_cast<std::size_t>(scaled - folded));
-    const data::Dataset unseen = samples(dataName, "validation", 20);
+    const data::Dataset unseen = samples(dataName, "validation", 60);
     const auto nearest = runPass(model, "quantize", "weight-only",
                                  R"({"bits": 4, "format": "qdq", "observer": "minmax")" + linears);
-    CHECK(moved(quantized, model, unseen) < 1.5 * moved(nearest.model, model, unseen));
+    CHECK(moved(quantized, model, unseen) < moved(nearest.model, model, unseen));
 }
 
 TEST_CASE("Calibrated methods ask for calibration data") {

@@ -170,6 +170,18 @@ TEST_CASE("attention layers whose heads are in another order share weights witho
     CHECK(shared.constantBytes() < model.constantBytes());
 }
 
+TEST_CASE("attention layers that are alike find each other") {
+    const ir::Model model = withPermutedHeads();
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 64);
+    const auto [shared, report] = runPass(model, "share-parameters", "attention", R"({"group_size": 2})", &samples);
+    ir::validateStructure(shared);
+    REQUIRE(report.changed.size() == 4);
+    for (const std::size_t i : {0U, 1U})
+        CHECK_THAT(report.changed[i].change, Catch::Contains("attention layers 0, 2 share their weights (averages of matched heads)"));
+    for (const std::size_t i : {2U, 3U}) CHECK_THAT(report.changed[i].change, Catch::Contains("attention layers 1, 3 share"));
+    CHECK(report.changed.front().error < 3e-3);
+}
+
 TEST_CASE("attention with a bias of each head's own does not share its weights") {
     const auto [same, report] = runPass(test::dataModel("t5_char_encoder"), "share-parameters", "attention", "{}");
     CHECK(report.changed.empty());
@@ -178,27 +190,33 @@ TEST_CASE("attention with a bias of each head's own does not share its weights")
 }
 
 TEST_CASE("weights solved for on data keep outputs nearer than plain averages") {
-    const auto [name, method] = GENERATE(table<std::string, std::string>({{"vit_digits", "feed-forward"},
-                                                                          {"gpt2_char", "feed-forward"},
-                                                                          {"llama_char", "feed-forward"},
-                                                                          {"t5_char_encoder", "feed-forward"},
-                                                                          {"vit_digits", "attention"},
-                                                                          {"gpt2_char", "attention"},
-                                                                          {"llama_char", "attention"}}));
-    CAPTURE(name, method);
+    // The T5 encoder has two layers that differ much: what they share loses 0.56 of what plain averages lose.
+    const auto [name, method, bound] =
+        GENERATE(table<std::string, std::string, double>({{"vit_digits", "feed-forward", 0.5},
+                                                          {"gpt2_char", "feed-forward", 0.5},
+                                                          {"llama_char", "feed-forward", 0.5},
+                                                          {"t5_char_encoder", "feed-forward", 0.6},
+                                                          {"vit_digits", "attention", 0.5},
+                                                          {"gpt2_char", "attention", 0.5},
+                                                          {"llama_char", "attention", 0.5}}));
+    const bool automatic = GENERATE(true, false);
+    CAPTURE(name, method, automatic);
     const std::string file = name == "vit_digits"        ? "digits_calibration"
                              : name == "t5_char_encoder" ? "devowel_calibration"
                                                          : "fortunes_char_calibration";
     const ir::Model model = test::dataModel(name);
     const data::Dataset fit = samplesOf(file, 0, 32), other = samplesOf(file, 64, 96);
-    const auto with = runPass(model, "share-parameters", method, R"({"groups": ["0,1"]})", &fit);
-    const auto without = runPass(model, "share-parameters", method, R"({"groups": ["0,1"], "compensate": false})");
+    const std::string groups = automatic ? "" : R"("groups": ["0,1"])", comma = automatic ? "" : ", ";
+    const auto with = runPass(model, "share-parameters", method, "{" + groups + "}", &fit);
+    const auto without = runPass(model, "share-parameters", method, "{" + groups + comma + R"("compensate": false})");
     ir::validateStructure(with.model);
-    CHECK(with.report.changed.size() == 2);
+    const TransformerView view = analysis::recognise(model);
+    const std::size_t layers = method == "attention" ? view.attention.size() : view.feedForward.size();
+    CHECK(with.report.changed.size() == (automatic ? layers / 2 * 2 : 2));
     for (const auto& changed : with.report.changed) CHECK(changed.error > 0);
     CHECK(without.model.constantBytes() < model.constantBytes());
-    CHECK(outputError(model, with.model, other) < 0.6 * outputError(model, without.model, other));
-    if (!test::haveJudge()) return;
+    CHECK(outputError(model, with.model, other) < bound * outputError(model, without.model, other));
+    if (automatic || !test::haveJudge()) return;
     for (const auto* shared : {&with.model, &without.model}) {
         const test::Feeds feeds = test::feedsFor(*shared);
         CHECK(test::largestDifference(test::outputsOf(*shared, feeds), test::runtimeOutputsOf(*shared, feeds)) < 1e-3);

@@ -9,22 +9,18 @@
 #include "passes/support/sparse_obs.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
+#include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using namespace tcompress::passes;
+using test::noise;
 using test::outputError;
 using test::runPass;
 using test::samplesOf;
 
 namespace {
-
-std::vector<double> noise(std::int64_t count, std::uint64_t seed) {
-    const Tensor tensor = test::randomTensor({count}, seed, 1.0);
-    const auto values = tensor.data<float>();
-    return {values.begin(), values.end()};
-}
 
 double lossOf(const std::vector<double>& h, std::vector<double> w, const std::vector<double>& best, std::int64_t outputs) {
     const auto inputs = static_cast<std::int64_t>(w.size()) / outputs;
@@ -36,26 +32,39 @@ double lossOf(const std::vector<double>& h, std::vector<double> w, const std::ve
     return sum;
 }
 
-}  // namespace
+constexpr std::int64_t kInputs = 40, kOutputs = 30, kRank = 2, kKept = 150;
 
-TEST_CASE("a matrix that is sparse and thin at once is nearly found again, others lose less than to a thin part alone") {
-    constexpr std::int64_t kInputs = 40, kOutputs = 30, kRank = 2, kKept = 150;
+std::vector<double> momentOfRows() {
     const auto x = noise(200 * kInputs, 1);
     std::vector<double> h(kInputs * kInputs);
     kernels::gemm(kernels::Transposition::yes, kernels::Transposition::no, kInputs, kInputs, 200, x, x, h);
+    return h;
+}
+
+}  // namespace
+
+TEST_CASE("a matrix that is sparse and thin at once is found again, unless the sparse part hides the thin one") {
+    // Rounds begin with the thin part. Outliers of 25 have forty times its energy: it follows them and never comes free of them, in
+    // 64 rounds neither (0.18 of what the sparse part loses alone).
+    const auto [outlier, ofThin, ofSparse] = GENERATE(table<double, double, double>({{5, 1e-6, 1e-6}, {25, 0.007, 0.25}}));
+    CAPTURE(outlier);
     std::vector<double> made(kInputs * kOutputs);
     kernels::gemm(kernels::Transposition::no, kernels::Transposition::no, kInputs, kOutputs, kRank, noise(kInputs * kRank, 2),
                   noise(kRank * kOutputs, 3), made);
     // Five outliers an output.
     for (std::int64_t o = 0; o < kOutputs; ++o)
-        for (std::int64_t k = 0; k < kKept / kOutputs; ++k) made[static_cast<std::size_t>((7 * k + o) % kInputs * kOutputs + o)] += 25;
+        for (std::int64_t k = 0; k < kKept / kOutputs; ++k) made[static_cast<std::size_t>((7 * k + o) % kInputs * kOutputs + o)] += outlier;
+    const std::vector<double> h = momentOfRows();
     const SparseLowRank found = sparseLowRank(h, made, kOutputs, kKept, kRank, 8);
     CHECK(std::ssize(found.sparse) - std::count(found.sparse.begin(), found.sparse.end(), 0.0) <= kKept);
     const SparseMask alone = sweep(h, made, kOutputs, SparsePattern{}, 1 - static_cast<double>(kKept) / (kInputs * kOutputs)).mask;
     const double lost = lossOf(h, found.sum(), made, kOutputs);
-    CHECK(lost < 0.05 * whitenedSvd(h, made, kOutputs, kRank).lost);
-    CHECK(lost < 0.3 * lossOf(h, sparseOptimum(h, made, kOutputs, alone), made, kOutputs));
+    CHECK(lost < ofThin * whitenedSvd(h, made, kOutputs, kRank).lost);
+    CHECK(lost < ofSparse * lossOf(h, sparseOptimum(h, made, kOutputs, alone), made, kOutputs));
+}
 
+TEST_CASE("a matrix without structure loses less to a sparse and a thin part than to a thin one of as many bytes") {
+    const std::vector<double> h = momentOfRows();
     const auto other = noise(kInputs * kOutputs, 5);
     const SparseLowRankSize size = sparseLowRankSize(kInputs, kOutputs, 0.5, 0.3);
     CHECK(32 * (size.kept + size.rank * (kInputs + kOutputs)) + kInputs * kOutputs <= 32 * kInputs * kOutputs / 2);
