@@ -55,7 +55,7 @@ std::string refusalOfHeads(const ir::Model& model) {
     try {
         const auto [same, report] = test::runPass(model, "remove-heads", "", R"({"ratio": 0.5})");
         CHECK(report.changed.empty());
-        CHECK(bytesOf(same) == bytesOf(model));
+        CHECK((bytesOf(same) == bytesOf(model)));
         for (const auto& skipped : report.skipped) reason += skipped.reason;
     } catch (const PassError& refused) {
         reason = refused.what();
