@@ -96,15 +96,20 @@ class Bench {
             codes_ = std::move(solved.weights.front());
             for (const float scale : solved.scales) factors_.push_back(1 / scale);
         });
-        measure("GPTQ", [&] { codes_ = *quantizeByGptq(inputs_.weights, layout_, rule_, inputs_.secondMoment, {}); });
+        measure("GPTQ", [&] { codes_ = gptq(); });
         measure("descent behind it", [&] { descend(codes_, inputs_.weights, inputs_.secondMoment, {}); });
         layout_ = groupedLayout({n_, n_}, 0, n_);
         fmt::print("a scale per channel\n");
-        measure("GPTQ", [&] { codes_ = *quantizeByGptq(inputs_.weights, layout_, rule_, inputs_.secondMoment, {}); });
+        measure("GPTQ", [&] { codes_ = gptq(); });
         measure("descent behind it", [&] { descend(codes_, inputs_.weights, inputs_.secondMoment, {}); });
     }
 
   private:
+    QuantizedWeights gptq() const {
+        return *quantizeByGptq(inputs_.weights, layout_, rule_,
+                               feedbackFactor(inputs_.secondMoment, n_, 0.01, ColumnOrder::activation));
+    }
+
     void measure(const char* name, const std::function<void()>& method) {
         factors_.clear();
         std::ofstream("/proc/self/clear_refs") << 5;  // the peak starts again from what is used now

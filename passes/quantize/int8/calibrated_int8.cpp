@@ -70,12 +70,16 @@ class Preparation {
                 all.secondMoment[i] += heldBack.secondMoment[i];
         }
         double energy = 0;
-        for (const AwqLayer& layer : layers)
-            energy += outputEnergy(layer.weights, layer.layout, judge.secondMoment);
+        const OutputMetric metric(judge.secondMoment, layers.front().layout.axis);
+        for (const AwqLayer& layer : layers) energy += metric.energy(byInputChannel(layer.weights, layer.layout));
         const double error =
             energy > 0 ? std::sqrt(found->error * static_cast<double>(judge.rows) / energy) : 0;
+        std::optional<FeedbackFactor> factor;
+        if (options_.rounding == Rounding8::gptq)
+            factor = feedbackFactor(smoothedCovariance(all, *smoothing), layers.front().layout.axis, kDamp,
+                                    ColumnOrder::activation);
         for (std::size_t i = 0; i < layers.size(); ++i)
-            if (auto prepared = round(layers[i], all, smoothing)) {
+            if (auto prepared = round(layers[i], all, smoothing, factor)) {
                 prepared->error = error;
                 result_.emplace(stage.weights[i], std::move(*prepared));
             }
@@ -93,16 +97,14 @@ class Preparation {
         return options;
     }
 
+    /// By GPTQ with a factor, else to nearest.
     std::optional<PreparedWeight> round(const AwqLayer& layer, const ActivationEvidence& x,
-                                        const std::shared_ptr<const Smoothing>& smoothing) const {
+                                        const std::shared_ptr<const Smoothing>& smoothing,
+                                        const std::optional<FeedbackFactor>& factor) const {
         const std::vector<float> scaled =
             scaledByInputChannel(layer.weights, layer.layout, smoothing->scales);
-        std::optional<QuantizedWeights> codes;
-        if (options_.rounding == Rounding8::gptq)
-            codes = quantizeByGptq(scaled, layer.layout, rule_, smoothedCovariance(x, *smoothing),
-                                   {kDamp, ColumnOrder::activation, 128});
-        else
-            codes = quantizeWeights(scaled, layer.layout, rule_);
+        std::optional<QuantizedWeights> codes = factor ? quantizeByGptq(scaled, layer.layout, rule_, *factor)
+                                                       : quantizeWeights(scaled, layer.layout, rule_);
         if (!codes) return std::nullopt;
         PreparedWeight prepared;
         prepared.smoothing = smoothing;

@@ -127,7 +127,7 @@ class Search {
 
     /// Sets the error; false when a weight is not finite.
     bool judge(Smoothing& smoothing) const {
-        const std::vector<double> moment = shiftedMoment(heldBack_, smoothing.shifts);
+        const OutputMetric metric(shiftedMoment(heldBack_, smoothing.shifts), layers_.front().layout.axis);
         const double step = squaredStep(smoothing);
         std::vector<float> inverse;
         for (const float scale : smoothing.scales) inverse.push_back(1.0F / scale);
@@ -142,7 +142,7 @@ class Search {
             std::vector<float> error =
                 scaledByInputChannel(dequantizeWeights(*quantized), layer.layout, inverse);
             for (std::size_t i = 0; i < error.size(); ++i) error[i] -= layer.weights[i];
-            smoothing.error += step / 12 * energy + outputEnergy(error, layer.layout, moment) /
+            smoothing.error += step / 12 * energy + metric.energy(byInputChannel(error, layer.layout)) /
                                                         static_cast<double>(heldBack_.rows);
         }
         return true;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "lib/ir/edit.h"
@@ -103,6 +104,12 @@ class Sizes {
     std::map<Key, std::int64_t> known_;
 };
 
+/// What the weights that read one input share.
+struct StageMeasure {
+    FeedbackFactor factor;
+    OutputMetric metric;  ///< of the rows that errors are judged by
+};
+
 class Measurement {
   public:
     Measurement(const ir::Model& model, const PassContext& context, const std::string& pass,
@@ -192,52 +199,55 @@ class Measurement {
         for (const LayerStage& stage : stagesOf(linear)) {
             streams.advanceTo(stage);
             const LayerEvidence evidence = streams.collect({stage}, Targets::none).front();
+            const std::optional<StageMeasure> stageMeasure = measureOf(evidence.moments);
             for (const TargetWeight* weight : stage.weights) {
                 const auto found = std::find_if(result_.begin(), result_.end(), [&](const auto& choices) {
                     return choices.weight == weight;
                 });
-                measure(*found, evidence.moments.fit.rows > 0 ? &evidence.moments : nullptr);
+                measure(*found, stageMeasure ? &*stageMeasure : nullptr);
             }
         }
     }
 
-    /// The weight as a choice leaves it; with moments rounded by GPTQ, else to nearest.
-    std::vector<float> rounded(const WeightChoices& of, const StorageChoice& choice,
-                               const calibration::SplitMoments* moments) const {
+    static std::optional<StageMeasure> measureOf(const calibration::SplitMoments& moments) {
+        if (moments.fit.rows == 0) return std::nullopt;
+        const calibration::Moments& judging = moments.heldBack.rows > 0 ? moments.heldBack : moments.fit;
+        return StageMeasure{feedbackFactor(moments.fit.gram, moments.fit.inputs, kDamp, ColumnOrder::activation),
+                            OutputMetric(judging.gram, judging.inputs)};
+    }
+
+    /// The weight as a choice leaves it; with a stage's measure rounded by GPTQ, else to nearest.
+    std::vector<float> rounded(const WeightChoices& of, const StorageChoice& choice, const StageMeasure* stage) const {
         if (choice.rows)
             return of.table->encode(*choice.rows).decoded(of.weight->constant->constant()->shape()[1]);
         const auto values = of.weight->constant->constant()->data<float>();
         const kernels::QuantizationLayout layout = choice.storage->plan(*of.weight).layout;
         const QuantizationRule rule = choice.storage->rule(*of.weight);
-        return dequantizeWeights(
-            moments == nullptr
-                ? *quantizeWeights(values, layout, rule)
-                : *quantizeByGptq(values, layout, rule, moments->fit.gram, {kDamp, ColumnOrder::activation}));
+        return dequantizeWeights(stage == nullptr ? *quantizeWeights(values, layout, rule)
+                                                  : *quantizeByGptq(values, layout, rule, stage->factor));
     }
 
-    /// ‖X·W‖² on the rows that errors are judged by; without moments ‖W‖².
+    /// ‖X·W‖² on the rows that errors are judged by; without a stage's measure ‖W‖².
     static double energy(std::span<const float> values, const kernels::QuantizationLayout& layout,
-                         const calibration::SplitMoments* moments) {
-        if (moments != nullptr)
-            return outputEnergy(values, layout,
-                                (moments->heldBack.rows > 0 ? moments->heldBack : moments->fit).gram);
+                         const StageMeasure* stage) {
+        if (stage != nullptr) return stage->metric.energy(byInputChannel(values, layout));
         double sum = 0;
         for (const float value : values) sum += static_cast<double>(value) * value;
         return sum;
     }
 
-    void measure(WeightChoices& of, const calibration::SplitMoments* moments) {
+    void measure(WeightChoices& of, const StageMeasure* stage) {
         const auto values = of.weight->constant->constant()->data<float>();
         double all = -1;
         for (StorageChoice& choice : of.choices) {
             if (!choice.storage) continue;
             const kernels::QuantizationLayout layout = choice.storage->plan(*of.weight).layout;
-            if (all < 0) all = energy(values, layout, moments);
-            std::vector<float> lost = rounded(of, choice, moments);
+            if (all < 0) all = energy(values, layout, stage);
+            std::vector<float> lost = rounded(of, choice, stage);
             for (std::size_t i = 0; i < lost.size(); ++i) lost[i] -= values[i];
-            choice.error = all > 0 ? energy(lost, layout, moments) / all : 0;
+            choice.error = all > 0 ? energy(lost, layout, stage) / all : 0;
         }
-        const double factor = samples_ == nullptr ? 1 : damageFactor(of, moments);
+        const double factor = samples_ == nullptr ? 1 : damageFactor(of, stage);
         for (StorageChoice& choice : of.choices) choice.damage = factor * choice.error;
         context_.progress().step(0);
     }
@@ -261,11 +271,11 @@ class Measurement {
     }
 
     /// Damage of one choice by its error.
-    double damageFactor(const WeightChoices& of, const calibration::SplitMoments* moments) {
+    double damageFactor(const WeightChoices& of, const StageMeasure* stage) {
         const StorageChoice probe = probeOf(of);
         if (!(probe.error > 0)) return 0;
         const Tensor constant = *of.weight->constant->constant();
-        const std::vector<float> values = rounded(of, probe, moments);
+        const std::vector<float> values = rounded(of, probe, stage);
         replace(*of.weight, Tensor::of<float>(constant.shape(), std::span<const float>(values)));
         const double damage = outputDamage(model_, edited_, samples_->damages, context_.resources());
         replace(*of.weight, constant);

@@ -89,22 +89,22 @@ struct Choice {
     std::int64_t sweeps = 0;
 };
 
-/// Solves the layer on some rows in any number of ways; factors that ways in turn share are made once.
+/// Solves the layer on some rows in any number of ways; factors and grids that ways in turn share are made once.
 class LayerSolver {
   public:
-    LayerSolver(const GptqFit& fit, std::span<const float> w, const Moments& moments)
-        : fit_(fit), w_(w), moments_(fit.hasBias ? centred(moments) : moments) {}
+    /// `nearest`: the layer's own weights, rounded to nearest.
+    LayerSolver(const GptqFit& fit, std::span<const float> w, const QuantizedWeights& nearest, const Moments& moments)
+        : fit_(fit), w_(w), nearest_(nearest), moments_(fit.hasBias ? centred(moments) : moments) {}
 
     QuantizedWeights solve(const Choice& choice) {
-        std::span<const float> weights = aim(choice);
+        const std::span<const float> weights = aim(choice);
         if (damp_ != choice.damp) {
             feedback_ = feedbackFactor(moments_.gram, moments_.inputs, choice.damp, fit_.order);
             damp_ = choice.damp;
         }
-        auto result = quantizeByGptq(weights, fit_.layout, fit_.rule, feedback_, fit_.blockSize);
-        TCOMPRESS_CHECK(result.has_value(), "finite weights became infinite");
-        if (choice.sweeps > 0) descendFrom(*result, choice);
-        return std::move(*result);
+        auto result = roundByGptq(weights, choice.target == 0 ? nearest_ : regressedGrids(), feedback_, fit_.blockSize);
+        if (choice.sweeps > 0) descendFrom(result, choice);
+        return result;
     }
 
     /// The descent alone, from what a choice without it has given.
@@ -122,19 +122,28 @@ class LayerSolver {
         const Moments::Cross& target = moments_.targets[static_cast<std::size_t>(choice.target - 1)];
         regressed_ =
             fromInputChannels(regressed(ridgeFactor_, moments_, target, w_, lambda), fit_.layout);
+        grids_.reset();
         regressedTo_ = choice.target;
         ridge_ = choice.ridge;
         return regressed_;
     }
 
+    const QuantizedWeights& regressedGrids() {
+        if (!grids_) grids_ = quantizeWeights(regressed_, fit_.layout, fit_.rule);
+        TCOMPRESS_CHECK(grids_.has_value(), "finite weights became infinite");
+        return *grids_;
+    }
+
     const GptqFit& fit_;
     std::span<const float> w_;
+    const QuantizedWeights& nearest_;
     Moments moments_;
     double damp_ = -1, ridge_ = -1;  ///< that the factors are of
     int regressedTo_ = -1;
     FeedbackFactor feedback_;
     std::vector<double> ridgeFactor_;
     std::vector<float> regressed_;
+    std::optional<QuantizedWeights> grids_;  ///< of them
 };
 
 class Fitter {
@@ -149,10 +158,10 @@ class Fitter {
         auto nearest = quantizeWeights(fit_.weights, fit_.layout, fit_.rule);
         if (!nearest) return std::nullopt;
         GptqResult result;
-        best_ = {Choice{-1}, std::move(*nearest), 0};
+        best_ = {Choice{-1}, *nearest, 0};
         best_.error = judged(best_.weights);
         result.nearestError = relative(best_.error);
-        choose();
+        choose(*nearest);
         result.error = relative(best_.error);
         result.nearest = best_.choice.target < 0;
         result.fromOriginal = best_.choice.target > 0;
@@ -161,7 +170,7 @@ class Fitter {
         const Moments all = allRows();
         result.weights = result.nearest || fit_.moments.heldBack.rows == 0
                              ? std::move(best_.weights)
-                             : LayerSolver(fit_, w_, all).solve(best_.choice);
+                             : LayerSolver(fit_, w_, *nearest, all).solve(best_.choice);
         if (fit_.hasBias)
             for (const double change : unbiasing(all, w_, map(result.weights), outputs_))
                 result.biasChange.push_back(static_cast<float>(change));
@@ -176,8 +185,8 @@ class Fitter {
     };
 
     /// Solves on the rows to fit to, in all the ways there are, and keeps the best.
-    void choose() {
-        LayerSolver solver(fit_, w_, fit_.moments.fit);
+    void choose(const QuantizedWeights& nearest) {
+        LayerSolver solver(fit_, w_, nearest, fit_.moments.fit);
         const auto consider = [&](const Choice& choice) { keepBetter(choice, solver.solve(choice)); };
         const auto targets = static_cast<int>(fit_.moments.fit.targets.size());
         const double firstDamp = fit_.damps[fit_.damps.size() / 2];

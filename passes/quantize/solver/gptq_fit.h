@@ -44,7 +44,7 @@ struct GptqFit {
     /// Dampings to choose from; at least one.
     std::vector<double> damps;
     ColumnOrder order = ColumnOrder::activation;
-    std::int64_t blockSize = 128;
+    std::int64_t blockSize = kGptqBlock;
     /// Of the descent; 0: none.
     std::int64_t sweeps = kDescentSweeps;
 };

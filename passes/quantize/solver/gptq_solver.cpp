@@ -63,31 +63,26 @@ class GridRounder {
 
 }  // namespace
 
-std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
-                                               const kernels::QuantizationLayout& layout,
-                                               const QuantizationRule& rule, const FeedbackFactor& factor,
-                                               std::int64_t blockSize) {
-    auto result = quantizeWeights(weights, layout, rule);
-    if (!result || weights.empty()) return result;
-    const std::vector<float> matrix = byInputChannel(weights, layout);
+QuantizedWeights roundByGptq(std::span<const float> weights, QuantizedWeights grids, const FeedbackFactor& factor,
+                             std::int64_t blockSize) {
+    if (weights.empty()) return grids;
+    const std::vector<float> matrix = byInputChannel(weights, grids.layout);
     ErrorFeedback problem;
     problem.weights = matrix;
-    problem.channels = layout.outer * layout.inner;
+    problem.channels = grids.layout.outer * grids.layout.inner;
     problem.blockSize = blockSize;
-    const GridRounder rounder(*result);
+    const GridRounder rounder(grids);
     roundWithFeedback(problem, factor, [&](const FeedbackStep& step) { rounder.round(step); });
-    measureRelativeError(*result, weights);
-    return result;
+    measureRelativeError(grids, weights);
+    return grids;
 }
 
 std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
                                                const kernels::QuantizationLayout& layout,
-                                               const QuantizationRule& rule,
-                                               std::span<const double> secondMoment,
-                                               const GptqOptions& options) {
-    return quantizeByGptq(weights, layout, rule,
-                          feedbackFactor(secondMoment, layout.axis, options.damp, options.order),
-                          options.blockSize);
+                                               const QuantizationRule& rule, const FeedbackFactor& factor) {
+    auto grids = quantizeWeights(weights, layout, rule);
+    if (!grids) return grids;
+    return roundByGptq(weights, std::move(*grids), factor);
 }
 
 }  // namespace tcompress::passes

@@ -12,27 +12,17 @@
 
 namespace tcompress::passes {
 
-struct GptqOptions {
-    /// Added to H's diagonal, as a multiple of its mean: makes H definite and trusts it less.
-    double damp = 0.01;
-    ColumnOrder order = ColumnOrder::activation;
-    /// Input channels whose errors are handed on together; a matter of speed only.
-    std::int64_t blockSize = 128;
-};
+/// Input channels whose errors are handed on together; a matter of speed only.
+inline constexpr std::int64_t kGptqBlock = 128;
 
-/// Scales and zero points are those of
-/// quantizeWeights (chosen beforehand, so that any order fits the stored groups); only the codes differ.
-/// `blockSize` as in GptqOptions. Nothing when a weight is NaN or infinite.
+/// Scales and zero points are those of `grids`, which quantizeWeights has made of the weights (chosen beforehand, so
+/// that any order fits the stored groups); only the codes differ.
+QuantizedWeights roundByGptq(std::span<const float> weights, QuantizedWeights grids, const FeedbackFactor& factor,
+                             std::int64_t blockSize = kGptqBlock);
+
+/// The same with the grids made first. Nothing when a weight is NaN or infinite.
 std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
                                                const kernels::QuantizationLayout& layout,
-                                               const QuantizationRule& rule, const FeedbackFactor& factor,
-                                               std::int64_t blockSize);
-
-/// The same with the factor of `secondMoment`, XᵀX or any multiple of it, [axis, axis] row-major.
-std::optional<QuantizedWeights> quantizeByGptq(std::span<const float> weights,
-                                               const kernels::QuantizationLayout& layout,
-                                               const QuantizationRule& rule,
-                                               std::span<const double> secondMoment,
-                                               const GptqOptions& options);
+                                               const QuantizationRule& rule, const FeedbackFactor& factor);
 
 }  // namespace tcompress::passes

@@ -9,7 +9,7 @@
 #include "lib/support/random.h"
 #include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/code_descent.h"
-#include "passes/quantize/solver/gptq_solver.h"
+#include "tests/unit/passes/gptq_of_moment.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
@@ -61,7 +61,7 @@ TEST_CASE("Descent ends where no code and no scale can be moved for less") {
     rule.range = RangeChoice::mse;
     rule.scaleType = c.scaleType;
     const std::vector<double> moment = correlatedMoment(layout.axis);
-    auto quantized = quantizeByGptq(weights, layout, rule, moment, {1e-6});
+    auto quantized = test::gptqOf(weights, layout, rule, moment, {1e-6});
     REQUIRE(quantized);
     const double before = lost(*quantized, weights, moment);
     descend(*quantized, weights, moment, {200, 0});
@@ -100,7 +100,7 @@ TEST_CASE("Descent: scales stay what float16 can hold, any number of threads wri
     const std::vector<double> moment = correlatedMoment(96);
     const auto run = [&](int threads) {
         setThreadCount(threads);
-        auto result = quantizeByGptq(weights, layout, rule, moment, {});
+        auto result = test::gptqOf(weights, layout, rule, moment, {});
         REQUIRE(result);
         const double before = lost(*result, weights, moment);
         descend(*result, weights, moment, {3, 0.01});

@@ -13,6 +13,7 @@
 #include "lib/support/parallel.h"
 #include "lib/support/random.h"
 #include "passes/quantize/solver/output_error.h"
+#include "tests/unit/passes/gptq_of_moment.h"
 #include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
@@ -79,10 +80,10 @@ TEST_CASE("GPTQ rounds as the published algorithm does") {
     const Tensor weights = test::randomTensor({n, 5}, 3, 1.0);
     const auto h = correlatedMoment(n, 200, 7);
     const auto layout = groupedLayout({n, 5}, 0, std::min(block, n));
-    GptqOptions options;
+    test::GptqOptions options;
     options.order = order;
     options.blockSize = 7;
-    const auto solved = quantizeByGptq(weights.data<float>(), layout, ruleOf(4, symmetry), h, options);
+    const auto solved = test::gptqOf(weights.data<float>(), layout, ruleOf(4, symmetry), h, options);
     REQUIRE(solved);
     const std::vector<float> values = dequantizeWeights(*solved);
     std::size_t different = 0;
@@ -115,7 +116,7 @@ TEST_CASE("GPTQ comes close to the best rounding there is") {
     const auto layout = groupedLayout({n, 1}, 0, n);
     const auto rule = ruleOf(2, Symmetry::asymmetric);
     const auto nearest = quantizeWeights(weights.data<float>(), layout, rule);
-    const auto solved = quantizeByGptq(weights.data<float>(), layout, rule, h, {});
+    const auto solved = test::gptqOf(weights.data<float>(), layout, rule, h, {});
     REQUIRE((nearest && solved));
     const auto errorOf = [&](const QuantizedWeights& quantized) {
         return relativeOutputError(weights.data<float>(), dequantizeWeights(quantized), layout, h);
@@ -141,7 +142,7 @@ TEST_CASE("GPTQ beats rounding to nearest in the layer's output") {
     const auto layout = groupedLayout(shape, axis, 32);
     const auto rule = ruleOf(bits, symmetry);
     const auto nearest = quantizeWeights(weights.data<float>(), layout, rule);
-    const auto solved = quantizeByGptq(weights.data<float>(), layout, rule, h, {});
+    const auto solved = test::gptqOf(weights.data<float>(), layout, rule, h, {});
     REQUIRE((nearest && solved));
     const double before = relativeOutputError(weights.data<float>(), dequantizeWeights(*nearest), layout, h);
     const double after = relativeOutputError(weights.data<float>(), dequantizeWeights(*solved), layout, h);
@@ -161,7 +162,7 @@ TEST_CASE("Uncorrelated inputs leave nothing to repay: GPTQ rounds to nearest") 
     const auto rule = GENERATE(ruleOf(4, Symmetry::fullRange), ruleOf(1, Symmetry::asymmetric),
                                ruleOf(1, Symmetry::balanced), ruleOf(2, Symmetry::balanced));
     const auto nearest = quantizeWeights(weights.data<float>(), layout, rule);
-    const auto solved = quantizeByGptq(weights.data<float>(), layout, rule, h, {});
+    const auto solved = test::gptqOf(weights.data<float>(), layout, rule, h, {});
     REQUIRE((nearest && solved));
     CHECK(solved->codes == nearest->codes);
 }
@@ -172,10 +173,10 @@ TEST_CASE("GPTQ: the number of threads changes no byte, the block size hardly an
     const auto h = correlatedMoment(200, 500, 1);
     const auto run = [&](int threads, std::int64_t blockSize) {
         setThreadCount(threads);
-        GptqOptions options;
+        test::GptqOptions options;
         options.blockSize = blockSize;
-        auto result = quantizeByGptq(weights.data<float>(), groupedLayout(shape, 0, 32),
-                                     ruleOf(4, Symmetry::asymmetric), h, options);
+        auto result = test::gptqOf(weights.data<float>(), groupedLayout(shape, 0, 32),
+                                   ruleOf(4, Symmetry::asymmetric), h, options);
         setThreadCount(0);
         REQUIRE(result);
         return *result;

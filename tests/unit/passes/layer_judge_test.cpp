@@ -7,7 +7,7 @@
 
 #include "kernels/gram.h"
 #include "passes/quantize/solver/code_descent.h"
-#include "passes/quantize/solver/gptq_solver.h"
+#include "tests/unit/passes/gptq_of_moment.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
@@ -132,7 +132,7 @@ TEST_CASE("An output metric of more inputs than are multiplied at once is tr(Eáµ
     QuantizationRule rule;
     rule.bits = 3;
     rule.symmetry = Symmetry::asymmetric;
-    auto quantized = quantizeByGptq(w, layout, rule, gram, {});
+    auto quantized = test::gptqOf(w, layout, rule, gram, {});
     REQUIRE(quantized);
     const double before = relativeOutputError(w, dequantizeWeights(*quantized), layout, gram);
     descend(*quantized, w, gram, {4, 0.01});

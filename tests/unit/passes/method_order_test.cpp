@@ -10,10 +10,10 @@
 #include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/awq_solver.h"
 #include "passes/quantize/solver/code_descent.h"
-#include "passes/quantize/solver/gptq_solver.h"
 #include "passes/quantize/solver/hqq_solver.h"
 #include "passes/quantize/solver/layer_evidence.h"
 #include "tests/support/judge.h"
+#include "tests/unit/passes/gptq_of_moment.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
@@ -116,7 +116,7 @@ void checkOrder(const std::vector<Stage>& stages, int bits, Rows rows) {
     };
     const auto gptq = [&](std::int64_t sweeps) {
         return missed(stages, oneByOne([&, sweeps](const AwqLayer& layer, const Stage& stage) {
-                          auto codes = quantizeByGptq(layer.weights, layer.layout, mse, stage.fit.gram, {damp});
+                          auto codes = test::gptqOf(layer.weights, layer.layout, mse, stage.fit.gram, {damp});
                           if (sweeps > 0) descend(*codes, layer.weights, stage.fit.gram, {sweeps, damp});
                           return codes;
                       }));
