@@ -11,13 +11,12 @@
 #include <vector>
 
 #include "lib/support/random.h"
+#include "passes/quantize/grid/quantized_weights.h"
 
 namespace tcompress::passes {
 
 /// The nearest number that float16 has, the largest at most.
 float roundedToHalf(float value);
-/// A float16 scale below this has few significant bits left: what it multiplies becomes 0.
-inline constexpr float kSmallestCodebookScale = 0x1p-20F;
 
 struct Codebook {
     std::int64_t dimension = 0;  ///< values of a piece

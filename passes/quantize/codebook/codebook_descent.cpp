@@ -152,7 +152,7 @@ class Descent {
             if (!(curvature[at] > 0)) continue;
             const float moved = roundedToHalf(static_cast<float>(scale * (1 + slope[at] / curvature[at])));
             const double share = static_cast<double>(moved) / scale - 1;
-            if (!(moved >= kSmallestCodebookScale) || !(share * (2 * slope[at] - share * curvature[at]) > 0))
+            if (!(moved >= kSmallestHalfScale) || !(share * (2 * slope[at] - share * curvature[at]) > 0))
                 continue;
             scale = moved;
             shares[at] = static_cast<float>(share);

@@ -25,11 +25,11 @@ class ScaleSearch {
     float search(std::span<const float> group, std::span<const float> importance, std::uint16_t* codes) {
         float largest = 0;
         for (const float w : group) largest = std::max(largest, std::fabs(w));
-        float best = kSmallestCodebookScale;
+        float best = kSmallestHalfScale;
         double least = HUGE_VAL;
         for (int step = 0; step <= kSteps; ++step) {
             const float share = kTop - (kTop - kBottom) * static_cast<float>(step) / kSteps;
-            const float scale = std::max(roundedToHalf(largest * share), kSmallestCodebookScale);
+            const float scale = std::max(roundedToHalf(largest * share), kSmallestHalfScale);
             const double error = errorOf(group, importance, scale);
             if (error >= least) continue;
             least = error;
@@ -68,7 +68,7 @@ std::vector<float> channelScales(const WeightMatrix& matrix) {
         double sum = 0;
         for (const float w : row(matrix.weights, channel, matrix.inputs)) sum += static_cast<double>(w) * w;
         const auto scale = static_cast<float>(std::sqrt(sum / static_cast<double>(matrix.inputs)));
-        scales.push_back(std::max(roundedToHalf(scale), kSmallestCodebookScale));
+        scales.push_back(std::max(roundedToHalf(scale), kSmallestHalfScale));
     }
     return scales;
 }

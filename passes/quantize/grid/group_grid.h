@@ -22,9 +22,6 @@ TCOMPRESS_INLINE float clamped(float x, float low, float high) {
     return raised > high ? high : raised;
 }
 
-/// Magnitudes below this give scale 1 and zero codes: a scale made from them would leave the normal numbers.
-constexpr float kSmallestMagnitude = 1e-30F;
-
 struct Extent {
     float min = 0;
     float max = 0;

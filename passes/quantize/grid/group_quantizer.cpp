@@ -15,8 +15,6 @@
 namespace tcompress::passes {
 namespace {
 
-/// A float16 scale below this has fewer than 4 significant bits left.
-constexpr float kSmallestHalfScale = 0x1p-20F;
 constexpr float kLargestHalfScale = 65504.0F;
 
 float nearestStored(float value, DType type) {

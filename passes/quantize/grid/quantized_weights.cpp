@@ -81,6 +81,8 @@ void dequantize(const QuantizedWeights& weights, const Run& run, float* values) 
 
 }  // namespace
 
+float smallestScale(DType type) { return type == DType::float16 ? kSmallestHalfScale : kSmallestMagnitude; }
+
 float storedScale(float scale, DType type) {
     if (type != DType::float16) return scale;
     Half half = toHalf(scale);

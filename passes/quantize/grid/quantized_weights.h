@@ -79,6 +79,13 @@ struct QuantizedWeights {
 /// One group a channel of an axis: `block` as long as the axis.
 kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, std::int64_t block);
 
+/// A float16 scale below this has fewer than 5 significant bits left, or becomes 0.
+inline constexpr float kSmallestHalfScale = 0x1p-20F;
+/// Magnitudes below this give scale 1 and zero codes: a scale made from them would leave the normal numbers.
+inline constexpr float kSmallestMagnitude = 1e-30F;
+/// Below this a scale of `type` is not used.
+float smallestScale(DType type);
+
 /// The scale as `type` stores it: float16 rounds away from zero, so that a range still covers what it was
 /// made to cover.
 float storedScale(float scale, DType type);

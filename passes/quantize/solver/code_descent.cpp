@@ -168,7 +168,8 @@ class Descent {
         float moved = curvature > 0 ? scale * (1 + slope / curvature) : scale;
         if (quantized_.rule.scaleType == DType::float16) moved = toFloat(toHalf(moved));
         const float step = moved / scale - 1;
-        const bool better = std::isfinite(moved) && step * (2 * slope - step * curvature) > 0;
+        const bool fits = std::isfinite(moved) && std::fabs(moved) >= smallestScale(quantized_.rule.scaleType);
+        const bool better = fits && step * (2 * slope - step * curvature) > 0;
         if (!better) return 0;
         scale = moved;
         return step;

@@ -114,6 +114,26 @@ TEST_CASE("Descent: scales stay what float16 can hold, any number of threads wri
     for (const float scale : one.scales) CHECK(toFloat(toHalf(scale)) == scale);
 }
 
+TEST_CASE("Descent: no scale falls out of what its type holds") {
+    // Codes of other weights than those to come near to, which are next to nothing: the best scale is 0.
+    const DType scaleType = GENERATE(DType::float16, DType::float32);
+    const std::int64_t block = GENERATE(16, 192);
+    const Shape shape{192, 9};
+    const auto layout = groupedLayout(shape, 0, block);
+    QuantizationRule rule;
+    rule.bits = 4;
+    rule.scaleType = scaleType;
+    const Tensor tensor = test::randomTensor(shape, 11);
+    auto quantized = quantizeWeights(tensor.data<float>(), layout, rule);
+    REQUIRE(quantized);
+    const std::vector<float> nothing(static_cast<std::size_t>(layout.size()), 0.0F);
+    descend(*quantized, nothing, correlatedMoment(192), {4, 0.01});
+    for (const float scale : quantized->scales) CHECK(std::fabs(scale) >= smallestScale(scaleType));
+    for (const float value : dequantizeWeights(*quantized)) CHECK(std::isfinite(value));
+    const CodeRange range = codeRange(rule);
+    for (const std::uint8_t code : quantized->codes) CHECK(std::abs(static_cast<std::int8_t>(code)) <= range.high);
+}
+
 TEST_CASE("Descent without activations leaves nothing worse") {
     const Shape shape{32, 20};
     const Tensor tensor = test::randomTensor(shape, 10);
