@@ -97,7 +97,7 @@ class QuantizeAuto : public pipeline::Pass {
             measureChoices(model, context, kPass, space(), weights, samples ? &*samples : nullptr, report);
         if (items.empty()) return report;
         const MixedPrecision mixed(model, context, kPass, items, samples ? &samples->errors : nullptr);
-        const SizePlanner planner(mixed, items);
+        SizePlanner planner(mixed, items);
         Outcome outcome = options_.maxAccuracyDrop
                               ? smallestThatHolds(model, mixed, planner, *samples, items)
                               : withinBudget(mixed, planner, items);
@@ -142,7 +142,7 @@ class QuantizeAuto : public pipeline::Pass {
         return samples;
     }
 
-    std::int64_t budgetBytes(const SizePlanner& planner, const std::vector<WeightChoices>& items) const {
+    std::int64_t budgetBytes(SizePlanner& planner, const std::vector<WeightChoices>& items) const {
         const std::int64_t whole = planner.largestBytes();
         std::int64_t budget = std::min(whole, options_.maxSizeBytes.value_or(whole));
         if (!options_.bitsPerWeight) return budget;
@@ -153,7 +153,7 @@ class QuantizeAuto : public pipeline::Pass {
         return std::min(budget, whole - narrower);
     }
 
-    Outcome withinBudget(const MixedPrecision& mixed, const SizePlanner& planner,
+    Outcome withinBudget(const MixedPrecision& mixed, SizePlanner& planner,
                          const std::vector<WeightChoices>& items) const {
         const std::int64_t budget = budgetBytes(planner, items);
         std::int64_t allowed = budget;
@@ -164,7 +164,7 @@ class QuantizeAuto : public pipeline::Pass {
         }
     }
 
-    static Outcome planned(const MixedPrecision& mixed, const SizePlanner& planner, std::int64_t allowed,
+    static Outcome planned(const MixedPrecision& mixed, SizePlanner& planner, std::int64_t allowed,
                            std::int64_t budget) {
         const auto plan = planner.within(allowed);
         if (!plan)
@@ -176,7 +176,7 @@ class QuantizeAuto : public pipeline::Pass {
         return outcome;
     }
 
-    Outcome smallestThatHolds(const ir::Model& model, const MixedPrecision& mixed, const SizePlanner& planner,
+    Outcome smallestThatHolds(const ir::Model& model, const MixedPrecision& mixed, SizePlanner& planner,
                               const ChoiceSamples& samples, const std::vector<WeightChoices>& items) const {
         std::int64_t high = budgetBytes(planner, items), low = std::min(high, planner.smallestBytes());
         std::optional<Outcome> best;

@@ -1,7 +1,7 @@
 #include "passes/quantize/mixed/size_planner.h"
 
 #include <algorithm>
-#include <map>
+#include <set>
 
 namespace tcompress::passes {
 namespace {
@@ -19,20 +19,19 @@ SizePlanner::SizePlanner(const MixedPrecision& mixed, const std::vector<WeightCh
     }
 }
 
-std::optional<SizePlan> SizePlanner::within(std::int64_t budget) const {
+std::optional<SizePlan> SizePlanner::within(std::int64_t budget) {
     std::optional<SizePlan> best;
-    std::map<std::vector<std::size_t>, std::int64_t> known;
+    std::set<std::vector<std::size_t>> seen;
     std::int64_t allowed = budget - largestBytes(), step = 16;
     for (int round = 0; round < kRepairs; ++round) {
         auto selection = selectWithin(items_, allowed);
         if (!selection) {
             // The smallest of all may still fit.
             selection = smallest();
-            if (known.contains(selection->chosen)) break;
+            if (seen.contains(selection->chosen)) break;
         }
-        const auto [found, isNew] = known.try_emplace(selection->chosen, 0);
-        if (isNew) found->second = mixed_.predictedBytes(selection->chosen);
-        const std::int64_t bytes = found->second;
+        const bool isNew = seen.insert(selection->chosen).second;
+        const std::int64_t bytes = bytesOf(selection->chosen);
         if (bytes <= budget && (!best || selection->cost < best->selection.cost))
             best = SizePlan{*selection, bytes};
         if (isNew) {
@@ -46,11 +45,15 @@ std::optional<SizePlan> SizePlanner::within(std::int64_t budget) const {
     return best;
 }
 
-std::int64_t SizePlanner::largestBytes() const {
-    return mixed_.predictedBytes(std::vector<std::size_t>(items_.size(), 0));
-}
+std::int64_t SizePlanner::largestBytes() { return bytesOf(std::vector<std::size_t>(items_.size(), 0)); }
 
-std::int64_t SizePlanner::smallestBytes() const { return mixed_.predictedBytes(smallest().chosen); }
+std::int64_t SizePlanner::smallestBytes() { return bytesOf(smallest().chosen); }
+
+std::int64_t SizePlanner::bytesOf(const std::vector<std::size_t>& selection) {
+    const auto [found, isNew] = known_.try_emplace(selection, 0);
+    if (isNew) found->second = mixed_.predictedBytes(selection);
+    return found->second;
+}
 
 KnapsackSelection SizePlanner::smallest() const {
     std::int64_t sum = 0;

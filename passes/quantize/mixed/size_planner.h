@@ -6,6 +6,7 @@
 // the difference until the file fits and nothing is gained any more.
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -26,17 +27,19 @@ class SizePlanner {
     SizePlanner(const MixedPrecision& mixed, const std::vector<WeightChoices>& items);
 
     /// Nothing when no file is that small.
-    std::optional<SizePlan> within(std::int64_t budget) const;
+    std::optional<SizePlan> within(std::int64_t budget);
 
     /// The file with every weight as it is, and with the narrowest choices.
-    std::int64_t largestBytes() const;
-    std::int64_t smallestBytes() const;
+    std::int64_t largestBytes();
+    std::int64_t smallestBytes();
 
   private:
     KnapsackSelection smallest() const;
+    std::int64_t bytesOf(const std::vector<std::size_t>& selection);
 
     const MixedPrecision& mixed_;
     std::vector<std::vector<KnapsackChoice>> items_;
+    std::map<std::vector<std::size_t>, std::int64_t> known_;  ///< bytes of what was put together
 };
 
 }  // namespace tcompress::passes
