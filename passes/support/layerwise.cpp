@@ -175,8 +175,12 @@ RefitChoice downhill(const LayerProblem& problem, const Solve& solve, std::map<s
 }  // namespace
 
 ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& solve) {
-    const RefitChoice choice = downhill(problem, solve, {});
+    const RefitChoice choice = chooseUnderConstraint(problem, solve);
     return {choice, solve(problem.evidence.all(), choice)};
+}
+
+RefitChoice chooseUnderConstraint(const LayerProblem& problem, const Solve& solve) {
+    return downhill(problem, solve, {});
 }
 
 ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial, const Solve& solve) {

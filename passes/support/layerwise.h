@@ -68,7 +68,10 @@ struct ConstrainedFit {
 ConstrainedFit chooseConstrained(
     const LayerProblem& problem,
     const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
-/// The same with another way to solve while ridges are tried, which several threads call at once.
+/// The choice alone, for those who make the layer themselves.
+RefitChoice chooseUnderConstraint(const LayerProblem& problem,
+                                  const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
+/// The same as the first with another way to solve while ridges are tried, which several threads call at once.
 ConstrainedFit chooseConstrained(
     const LayerProblem& problem,
     const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& trial,

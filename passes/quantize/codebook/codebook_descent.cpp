@@ -6,6 +6,7 @@
 
 #include "kernels/linalg.h"
 #include "kernels/multiversion.h"
+#include "kernels/native/transpose_matrix.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 #include "passes/quantize/codebook/codebook_entries.h"
@@ -82,11 +83,11 @@ class Descent {
         const std::vector<float> decoded = matrix_.decoded();
         values_.resize(decoded.size());
         parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
+            kernels::transposeMatrix(decoded.data() + first * n_, n_, last - first, n_, values_.data() + first,
+                                     channels_);
             for (std::int64_t i = 0; i < n_; ++i)
-                for (std::int64_t c = first; c < last; ++c) {
-                    values_[place(i, c)] = decoded[static_cast<std::size_t>(c * n_ + i)];
+                for (std::int64_t c = first; c < last; ++c)
                     scratch_[place(i, c)] = problem_.weights[place(i, c)] - values_[place(i, c)];
-                }
         });
         gradient_.product(0, n_, scratch_.data(), gradient_.values().data());
     }

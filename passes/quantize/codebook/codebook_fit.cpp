@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "kernels/native/transpose_matrix.h"
+
 namespace tcompress::passes {
 namespace {
 
@@ -57,9 +59,9 @@ class Fitter {
 
     RefitChoice chosen() const {
         if (!options_.damp)
-            return chooseConstrained(problem_, [this](const LayerSums& sums, const RefitChoice& choice) {
-                       return layerOf(solved(sums, choice, 0), sums, choice);
-                   }).choice;
+            return chooseUnderConstraint(problem_, [this](const LayerSums& sums, const RefitChoice& choice) {
+                return layerOf(solved(sums, choice, 0), sums, choice);
+            });
         const LayerSums& fit = problem_.evidence.fit;
         RefitChoice choice = chooseShare(problem_.evidence, problem_.start, *options_.damp, problem_.bias);
         choice.heldError = std::pow(heldBackError(problem_, layerOf(solved(fit, choice, 0), fit, choice)), 2);
@@ -98,9 +100,7 @@ CodebookFit fitCodebook(const LayerProblem& problem, const CodebookOptions& opti
 
 std::vector<float> transposed(std::span<const float> values, std::int64_t rows, std::int64_t columns) {
     std::vector<float> result(values.size());
-    for (std::int64_t i = 0; i < rows; ++i)
-        for (std::int64_t j = 0; j < columns; ++j)
-            result[static_cast<std::size_t>(j * rows + i)] = values[static_cast<std::size_t>(i * columns + j)];
+    kernels::transposeMatrix(values.data(), columns, rows, columns, result.data(), rows);
     return result;
 }
 
