@@ -58,7 +58,7 @@ std::vector<double> centredGram(const Moments& moments) {
 }
 
 LayerJudge::LayerJudge(const Moments& moments, std::span<const float> weights, std::int64_t outputs)
-    : weights_(weights.begin(), weights.end()),
+    : weights_(weights),
       outputs_(outputs),
       rows_(rowsOf(moments)),
       mean_(meansOf(moments.sum, rows_)),

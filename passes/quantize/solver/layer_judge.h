@@ -19,7 +19,7 @@ namespace tcompress::passes {
 
 class LayerJudge {
   public:
-    /// W [inputs, outputs]. Y is the last target of the moments, or X·W where they have none.
+    /// W [inputs, outputs], which must outlive the judge. Y is the last target of the moments, or X·W where they have none.
     LayerJudge(const calibration::Moments& moments, std::span<const float> weights, std::int64_t outputs);
 
     /// V [inputs, outputs]; an empty b is 0. Never negative.
@@ -27,7 +27,7 @@ class LayerJudge {
     double squaredTarget() const { return squaredTarget_; }
 
   private:
-    std::vector<float> weights_;
+    std::span<const float> weights_;
     std::int64_t outputs_;
     double rows_;
     std::vector<double> mean_;          ///< x̄
