@@ -194,7 +194,7 @@ class Fitter {
         if (fit_.target != GptqTarget::own)
             for (const double ridge : kRidges)
                 for (int target = 1; target <= targets; ++target) consider({target, ridge, firstDamp});
-        Choice chosen = best_.choice.target < 0 ? Choice{0, 0, firstDamp} : best_.choice;
+        Choice chosen = solved_;
         for (const double damp : fit_.damps) {
             if (damp == firstDamp) continue;
             chosen.damp = damp;
@@ -210,6 +210,7 @@ class Fitter {
 
     void keepBetter(const Choice& choice, QuantizedWeights weights) {
         const double error = judged(weights);
+        if (error < solvedError_) solved_ = choice, solvedError_ = error;
         if (error < best_.error) best_ = {choice, std::move(weights), error};
     }
 
@@ -239,6 +240,8 @@ class Fitter {
     std::vector<float> w_;  ///< [inputs, outputs]
     LayerJudge judge_;
     Tried best_;
+    Choice solved_;  ///< the best of those that are not rounding to nearest
+    double solvedError_ = HUGE_VAL;
 };
 
 }  // namespace
