@@ -70,6 +70,7 @@ class QuantizeEmbedding : public pipeline::Pass {
 
     PassReport run(ir::Model& model, const PassContext& context) const override {
         PassReport report;
+        if (options_.requantize) restore(model, context, report);
         const auto& sites = context.view(model).sites;
         if (options_.targets.empty() && std::none_of(sites.begin(), sites.end(), [](const auto& site) {
                 return site.role == analysis::SiteRole::embedding;
@@ -79,8 +80,6 @@ class QuantizeEmbedding : public pipeline::Pass {
         }
         const std::vector<std::string> targets =
             options_.targets.empty() ? std::vector<std::string>{"role:embedding"} : options_.targets;
-        if (options_.requantize)
-            restoreToRequantize(model, context, {targets, options_.ignore}, kPass, report);
         const WeightQuery query{targets, options_.ignore, WeightQuery::Tables::always,
                                 kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower};
         const std::vector<TargetWeight> weights = targetWeights(context.view(model), query, report);
@@ -100,6 +99,14 @@ class QuantizeEmbedding : public pipeline::Pass {
     }
 
   private:
+    void restore(ir::Model& model, const PassContext& context, PassReport& report) const {
+        std::vector<std::string> targets = options_.targets;
+        const auto& sites = context.view(model).sites;
+        // Not the linear layers, which this pass would leave in float32.
+        if (targets.empty() && std::any_of(sites.begin(), sites.end(), [](const auto& site) { return site.node->is("Gather"); })) targets.push_back("op:Gather");
+        if (!targets.empty()) restoreToRequantize(model, context, {targets, options_.ignore}, kPass, report);
+    }
+
     EncodedTable encoded(const TargetWeight& weight, std::vector<double> usage,
                          const PassContext& context) const {
         const std::int64_t rows = weight.constant->constant()->shape()[0];

@@ -191,53 +191,149 @@ void restoreConstantsAndActivations(ir::Model& model, const PassContext& context
     edit.commit();
 }
 
-/// What is computed from one look-up of integers alone, up to the float32 rows that the model goes on with.
+/// What is computed from look-ups of integers by the same numbers alone, up to the float32 rows that the model goes on
+/// with.
 struct CodedRows {
     ir::Node* lookUp = nullptr;
     ir::Value* indices = nullptr;
     ir::Value* rows = nullptr;
     std::int64_t count = 0;
 };
-std::optional<CodedRows> codedRows(const TransformerView& view, ir::Node& node) {
-    const bool blocks = node.is("com.microsoft", "GatherBlockQuantized");
-    if (!node.is("Gather") && !blocks) return std::nullopt;
-    const Tensor* table = node.input(0)->constant();
-    const std::int64_t axis = node.attributeInt(blocks ? "gather_axis" : "axis", 0);
-    if (table == nullptr || !isInteger(table->dtype()) || bitsPerElement(table->dtype()) > 8 || table->rank() != 2 || axis != 0)
-        return std::nullopt;
-    CodedRows found{&node, node.input(1), nullptr, table->shape()[0]};
-    if (isConstant(view, found.indices)) return std::nullopt;
-    std::set<const ir::Value*> known{node.output()};
-    std::vector<ir::Value*> open{node.output()};
-    std::set<ir::Value*> ends;
-    const auto belongs = [&](const ir::Node& user) {
-        return std::all_of(user.inputs().begin(), user.inputs().end(), [&](const ir::Value* input) {
-            if (input == nullptr || isConstant(view, input) || known.contains(input)) return true;
-            // The scales' rows, converted or not.
-            const ir::Node* at = input->producer();
-            while (at != nullptr && (at->is("Cast") || at->is("Unsqueeze") || at->is("Reshape")) &&
-                   !isConstant(view, at->input(0)))
-                at = at->input(0)->producer();
-            return at != nullptr && at->is("Gather") && at->input(1) == found.indices && isConstant(view, at->input(0));
-        });
-    };
-    while (!open.empty()) {
-        ir::Value* value = open.back();
-        open.pop_back();
-        // Behind its scales: what comes next belongs to the model.
-        const ir::Node& maker = *value->producer();
-        if (maker.is("DequantizeLinear") || (maker.is("Mul") && isFloat(value)) || (blocks && value == node.output())) {
-            ends.insert(value);
-            continue;
+
+bool isLookUp(const ir::Node& node) {
+    return (node.is("Gather") && node.attributeInt("axis", 0) == 0) ||
+           (node.is("com.microsoft", "GatherBlockQuantized") && node.attributeInt("gather_axis", 0) == 0);
+}
+
+/// The numbers that rows have before a map says where they lie (tiered_table.h).
+ir::Value* numbersOf(ir::Value* places, std::int64_t& count) {
+    for (ir::Value* at = places; at->producer() != nullptr; at = at->producer()->input(0)) {
+        const ir::Node& node = *at->producer();
+        if (isLookUp(node)) {
+            const Tensor* map = node.input(0)->constant();
+            if (map == nullptr || map->rank() != 1 || !isInteger(map->dtype())) break;
+            count = map->shape()[0];
+            return node.input(1);
         }
-        for (const ir::Use& use : value->uses()) {
-            if (use.kind != ir::UseKind::input || !belongs(*use.node)) return std::nullopt;
-            for (ir::Value* output : use.node->outputs())
-                if (output != nullptr && known.insert(output).second) open.push_back(output);
-        }
+        if (!node.is("Cast") && !node.is("Sub") && !node.is("Max") && !node.is("Min")) break;
     }
-    if (ends.size() != 1) return std::nullopt;
-    found.rows = *ends.begin();
+    return places;
+}
+
+/// The way from row numbers to rows.
+class RowDecoder {
+  public:
+    RowDecoder(const TransformerView& view, const ir::Model& model, ir::Value* indices) : view_(view), indices_(indices) {
+        if (indices->shape()) rank_ = indices->shape()->size();
+        known_.insert(indices);
+        for (const auto& node : model.graph().nodes())
+            if (belongs(*node)) known_.insert(node->output());
+    }
+
+    /// The last value that the look-up goes into with all that is read beside it; null where there is none.
+    ir::Value* rowsBehind(const ir::Node& lookUp) const {
+        ir::Value* last = nullptr;
+        std::set<ir::Value*> seen{lookUp.output()};
+        for (std::vector<ir::Value*> open{lookUp.output()}; !open.empty();) {
+            ir::Value* value = open.back();
+            open.pop_back();
+            const bool isLater = last == nullptr || value->producer()->position() > last->producer()->position();
+            if (isLater && isRows(value, lookUp)) last = value;
+            for (const ir::Use& use : value->uses())
+                if (use.kind == ir::UseKind::input && known_.contains(use.node->output()) &&
+                    seen.insert(use.node->output()).second)
+                    open.push_back(use.node->output());
+        }
+        return last;
+    }
+
+  private:
+    /// Whether the node works on each row by itself, with nothing but small constants besides.
+    bool belongs(const ir::Node& node) const {
+        if (node.outputs().size() != 1 || node.output() == nullptr || !keepsRows(node)) return false;
+        bool any = false;
+        for (std::size_t i = 0; i < node.inputs().size(); ++i) {
+            const ir::Value* input = node.input(i);
+            if (input == nullptr) continue;
+            if (known_.contains(input))
+                any = true;
+            else if (!isConstant(view_, input) || !(isLookUp(node) || node.is("DequantizeLinear") || isSmall(input)))
+                return false;
+        }
+        return any && !(isLookUp(node) && known_.contains(node.input(0)));
+    }
+
+    /// Shifts, offsets, shapes and factors; positions and norms belong to the model.
+    static bool isSmall(const ir::Value* value) {
+        const Tensor* constant = value->constant();
+        return constant != nullptr && constant->rank() <= 1 && (constant->size() == 1 || isInteger(constant->dtype()));
+    }
+
+    bool keepsRows(const ir::Node& node) const {
+        static const std::set<std::string_view> elementwise{"Cast", "BitShift", "Mul", "Add", "Sub", "Div", "Mod", "Where",
+                                                            "Less", "Max", "Min", "DequantizeLinear", "Identity"};
+        if (isLookUp(node) || (node.domain().empty() && elementwise.contains(node.opType()))) return true;
+        if (node.is("Slice")) return integers(node, 3) == std::vector<std::int64_t>{-1};
+        if (node.is("Unsqueeze")) {
+            const auto axes = node.inputs().size() > 1 ? integers(node, 1) : node.attributeInts("axes");
+            return axes == std::vector<std::int64_t>{-1};
+        }
+        if (!node.is("Reshape") || !rank_ || node.attributeInt("allowzero", 0) != 0) return false;
+        const auto shape = integers(node, 1);
+        return shape && shape->size() > *rank_ && std::all_of(shape->begin(), shape->begin() + static_cast<std::ptrdiff_t>(*rank_),
+                                                              [](std::int64_t size) { return size == 0; });
+    }
+
+    static std::optional<std::vector<std::int64_t>> integers(const ir::Node& node, std::size_t input) {
+        if (node.inputs().size() <= input || node.input(input) == nullptr) return std::nullopt;
+        const Tensor* constant = node.input(input)->constant();
+        if (constant == nullptr || constant->dtype() != DType::int64) return std::nullopt;
+        const auto values = constant->data<std::int64_t>();
+        return std::vector<std::int64_t>(values.begin(), values.end());
+    }
+
+    /// Whether `value` is decoded rows, and nothing else reads what it is made of.
+    bool isRows(const ir::Value* value, const ir::Node& lookUp) const {
+        const std::size_t rank = rank_ ? *rank_ : 1;
+        if (!isFloat(value) || (value->shape() && value->shape()->size() != rank + 1)) return false;
+        std::set<const ir::Node*> makers;
+        std::vector<const ir::Value*> open{value};
+        while (!open.empty()) {
+            const ir::Node* maker = open.back()->producer();
+            open.pop_back();
+            if (!makers.insert(maker).second) continue;
+            for (const ir::Value* input : maker->inputs())
+                if (input != nullptr && input != indices_ && known_.contains(input)) open.push_back(input);
+        }
+        bool isDecoded = false;
+        for (const ir::Node* maker : makers) {
+            isDecoded = isDecoded || maker->is("Mul") || maker->is("DequantizeLinear") || (isLookUp(*maker) && isFloat(maker->output()));
+            if (maker == value->producer()) continue;
+            const auto& uses = maker->output()->uses();
+            if (!std::all_of(uses.begin(), uses.end(), [&](const ir::Use& use) {
+                    return use.kind == ir::UseKind::input && makers.contains(use.node);
+                }))
+                return false;
+        }
+        return isDecoded && makers.contains(&lookUp);
+    }
+
+    const TransformerView& view_;
+    ir::Value* indices_;
+    std::optional<std::size_t> rank_;  ///< of the indices
+    std::set<const ir::Value*> known_;
+};
+
+std::optional<CodedRows> codedRows(const TransformerView& view, const ir::Model& model, ir::Node& node) {
+    if (!isLookUp(node)) return std::nullopt;
+    const Tensor* table = node.input(0)->constant();
+    if (table == nullptr || !isInteger(table->dtype()) || bitsPerElement(table->dtype()) > 8 || table->rank() != 2)
+        return std::nullopt;
+    CodedRows found{&node, nullptr, nullptr, table->shape()[0]};
+    found.indices = numbersOf(node.input(1), found.count);
+    if (isConstant(view, found.indices)) return std::nullopt;
+    found.rows = RowDecoder(view, model, found.indices).rowsBehind(node);
+    if (found.rows == nullptr) return std::nullopt;
     return found;
 }
 
@@ -264,13 +360,17 @@ std::size_t restoreTables(ir::Model& model, const PassContext& context, const Fl
                           std::string_view pass) {
     const TransformerView& view = context.view(model);
     const Chosen chosen = choose(view, query);
-    ir::Edit edit(model, std::string(pass));
-    std::size_t restored = 0;
+    // Parts of one table are sites of their own.
+    std::vector<std::pair<CodedRows, Tensor>> tables;
+    std::set<const ir::Value*> seen;
     for (const Site* site : chosen.sites) {
-        const auto coded = codedRows(view, *site->node);
-        const auto table = coded ? decodedTable(model, *coded) : std::nullopt;
-        if (!table) continue;
-        ir::Node* node = coded->lookUp;
+        const auto coded = codedRows(view, model, *site->node);
+        if (!coded || !seen.insert(coded->rows).second) continue;
+        if (auto table = decodedTable(model, *coded)) tables.emplace_back(*coded, std::move(*table));
+    }
+    ir::Edit edit(model, std::string(pass));
+    for (const auto& [coded, table] : tables) {
+        ir::Node* node = coded.lookUp;
         const std::string name = node->input(0)->name() + "_float";
         if (!node->is("Gather")) {
             edit.setOpType(node, "Gather");
@@ -278,12 +378,12 @@ std::size_t restoreTables(ir::Model& model, const PassContext& context, const Fl
                 edit.removeAttribute(node, attribute.name());
             for (std::size_t i = node->inputs().size(); i-- > 2;) edit.replaceInput(node, i, nullptr);
         }
-        edit.replaceInput(node, 0, edit.addInitializer(name, *table));
-        if (coded->rows != node->output()) edit.replaceAllUses(coded->rows, node->output());
-        ++restored;
+        edit.replaceInput(node, 0, edit.addInitializer(name, table));
+        edit.replaceInput(node, 1, coded.indices);
+        if (coded.rows != node->output()) edit.replaceAllUses(coded.rows, node->output());
     }
     edit.commit();
-    return restored;
+    return tables.size();
 }
 
 }  // namespace

@@ -113,6 +113,33 @@ TEST_CASE("Every method takes what is quantized already, when it is asked to") {
     if (test::haveJudge()) CHECK(test::largestDifference(outputs, test::runtimeOutputsOf(again.model, feeds)) < 5e-3);
 }
 
+TEST_CASE("Tables come back whole, however their rows are stored") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const auto [method, options] = GENERATE(table<std::string, std::string>({
+        {"weight-only", R"({"bits": 8})"},
+        {"weight-only", R"({"bits": 4})"},
+        {"weight-only", R"({"bits": 4, "group_size": -1, "symmetric": true})"},
+        {"weight-only", R"({"bits": 3, "format": "packed", "group_size": 48})"},
+        {"weight-only", R"({"bits": 1})"},
+        {"weight-only", R"({"bits": 2, "ternary": true})"},
+        {"codebook", R"({"codebook": "normal-float", "bits": 4})"},
+        {"codebook", R"({"codebook": "vector", "bits": 2})"},
+        {"embedding", R"({"bits_per_weight": 4, "fewest_rows": 32})"},
+    }));
+    INFO(method << " " << options);
+    const auto first = runPass(model, "quantize", method, options);
+    const auto again = runPass(first.model, "quantize", "embedding", R"({"small_table_bits": 8, "requantize": true})");
+    ir::validateStructure(again.model);
+    REQUIRE(again.report.changed.size() == 2);
+    CHECK(again.report.skipped.empty());
+    CHECK(again.report.changed[0].change.starts_with("float32 [96, 64]"));
+    CHECK(again.report.changed[1].change.starts_with("float32 [256, 64]"));
+    // Layers are left as they are.
+    CHECK(countOf(again.model, "MatMul") == countOf(first.model, "MatMul"));
+    const test::Feeds feeds = test::feedsFor(model);
+    CHECK(test::largestDifference(test::outputsOf(again.model, feeds), test::outputsOf(first.model, feeds)) < 0.02);
+}
+
 TEST_CASE("The forms of ONNX Runtime's quantizer are decoded") {
     if (!test::haveJudge()) return;
     const std::string form = GENERATE("dynamic", "qdq", "qdq-all");
