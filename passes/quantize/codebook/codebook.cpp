@@ -98,7 +98,7 @@ class Lloyd {
 
 }  // namespace
 
-float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -65504.0F, 65504.0F))); }
+float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -kLargestHalf, kLargestHalf))); }
 
 Codebook trainCodebook(std::span<const float> rows, std::span<const double> rowWeights,
                        std::int64_t rowLength, const CodebookTraining& training, Random random) {

@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "kernels/linalg.h"
-#include "kernels/multiversion.h"
 #include "kernels/native/transpose_matrix.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
 #include "passes/quantize/codebook/codebook_entries.h"
 #include "passes/quantize/codebook/codebook_rounding.h"
+#include "passes/quantize/solver/add_multiple.h"
 #include "passes/quantize/solver/output_gradient.h"
 
 namespace tcompress::passes {
@@ -20,10 +20,6 @@ namespace {
 constexpr std::int64_t kTile = FeedbackStep::kMostChannels;
 /// Input channels whose changes are handed on to the others together: whole pieces of 1, 2, 4 and 8.
 constexpr std::int64_t kBlock = 128;
-
-TCOMPRESS_MULTIVERSION void addMultiple(float* target, const float* source, float factor, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) target[i] += factor * source[i];
-}
 
 /// H_pp of a piece: L_BBᵀ (which rounding looks through) and the inverse.
 struct PieceNorm {

@@ -7,11 +7,11 @@
 
 #include "passes/quantize/floating/float_form.h"
 #include "passes/quantize/grid/levels.h"
+#include "passes/quantize/storage/weight_storage.h"
 
 namespace tcompress::passes {
 namespace {
 
-constexpr std::int64_t kPerChannel = -1;
 constexpr std::int64_t kUsualGroup = 64;
 constexpr std::int64_t kSmallestGroup = 16;
 /// Larger codebooks take as much as the numbers they save.

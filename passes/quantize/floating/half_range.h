@@ -10,10 +10,9 @@
 
 #include "lib/ir/model.h"
 #include "lib/pipeline/pass.h"
+#include "passes/quantize/grid/quantized_weights.h"
 
 namespace tcompress::passes {
-
-inline constexpr float kLargestHalf = 65504.0F;
 
 class HalfRange {
   public:

@@ -15,8 +15,6 @@
 namespace tcompress::passes {
 namespace {
 
-constexpr float kLargestHalfScale = 65504.0F;
-
 float nearestStored(float value, DType type) {
     return type == DType::float16 ? toFloat(toHalf(value)) : value;
 }
@@ -153,7 +151,7 @@ class Quantizer {
         task.energy.error += energy.error;
         task.energy.weight += energy.weight;
         const float magnitude = std::fabs(scale);
-        task.scalesFit = task.scalesFit && magnitude >= kSmallestHalfScale && magnitude <= kLargestHalfScale;
+        task.scalesFit = task.scalesFit && magnitude >= kSmallestHalfScale && magnitude <= kLargestHalf;
     }
 
     std::int64_t blockSize(std::int64_t block) const {

@@ -81,6 +81,7 @@ kernels::QuantizationLayout groupedLayout(const Shape& shape, std::size_t axis, 
 
 /// A float16 scale below this has fewer than 5 significant bits left, or becomes 0.
 inline constexpr float kSmallestHalfScale = 0x1p-20F;
+inline constexpr float kLargestHalf = 65504.0F;
 /// Magnitudes below this give scale 1 and zero codes: a scale made from them would leave the normal numbers.
 inline constexpr float kSmallestMagnitude = 1e-30F;
 /// Below this a scale of `type` is not used.

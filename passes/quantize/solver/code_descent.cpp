@@ -9,6 +9,8 @@
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
+#include "passes/quantize/grid/group_grid.h"
+#include "passes/quantize/solver/add_multiple.h"
 #include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/output_gradient.h"
 
@@ -21,7 +23,6 @@ constexpr std::int64_t kTile = 64;
 constexpr std::int64_t kBlock = 128;
 /// Input channels whose errors make the first gradient together.
 constexpr std::int64_t kErrorRows = 512;
-constexpr float kRounder = 12582912.0F;  // rounds half to even, for |x| < 2²²
 
 /// One input channel's row of some output channels.
 struct CodeStep {
@@ -39,11 +40,10 @@ struct CodeStep {
 TCOMPRESS_MULTIVERSION bool moveCodes(const CodeStep& step, std::int64_t count) {
     float most = 0;
     for (std::int64_t i = 0; i < count; ++i) {
-        float x =
+        const float wanted =
             (step.values[i] + step.gradient[i] * step.inverseDiagonal) / step.scales[i] + step.zeros[i];
-        x = x < step.low ? step.low : x;
-        x = x > step.high ? step.high : x;
-        const float value = ((x + kRounder) - kRounder - step.zeros[i]) * step.scales[i];
+        const float code = roundHalfEven(clamped(wanted, step.low, step.high));
+        const float value = (code - step.zeros[i]) * step.scales[i];
         const float delta = value - step.values[i];
         step.values[i] = value;
         step.delta[i] = delta;
@@ -52,11 +52,6 @@ TCOMPRESS_MULTIVERSION bool moveCodes(const CodeStep& step, std::int64_t count) 
         most = size > most ? size : most;
     }
     return most > 0;
-}
-
-TCOMPRESS_MULTIVERSION void subtractMultiple(float* target, const float* source, float factor,
-                                             std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) target[i] -= factor * source[i];
 }
 
 TCOMPRESS_MULTIVERSION void addProducts(float* sums, const float* a, const float* b, std::int64_t count) {
@@ -78,7 +73,7 @@ class Descent {
         for (std::int64_t begin = 0; begin < n_; begin += kErrorRows) {
             const std::int64_t end = std::min(n_, begin + kErrorRows);
             copyInputChannels(weights, layout_, begin, end, errors.data());
-            subtractMultiple(errors.data(), values_.data() + begin * channels_, 1, (end - begin) * channels_);
+            addMultiple(errors.data(), values_.data() + begin * channels_, -1, (end - begin) * channels_);
             gradient_.add(begin, end, errors.data(), 1);
         }
     }
@@ -184,7 +179,7 @@ class Descent {
         for (std::int64_t i = begin; i < groupEnd; ++i) {
             float product[kTile] = {};
             for (std::int64_t j = begin; j < groupEnd; ++j)
-                subtractMultiple(product, values_.data() + j * channels_ + first, -gradient_.h(i, j), count);
+                addMultiple(product, values_.data() + j * channels_ + first, gradient_.h(i, j), count);
             const float* values = values_.data() + i * channels_ + first;
             addProducts(slope, values, local + (i - begin) * kTile, count);
             addProducts(curvature, values, product, count);
@@ -202,7 +197,7 @@ class Descent {
             addProducts(row, values, slope, count);
             addProducts(values, values, slope, count);
             for (std::int64_t other = begin; other < end; ++other)
-                subtractMultiple(local + (other - begin) * kTile, row, gradient_.h(i, other), count);
+                addMultiple(local + (other - begin) * kTile, row, -gradient_.h(i, other), count);
         }
         return true;
     }
@@ -231,7 +226,7 @@ class Descent {
                     continue;
                 any[static_cast<std::size_t>(first / kTile)] |= kCodes;
                 for (std::int64_t other = i + 1; other < end; ++other)
-                    subtractMultiple(local + (other - begin) * kTile, delta, gradient_.h(i, other), count);
+                    addMultiple(local + (other - begin) * kTile, delta, -gradient_.h(i, other), count);
             }
         });
         const auto all = std::reduce(any.begin(), any.end(), Moved{}, std::bit_or());

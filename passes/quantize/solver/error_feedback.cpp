@@ -9,6 +9,7 @@
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
+#include "passes/quantize/solver/add_multiple.h"
 
 namespace tcompress::passes {
 namespace {
@@ -53,11 +54,6 @@ std::vector<float> factorOf(std::span<const double> h, const std::vector<std::in
     });
     kernels::cholesky(permuted, n);
     return {permuted.begin(), permuted.end()};
-}
-
-TCOMPRESS_MULTIVERSION void addMultiple(float* target, const float* source, float factor,
-                                        std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) target[i] += factor * source[i];
 }
 
 TCOMPRESS_MULTIVERSION void multiple(float* target, const float* source, float factor, std::int64_t count) {

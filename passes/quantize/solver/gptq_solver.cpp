@@ -1,6 +1,7 @@
 #include "passes/quantize/solver/gptq_solver.h"
 
 #include "kernels/multiversion.h"
+#include "passes/quantize/grid/group_grid.h"
 #include "passes/quantize/solver/output_error.h"
 
 namespace tcompress::passes {
@@ -16,13 +17,10 @@ struct Grids {
 };
 
 TCOMPRESS_MULTIVERSION void roundRow(const Grids& grids, std::int64_t count, float* values, std::int32_t* codes) {
-    constexpr float kRounder = 12582912.0F;  // rounds half to even, for |x| < 2²²
     for (std::int64_t i = 0; i < count; ++i) {
-        float x = values[i] / grids.scales[i];
-        x = x < grids.low[i] ? grids.low[i] : x;
-        x = x > grids.high[i] ? grids.high[i] : x;
-        const float q = ((x + grids.shifts[i] + kRounder) - kRounder) - grids.shifts[i];
-        codes[i] = static_cast<std::int32_t>(((q + grids.zeros[i]) + kRounder) - kRounder);
+        const float x = clamped(values[i] / grids.scales[i], grids.low[i], grids.high[i]);
+        const float q = roundHalfEven(x + grids.shifts[i]) - grids.shifts[i];
+        codes[i] = static_cast<std::int32_t>(roundHalfEven(q + grids.zeros[i]));
         values[i] = q * grids.scales[i];
     }
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/multiversion.h"
 #include "lib/support/parallel.h"
+#include "passes/quantize/grid/group_grid.h"
 #include "passes/quantize/grid/scale_codes.h"
 
 namespace tcompress::passes {
@@ -14,9 +15,6 @@ namespace {
 constexpr float kFirstPenalty = 10;
 constexpr float kPenaltyGrowth = 1.05F;
 constexpr std::int64_t kGroupsPerTask = 64;
-constexpr std::int64_t kLanes = 16;
-/// Adding and subtracting it rounds half to even, for |x| < 2²².
-constexpr float kRounder = 12582912.0F;
 
 /// Values stand for scale · q with q = code − zero.
 struct GroupGrid {
@@ -41,10 +39,7 @@ TCOMPRESS_MULTIVERSION double encode(const float* w, const float* h, std::int64_
         const std::int64_t count = std::min(kLanes, n - begin);
         for (std::int64_t lane = 0; lane < count; ++lane) {
             const float value = w[begin + lane];
-            float x = value / scale;
-            x = x < range.low ? range.low : x;
-            x = x > range.high ? range.high : x;
-            x = (x + kRounder) - kRounder;
+            const float x = roundHalfEven(clamped(value / scale, range.low, range.high));
             q[begin + lane] = x;
             const float error = value - x * scale;
             errors[lane] += h[begin + lane] * error * error;
