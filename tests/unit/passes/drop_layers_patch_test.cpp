@@ -7,7 +7,6 @@
 #include "lib/ir/edit.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
-#include "tests/support/text_model.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
@@ -147,20 +146,4 @@ TEST_CASE("branches that add next to nothing go, their mean stays") {
     // A linear map in its place is a product more.
     const auto mapped = runPass(model, "drop-layers", "", R"({"part": "branch", "refit": "readers", "max_error": 0.005})", &samples);
     CHECK(test::countOf(mapped.model, "MatMul") > test::countOf(lighter, "MatMul"));
-}
-
-TEST_CASE("when all has gone that can, nothing more is tried") {
-    // The second and the third layer are no branches beside a residual stream.
-    const ir::Model model = test::modelFromText(R"(
-<ir_version: 10, opset_import: ["" : 18]>
-agraph (float[N, 16] x) => (float[N, 16] y)
-<float[16, 24] up0, float[24, 16] down0, float[16, 24] up1, float[24, 16] down1, float[16, 24] up2, float[24, 16] down2> {
-    u0 = MatMul(x, up0)  r0 = Relu(u0)  d0 = MatMul(r0, down0)  e0 = Add(x, d0)
-    u1 = MatMul(e0, up1)  r1 = Relu(u1)  d1 = MatMul(r1, down1)
-    u2 = MatMul(d1, up2)  r2 = Relu(u2)  y = MatMul(r2, down2)
-})");
-    const data::Dataset samples = data::syntheticDataset(model, 16, /*seed=*/1);
-    const auto result = runPass(model, "drop-layers", "", R"({"part": "feed-forward", "patch": false, "max_error": 1})", &samples);
-    CHECK(result.report.changed.size() == 1);
-    CHECK(result.report.skipped.size() == 2);
 }
