@@ -18,7 +18,7 @@ void requireSize(std::span<const double> a, std::int64_t rows, std::int64_t colu
 /// Of a square on the diagonal, `n` values a row; `begin`: its place.
 void factorDiagonal(double* square, std::int64_t width, std::int64_t begin, std::int64_t n) {
     // Row-major lower is column-major upper.
-    const int info = scipy_LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', toInt(width), square, toInt(n));
+    const int info = lapack().dpotrf(LAPACK_COL_MAJOR, 'U', toInt(width), square, toInt(n));
     if (info > 0)
         throw KernelError(
             fmt::format("cholesky: the {} × {} matrix is not positive definite (pivot {}); add a multiple of "
@@ -33,7 +33,6 @@ void cholesky(std::span<double> a, std::int64_t n) {
     requireSize(a, n, n, "cholesky");
     if (n == 0) return;
     requireFinite(std::span<const double>(a), n, "cholesky");
-    useOneLapackThread();
     // A square on the diagonal, the rows below it, and what they take from all that follows, in ranges of rows.
     constexpr std::int64_t kSquare = 256, kRows = 128;
     for (std::int64_t begin = 0; begin < n; begin += kSquare) {
@@ -41,12 +40,12 @@ void cholesky(std::span<double> a, std::int64_t n) {
         double* square = a.data() + begin * n + begin;
         factorDiagonal(square, width, begin, n);
         parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
-            scipy_cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
+            lapack().dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
                               toInt(last - first), toInt(width), 1.0, square, toInt(n),
                               a.data() + (end + first) * n + begin, toInt(n));
         });
         parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
-            scipy_cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, toInt(last - first), toInt(last),
+            lapack().dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, toInt(last - first), toInt(last),
                               toInt(width), -1.0, a.data() + (end + first) * n + begin, toInt(n),
                               a.data() + end * n + begin, toInt(n), 1.0, a.data() + (end + first) * n + end,
                               toInt(n));
@@ -58,7 +57,7 @@ void cholesky(std::span<double> a, std::int64_t n) {
 void invertPositiveDefinite(std::span<double> a, std::int64_t n) {
     cholesky(a, n);
     if (n == 0) return;
-    const int info = scipy_LAPACKE_dpotri(LAPACK_COL_MAJOR, 'U', toInt(n), a.data(), toInt(n));
+    const int info = lapack().dpotri(LAPACK_COL_MAJOR, 'U', toInt(n), a.data(), toInt(n));
     if (info > 0) throw KernelError(fmt::format("the {} × {} matrix is singular (pivot {})", n, n, info - 1));
     TCOMPRESS_CHECK(info == 0, fmt::format("potri refused argument {}", -info));
     for (std::int64_t i = 0; i < n; ++i)
@@ -71,10 +70,9 @@ SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n) {
     SymmetricEigen result;
     if (n == 0) return result;
     requireFinite(a, n, "symmetricEigen");
-    useOneLapackThread();
     result.values.resize(static_cast<std::size_t>(n));
     std::vector<double> columns(a.begin(), a.end());
-    const int info = scipy_LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', toInt(n), columns.data(), toInt(n),
+    const int info = lapack().dsyevd(LAPACK_COL_MAJOR, 'V', 'L', toInt(n), columns.data(), toInt(n),
                                           result.values.data());
     if (info > 0) throw KernelError(fmt::format("eigenvalues of a {} × {} matrix did not converge", n, n));
     TCOMPRESS_CHECK(info == 0, fmt::format("syevd refused argument {}", -info));
@@ -94,10 +92,9 @@ void solveTriangular(Triangle triangle, Transposition transposition, std::span<c
         if (t[static_cast<std::size_t>(i * n + i)] == 0)
             throw KernelError(fmt::format("solveTriangular: element [{}, {}] of the diagonal is zero", i, i));
     if (b.empty()) return;
-    useOneLapackThread();
     constexpr std::int64_t kColumns = 128;
     parallelRanges(columns, kColumns, [&](std::int64_t begin, std::int64_t end) {
-        scipy_cblas_dtrsm(CblasRowMajor, CblasLeft, triangle == Triangle::lower ? CblasLower : CblasUpper,
+        lapack().dtrsm(CblasRowMajor, CblasLeft, triangle == Triangle::lower ? CblasLower : CblasUpper,
                           transposition == Transposition::yes ? CblasTrans : CblasNoTrans, CblasNonUnit,
                           toInt(n), toInt(end - begin), 1.0, t.data(), toInt(n), b.data() + begin,
                           toInt(columns));
@@ -112,13 +109,12 @@ std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std:
     if (n * columns == 0) return {};
     requireFinite(a, n, "leastSquares");
     requireFinite(b, columns, "leastSquares");
-    useOneLapackThread();
     std::vector<double> matrix(a.begin(), a.end());
     std::vector<double> solution(b.begin(), b.end());
     std::vector<double> s(static_cast<std::size_t>(n));
     int rank = 0;
     const int info =
-        scipy_LAPACKE_dgelsd(LAPACK_ROW_MAJOR, toInt(m), toInt(n), toInt(columns), matrix.data(), toInt(n),
+        lapack().dgelsd(LAPACK_ROW_MAJOR, toInt(m), toInt(n), toInt(columns), matrix.data(), toInt(n),
                              solution.data(), toInt(columns), s.data(), relativeCutoff, &rank);
     if (info > 0) throw KernelError(fmt::format("least squares of a {} × {} matrix did not converge", m, n));
     TCOMPRESS_CHECK(info == 0, fmt::format("gelsd refused argument {}", -info));
@@ -140,14 +136,13 @@ void addProduct(double scale, double keep, Transposition aTransposition, Transpo
         if (keep == 0) std::fill(c.begin(), c.end(), 0.0);
         return;
     }
-    useOneLapackThread();
     const bool aTransposed = aTransposition == Transposition::yes;
     const bool bTransposed = bTransposition == Transposition::yes;
     const int aStride = toInt(std::max<std::int64_t>(1, aTransposed ? m : inner));
     const int bStride = toInt(std::max<std::int64_t>(1, bTransposed ? inner : n));
     // A product with one vector reads its matrix once; gemm would pack it first.
     if (m == 1) {
-        scipy_cblas_dgemv(CblasRowMajor, bTransposed ? CblasNoTrans : CblasTrans, toInt(bTransposed ? n : inner),
+        lapack().dgemv(CblasRowMajor, bTransposed ? CblasNoTrans : CblasTrans, toInt(bTransposed ? n : inner),
                           toInt(bTransposed ? inner : n), scale, b.data(), bStride, a.data(), 1, keep, c.data(), 1);
         return;
     }
@@ -156,11 +151,11 @@ void addProduct(double scale, double keep, Transposition aTransposition, Transpo
         const double* const rows = a.data() + (aTransposed ? begin : begin * inner);
         const int count = toInt(end - begin);
         if (n == 1)
-            scipy_cblas_dgemv(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
+            lapack().dgemv(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
                               aTransposed ? toInt(inner) : count, aTransposed ? count : toInt(inner), scale, rows, aStride,
                               b.data(), 1, keep, c.data() + begin, 1);
         else
-            scipy_cblas_dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
+            lapack().dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
                               bTransposed ? CblasTrans : CblasNoTrans, count, toInt(n), toInt(inner), scale, rows, aStride,
                               b.data(), bStride, keep, c.data() + begin * n, toInt(n));
     });

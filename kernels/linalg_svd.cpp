@@ -18,18 +18,17 @@ void factorize(char job, std::span<const float> a, std::int64_t m, std::int64_t 
                std::vector<double>& u, std::vector<double>& vt) {
     TCOMPRESS_CHECK(static_cast<std::int64_t>(a.size()) == m * n, "svd: the values do not fill the matrix");
     requireFinite(a, n, "svd");
-    useOneLapackThread();
     const int rows = toInt(n);
     const int columns = toInt(m);
     const int rank = std::min(rows, columns);
     s.resize(static_cast<std::size_t>(rank));
     std::vector<double> copy(a.begin(), a.end());
-    int info = scipy_LAPACKE_dgesdd(LAPACK_COL_MAJOR, job, rows, columns, copy.data(), std::max(1, rows),
+    int info = lapack().dgesdd(LAPACK_COL_MAJOR, job, rows, columns, copy.data(), std::max(1, rows),
                                     s.data(), vt.data(), std::max(1, rows), u.data(), std::max(1, rank));
     if (info > 0) {
         copy.assign(a.begin(), a.end());
         std::vector<double> superdiagonal(static_cast<std::size_t>(std::max(1, rank)));
-        info = scipy_LAPACKE_dgesvd(LAPACK_COL_MAJOR, job, job, rows, columns, copy.data(), std::max(1, rows),
+        info = lapack().dgesvd(LAPACK_COL_MAJOR, job, job, rows, columns, copy.data(), std::max(1, rows),
                                     s.data(), vt.data(), std::max(1, rows), u.data(), std::max(1, rank),
                                     superdiagonal.data());
     }
