@@ -7,7 +7,8 @@
 //
 // With calibration data layers are fitted one after another, each behind those that are codebooks already
 // (codebook_fit.h): k-means weighs weights by the mean square of what they are multiplied with, numbers are chosen
-// with error feedback, then numbers, entries and scales are moved for the layer's output.
+// with error feedback, then numbers, entries and scales are moved for the layer's output. Vectors of several matrices may
+// share a codebook (shared_codebook.h), whose entries then stay while the layers are fitted.
 //
 // Source: Dettmers et al. 2023, "QLoRA" (normal floats); Miyashita et al. 2016, "Convolutional Neural Networks
 // using Logarithmic Data Representation"; Kim et al. 2023, "SqueezeLLM" (sensitivity-weighted k-means); van
@@ -27,6 +28,7 @@
 #include "lib/support/mapped_file.h"
 #include "passes/passes.h"
 #include "passes/quantize/codebook/codebook_fit.h"
+#include "passes/quantize/codebook/codebook_groups.h"
 #include "passes/quantize/floating/float_form.h"
 #include "passes/quantize/solver/layer_evidence.h"
 #include "passes/quantize/storage/codebook_storage.h"
@@ -47,6 +49,7 @@ struct Coded {
     CodebookMatrix codes;
     double error = 0;
 };
+using CodedWeights = std::map<const TargetWeight*, Coded>;
 
 bool isFinite(const TargetWeight& weight) {
     const auto values = weight.constant->constant()->data<float>();
@@ -89,17 +92,24 @@ class QuantizeCodebook : public pipeline::Pass {
         std::vector<const TargetWeight*> alone, layers;
         for (const TargetWeight* weight : usable)
             (context.hasCalibration() && isFitted(*weight) ? layers : alone).push_back(weight);
-        std::map<const TargetWeight*, Coded> coded;
+        const std::vector<CodebookGroup> aloneGroups = codebookGroups(alone, options_.shared),
+                                         layerGroups = codebookGroups(layers, options_.shared);
+        CodedWeights coded;
         if (layers.empty())
-            codeAlone(alone, nullptr, context, coded);
+            codeAlone(aloneGroups, nullptr, context, coded);
         else
-            codeInTurn(model, view, alone, layers, context, coded, report);
+            codeInTurn(model, view, aloneGroups, layers, layerGroups, context, coded, report);
         ir::Edit edit(model, kPass);
+        std::map<const TargetWeight*, std::string> notes;
+        std::map<const TargetWeight*, std::vector<ir::Value*>> entries;
+        for (const std::vector<CodebookGroup>* groups : {&aloneGroups, &layerGroups})
+            for (const CodebookGroup& group : *groups)
+                if (group.isShared()) addShared(edit, group, coded, entries, notes, report);
         for (const TargetWeight* weight : usable) {
             const Coded& done = coded.at(weight);
-            store(edit, *weight, done.codes);
-            const std::string change = fmt::format("{} to {}", describe(*weight->constant->constant()),
-                                                   describeCodes(options_, done.codes));
+            store(edit, *weight, done.codes, entries[weight]);
+            const std::string change = fmt::format("{} to {}{}", describe(*weight->constant->constant()),
+                                                   describeCodes(options_, done.codes), notes[weight]);
             for (const analysis::Site* site : weight->sites) report.changed.push_back({site->name, change, done.error});
         }
         edit.commit();
@@ -126,37 +136,48 @@ class QuantizeCodebook : public pipeline::Pass {
     }
 
     /// By their values only. `edit`, when given, puts what they stand for into the model.
-    void codeAlone(const std::vector<const TargetWeight*>& weights, ir::Edit* edit, const PassContext& context,
-                   std::map<const TargetWeight*, Coded>& coded) const {
-        context.progress().begin("quantizing", static_cast<std::int64_t>(weights.size()));
-        for (const TargetWeight* weight : weights) {
-            const Tensor& constant = *weight->constant->constant();
-            const auto values = constant.data<float>();
-            const Shape& shape = constant.shape();
-            const bool byChannel = weight->inAxis == 1;
-            std::vector<float> turned;
-            if (!byChannel) turned = transposed(values, shape[0], shape[1]);
-            const WeightMatrix matrix{byChannel ? values : std::span<const float>(turned), shape[weight->outAxis],
-                                      shape[weight->inAxis],
-                                      std::vector<float>(static_cast<std::size_t>(shape[weight->inAxis]), 1.0F)};
-            Coded done{nearestCodebook(options_, matrix, context.random(weight->constant->name())), 0};
-            const std::vector<float> decoded = done.codes.decoded();
-            done.error = relativeError(matrix.weights, decoded);
-            if (edit != nullptr)
-                edit->setConstant(weight->constant,
-                                  Tensor::of<float>(shape, byChannel ? std::span<const float>(decoded)
-                                                                     : transposed(decoded, shape[1], shape[0])));
-            else
-                releaseIfMapped(constant.bytes());
-            coded.emplace(weight, std::move(done));
+    void codeAlone(const std::vector<CodebookGroup>& groups, ir::Edit* edit, const PassContext& context,
+                   CodedWeights& coded) const {
+        context.progress().begin("quantizing", static_cast<std::int64_t>(groups.size()));
+        for (const CodebookGroup& group : groups) {
+            std::vector<CodebookMatrix> codes;
+            if (group.isShared()) codes = codedTogether(group, options_, context.random(group.name));
+            for (std::size_t i = 0; i < group.weights.size(); ++i)
+                codeAlone(*group.weights[i], group.isShared() ? &codes[i] : nullptr, edit, context, coded);
             context.progress().step();
         }
         context.progress().end();
     }
 
+    void codeAlone(const TargetWeight& weight, CodebookMatrix* shared, ir::Edit* edit, const PassContext& context,
+                   CodedWeights& coded) const {
+        const Tensor& constant = *weight.constant->constant();
+        const auto values = constant.data<float>();
+        const Shape& shape = constant.shape();
+        const bool byChannel = weight.inAxis == 1;
+        std::vector<float> turned;
+        if (!byChannel) turned = transposed(values, shape[0], shape[1]);
+        const WeightMatrix matrix{byChannel ? values : std::span<const float>(turned), shape[weight.outAxis],
+                                  shape[weight.inAxis],
+                                  std::vector<float>(static_cast<std::size_t>(shape[weight.inAxis]), 1.0F)};
+        Coded done{shared != nullptr
+                       ? std::move(*shared)
+                       : nearestCodebook(options_, matrix, context.random(weight.constant->name())),
+                   0};
+        const std::vector<float> decoded = done.codes.decoded();
+        done.error = relativeError(matrix.weights, decoded);
+        if (edit != nullptr)
+            edit->setConstant(weight.constant,
+                              Tensor::of<float>(shape, byChannel ? std::span<const float>(decoded)
+                                                                 : transposed(decoded, shape[1], shape[0])));
+        else
+            releaseIfMapped(constant.bytes());
+        coded.emplace(&weight, std::move(done));
+    }
+
     void codeInTurn(ir::Model& model, const analysis::TransformerView& view,
-                    const std::vector<const TargetWeight*>& alone, const std::vector<const TargetWeight*>& layers,
-                    const PassContext& context, std::map<const TargetWeight*, Coded>& coded,
+                    const std::vector<CodebookGroup>& alone, const std::vector<const TargetWeight*>& layers,
+                    const std::vector<CodebookGroup>& groups, const PassContext& context, CodedWeights& coded,
                     PassReport& report) const {
         const data::Split samples = context.calibrationSplit(
             kPass, "codebooks are chosen by what they do to outputs", kHeldBackShare);
@@ -164,10 +185,15 @@ class QuantizeCodebook : public pipeline::Pass {
         ir::Edit edit(model, kPass);
         codeAlone(alone, &edit, context, coded);
         edit.commit();
+        const std::map<const TargetWeight*, CodebookMatrix> shared =
+            codedTogether(groups, options_, model, view, samples.fit, context);
         std::size_t refined = 0;
         fitLayerwise(model, reference, view, layers, samples, context.environment(), [&](const LayerProblem& problem) {
+            const auto start = shared.find(problem.weight);
             CodebookFit fit =
-                fitCodebook(problem, options_, context.random(problem.weight->constant->name()));
+                start != shared.end()
+                    ? fitCodebook(problem, options_, start->second)
+                    : fitCodebook(problem, options_, context.random(problem.weight->constant->name()));
             if (fit.refined) ++refined;
             coded.emplace(problem.weight, Coded{std::move(fit.codes), fit.error});
             return std::move(fit.layer);
@@ -178,8 +204,25 @@ class QuantizeCodebook : public pipeline::Pass {
                 layers.size(), samples.heldBack.sampleCount()));
     }
 
-    static void store(ir::Edit& edit, const TargetWeight& weight, const CodebookMatrix& codes) {
-        CodebookStorage storage(edit, weight.constant->name(), codes);
+    /// The codebook that a group's weights read.
+    static void addShared(ir::Edit& edit, const CodebookGroup& group, const CodedWeights& coded,
+                          std::map<const TargetWeight*, std::vector<ir::Value*>>& entries,
+                          std::map<const TargetWeight*, std::string>& notes, PassReport& report) {
+        const CodebookMatrix& first = coded.at(group.weights.front()).codes;
+        const std::vector<ir::Value*> values = CodebookStorage::addEntries(edit, group.name, first);
+        for (const TargetWeight* weight : group.weights) {
+            entries[weight] = values;
+            notes[weight] = fmt::format(", shared with {} more", group.weights.size() - 1);
+        }
+        const auto bytes = std::ssize(first.stages) * CodebookStorage::codebookBytes(first.dimension, first.size);
+        report.notes.push_back(fmt::format(
+            "{} matrices read '{}' ({} bytes), which takes {} bytes less than one codebook each", group.weights.size(),
+            values.front()->name(), bytes, bytes * (std::ssize(group.weights) - 1)));
+    }
+
+    static void store(ir::Edit& edit, const TargetWeight& weight, const CodebookMatrix& codes,
+                      const std::vector<ir::Value*>& entries) {
+        CodebookStorage storage(edit, weight.constant->name(), codes, entries);
         if (weight.hasLinear()) {
             ir::Value* all = storage.all();
             if (weight.inAxis == 0)

@@ -100,24 +100,35 @@ class Lloyd {
 
 float roundedToHalf(float value) { return toFloat(toHalf(std::clamp(value, -kLargestHalf, kLargestHalf))); }
 
-Codebook trainCodebook(std::span<const float> rows, std::span<const double> rowWeights,
-                       std::int64_t rowLength, const CodebookTraining& training, Random random) {
-    TCOMPRESS_CHECK(rowLength % training.dimension == 0, "rows are no whole number of pieces");
+std::vector<float> drawnPieces(std::span<const float> rows, std::span<const double> rowWeights, std::int64_t rowLength,
+                               std::int64_t dimension, std::int64_t count, Random& random) {
+    TCOMPRESS_CHECK(rowLength % dimension == 0, "rows are no whole number of pieces");
     TCOMPRESS_CHECK(rowWeights.size() * static_cast<std::size_t>(rowLength) == rows.size(),
                     "rows and their weights do not fit");
-    const std::int64_t pieces = rowLength / training.dimension;
+    const std::int64_t pieces = rowLength / dimension;
     std::vector<double> weights;
     weights.reserve(rowWeights.size() * static_cast<std::size_t>(pieces));
     for (const double weight : rowWeights)
         weights.insert(weights.end(), static_cast<std::size_t>(pieces), weight);
     std::vector<float> points;
-    for (const std::size_t piece : drawn(weights, training.mostSamples, random)) {
-        const float* source = rows.data() + static_cast<std::int64_t>(piece) * training.dimension;
-        points.insert(points.end(), source, source + training.dimension);
+    for (const std::size_t piece : drawn(weights, count, random)) {
+        const float* source = rows.data() + static_cast<std::int64_t>(piece) * dimension;
+        points.insert(points.end(), source, source + dimension);
     }
-    Codebook codebook{training.dimension, training.size, Lloyd(std::move(points), training, random).run()};
+    return points;
+}
+
+Codebook trainCodebook(std::vector<float> pieces, const CodebookTraining& training, Random random) {
+    Codebook codebook{training.dimension, training.size, Lloyd(std::move(pieces), training, random).run()};
     for (float& value : codebook.entries) value = roundedToHalf(value);
     return codebook;
+}
+
+Codebook trainCodebook(std::span<const float> rows, std::span<const double> rowWeights,
+                       std::int64_t rowLength, const CodebookTraining& training, Random random) {
+    std::vector<float> pieces =
+        drawnPieces(rows, rowWeights, rowLength, training.dimension, training.mostSamples, random);
+    return trainCodebook(std::move(pieces), training, random);
 }
 
 CodebookCodes encodeRows(std::span<const float> rows, std::int64_t rowLength, const Codebook& codebook) {

@@ -33,8 +33,14 @@ struct CodebookTraining {
     std::int64_t mostSamples = 1 << 16;
 };
 
-/// `rows` [rowCount, rowLength] with rowLength a multiple of the dimension; `rowWeights`: what an error in a
-/// row costs, not negative, some positive.
+/// `count` pieces of `dimension` values, drawn by their weights. `rows` [rowCount, rowLength] with rowLength a multiple
+/// of the dimension; `rowWeights`: what an error in a row costs, not negative, some positive.
+std::vector<float> drawnPieces(std::span<const float> rows, std::span<const double> rowWeights, std::int64_t rowLength,
+                               std::int64_t dimension, std::int64_t count, Random& random);
+
+/// Learns from all the pieces [pieceCount, dimension], each of which weighs the same.
+Codebook trainCodebook(std::vector<float> pieces, const CodebookTraining& training, Random random);
+/// Learns from pieces drawn from the rows.
 Codebook trainCodebook(std::span<const float> rows, std::span<const double> rowWeights,
                        std::int64_t rowLength, const CodebookTraining& training, Random random);
 

@@ -168,10 +168,7 @@ class Descent {
     void moveEntries() {
         const std::vector<CodebookStage> before = matrix_.stages;
         const double lossBefore = loss();
-        const std::vector<double> theta = fittedEntries(matrix_, gradient_);
-        std::size_t next = 0;
-        for (CodebookStage& stage : matrix_.stages)
-            for (float& entry : stage.entries) entry = roundedToHalf(static_cast<float>(theta[next++]));
+        changeEntries(matrix_, entryChange(matrix_, gradient_));
         sortLevels();
         lookAgain();
         if (loss() < lossBefore) return;

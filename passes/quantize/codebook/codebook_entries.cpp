@@ -1,7 +1,6 @@
 #include "passes/quantize/codebook/codebook_entries.h"
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "lib/support/parallel.h"
@@ -14,44 +13,50 @@ constexpr std::int64_t kTile = 64;
 /// The entries need not be exact before the numbers move again.
 constexpr int kSteps = 6;
 
-class EntryFit {
+std::size_t entryCount(const CodebookMatrix& matrix) {
+    return matrix.stages.size() * matrix.stages.front().entries.size();
+}
+
+/// S of a matrix.
+class EntryTerms {
   public:
-    EntryFit(const CodebookMatrix& matrix, OutputGradient& gradient)
-        : matrix_(matrix),
-          gradient_(gradient),
-          channels_(matrix.channels),
-          stageSize_(matrix.stages.front().entries.size()),
-          systems_(matrix.books == 1 ? 1 : static_cast<std::size_t>(matrix.books)) {
-        for (const CodebookStage& stage : matrix.stages)
-            theta_.insert(theta_.end(), stage.entries.begin(), stage.entries.end());
+    explicit EntryTerms(const CodebookMatrix& matrix)
+        : matrix_(matrix), channels_(matrix.channels), stageSize_(matrix.stages.front().entries.size()) {}
+
+    /// Sᵀ: for each entry the sum of term(scale, input, channel) over the weights that read it.
+    template <class Term>
+    std::vector<double> gathered(const Term& term) const {
+        // Channels with books of their own share no entry; else every task has its own sums.
+        const std::int64_t tasks = matrix_.books == 1 ? (channels_ + kTile - 1) / kTile : 1;
+        std::vector<std::vector<double>> parts(static_cast<std::size_t>(tasks),
+                                               std::vector<double>(entryCount(matrix_), 0.0));
+        parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
+            std::vector<double>& sums = parts[static_cast<std::size_t>(matrix_.books == 1 ? first / kTile : 0)];
+            forEachTerm(first, last, [&](std::size_t entry, float scale, std::int64_t input, std::int64_t channel) {
+                sums[entry] += term(scale, input, channel);
+            });
+        });
+        for (std::size_t part = 1; part < parts.size(); ++part)
+            for (std::size_t i = 0; i < parts.front().size(); ++i) parts.front()[i] += parts[part][i];
+        return std::move(parts.front());
     }
 
-    std::vector<double> run() {
-        const std::vector<double> diagonal = gathered([&](float scale, std::int64_t input, std::int64_t) {
-            return static_cast<double>(scale) * scale * gradient_.h(input, input);
+    /// Sᵀ times a matrix [inputs, channels].
+    std::vector<double> gathered(const std::vector<float>& weights) const {
+        return gathered([&](float scale, std::int64_t input, std::int64_t channel) {
+            return static_cast<double>(scale) * weights[place(input, channel)];
         });
-        std::vector<double> direction(theta_.size(), 0.0), rho(systems_, 0.0);
-        std::vector<float> moved(gradient_.values().size()), seen(moved.size());
-        for (int step = 0; step < kSteps; ++step) {
-            std::vector<double> conditioned = slopes(), next(systems_, 0.0);
-            for (std::size_t i = 0; i < conditioned.size(); ++i) {
-                const double slope = conditioned[i];
-                conditioned[i] = diagonal[i] > 0 ? slope / diagonal[i] : 0.0;
-                next[systemOf(i)] += slope * conditioned[i];
-            }
-            for (std::size_t i = 0; i < direction.size(); ++i) {
-                const double before = rho[systemOf(i)];
-                direction[i] = conditioned[i] + (before > 0 ? next[systemOf(i)] / before : 0.0) * direction[i];
-            }
-            rho = std::move(next);
-            spread(direction, moved);
-            gradient_.product(0, matrix_.inputs, moved.data(), seen.data());
-            std::vector<double> lengths = perSystem(columnProducts(moved, seen, channels_, 0, matrix_.inputs));
-            for (std::size_t i = 0; i < systems_; ++i) lengths[i] = lengths[i] > 0 ? rho[i] / lengths[i] : 0.0;
-            for (std::size_t i = 0; i < theta_.size(); ++i) theta_[i] += lengths[systemOf(i)] * direction[i];
-            moveGradient(lengths, seen);
-        }
-        return std::move(theta_);
+    }
+
+    /// S·θ, [inputs, channels].
+    std::vector<float> spread(std::span<const double> theta) const {
+        std::vector<float> weights(static_cast<std::size_t>(matrix_.inputs * channels_), 0.0F);
+        parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
+            forEachTerm(first, last, [&](std::size_t entry, float scale, std::int64_t input, std::int64_t channel) {
+                weights[place(input, channel)] += scale * static_cast<float>(theta[entry]);
+            });
+        });
+        return weights;
     }
 
   private:
@@ -82,74 +87,86 @@ class EntryFit {
         }
     }
 
-    /// Sᵀ: for each entry the sum of term(scale, input, channel) over the weights that read it.
-    template <class Term>
-    std::vector<double> gathered(const Term& term) const {
-        // Channels with books of their own share no entry; else every task has its own sums.
-        const std::int64_t tasks = matrix_.books == 1 ? (channels_ + kTile - 1) / kTile : 1;
-        std::vector<std::vector<double>> parts(static_cast<std::size_t>(tasks),
-                                               std::vector<double>(theta_.size(), 0.0));
-        parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
-            std::vector<double>& sums = parts[static_cast<std::size_t>(matrix_.books == 1 ? first / kTile : 0)];
-            forEachTerm(first, last, [&](std::size_t entry, float scale, std::int64_t input, std::int64_t channel) {
-                sums[entry] += term(scale, input, channel);
-            });
-        });
-        for (std::size_t part = 1; part < parts.size(); ++part)
-            for (std::size_t i = 0; i < theta_.size(); ++i) parts.front()[i] += parts[part][i];
-        return std::move(parts.front());
-    }
-
-    /// SᵀG.
-    std::vector<double> slopes() const {
-        const std::vector<float>& g = gradient_.values();
-        return gathered([&](float scale, std::int64_t input, std::int64_t channel) {
-            return static_cast<double>(scale) * g[place(input, channel)];
-        });
-    }
-
-    /// weights ← S·θ.
-    void spread(const std::vector<double>& theta, std::vector<float>& weights) const {
-        std::fill(weights.begin(), weights.end(), 0.0F);
-        parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
-            forEachTerm(first, last, [&](std::size_t entry, float scale, std::int64_t input, std::int64_t channel) {
-                weights[place(input, channel)] += scale * static_cast<float>(theta[entry]);
-            });
-        });
-    }
-
-    /// Systems of equations that have nothing in common: one, or one a channel.
-    std::size_t systemOf(std::size_t entry) const {
-        return systems_ == 1 ? 0 : entry % stageSize_ / static_cast<std::size_t>(matrix_.size * matrix_.dimension);
-    }
-
-    std::vector<double> perSystem(std::vector<double> channels) const {
-        if (systems_ > 1) return channels;
-        return {std::accumulate(channels.begin(), channels.end(), 0.0)};
-    }
-
-    void moveGradient(const std::vector<double>& lengths, const std::vector<float>& seen) {
-        std::vector<float>& g = gradient_.values();
-        parallelRanges(channels_, kTile, [&](std::int64_t first, std::int64_t last) {
-            for (std::int64_t i = 0; i < matrix_.inputs; ++i)
-                for (std::int64_t c = first; c < last; ++c)
-                    g[place(i, c)] -= static_cast<float>(lengths[systems_ == 1 ? 0 : static_cast<std::size_t>(c)]) *
-                                      seen[place(i, c)];
-        });
-    }
-
     const CodebookMatrix& matrix_;
-    OutputGradient& gradient_;
     std::int64_t channels_;
     std::size_t stageSize_;  ///< values of the entries of one stage
-    std::size_t systems_;
-    std::vector<double> theta_;
 };
+
+/// Conjugate gradients. `systemOf`: of the equations that have nothing in common with those of other systems.
+template <class SystemOf>
+std::vector<double> conjugateGradients(const EntryEquations& equations, std::size_t systems, const SystemOf& systemOf,
+                                       const std::function<std::vector<double>(std::span<const double>)>& curvature) {
+    const std::size_t count = equations.slopes.size();
+    std::vector<double> left = equations.slopes, change(count, 0.0), direction(count, 0.0), rho(systems, 0.0);
+    for (int step = 0; step < kSteps; ++step) {
+        std::vector<double> conditioned(count), next(systems, 0.0), lengths(systems, 0.0);
+        for (std::size_t i = 0; i < count; ++i) {
+            conditioned[i] = equations.diagonal[i] > 0 ? left[i] / equations.diagonal[i] : 0.0;
+            next[systemOf(i)] += left[i] * conditioned[i];
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            const double before = rho[systemOf(i)];
+            direction[i] = conditioned[i] + (before > 0 ? next[systemOf(i)] / before : 0.0) * direction[i];
+        }
+        rho = std::move(next);
+        const std::vector<double> seen = curvature(direction);
+        for (std::size_t i = 0; i < count; ++i) lengths[systemOf(i)] += direction[i] * seen[i];
+        for (std::size_t system = 0; system < systems; ++system)
+            lengths[system] = lengths[system] > 0 ? rho[system] / lengths[system] : 0.0;
+        for (std::size_t i = 0; i < count; ++i) {
+            change[i] += lengths[systemOf(i)] * direction[i];
+            left[i] -= lengths[systemOf(i)] * seen[i];
+        }
+    }
+    return change;
+}
 
 }  // namespace
 
-std::vector<double> fittedEntries(const CodebookMatrix& matrix, OutputGradient& gradient) {
-    return EntryFit(matrix, gradient).run();
+EntryEquations::EntryEquations(const CodebookMatrix& matrix, const OutputGradient& gradient) {
+    const EntryTerms terms(matrix);
+    slopes = terms.gathered(gradient.values());
+    diagonal = terms.gathered([&](float scale, std::int64_t input, std::int64_t) {
+        return static_cast<double>(scale) * scale * gradient.h(input, input);
+    });
+}
+
+void EntryEquations::add(const EntryEquations& other, double weight) {
+    slopes.resize(other.slopes.size(), 0.0);
+    diagonal.resize(other.diagonal.size(), 0.0);
+    for (std::size_t i = 0; i < slopes.size(); ++i) {
+        slopes[i] += weight * other.slopes[i];
+        diagonal[i] += weight * other.diagonal[i];
+    }
+}
+
+std::vector<double> entryCurvature(const CodebookMatrix& matrix, const OutputGradient& gradient,
+                                   std::span<const double> direction) {
+    const EntryTerms terms(matrix);
+    const std::vector<float> moved = terms.spread(direction);
+    std::vector<float> seen(moved.size());
+    gradient.product(0, matrix.inputs, moved.data(), seen.data());
+    return terms.gathered(seen);
+}
+
+std::vector<double> entryChange(const EntryEquations& equations,
+                                const std::function<std::vector<double>(std::span<const double>)>& curvature) {
+    return conjugateGradients(equations, 1, [](std::size_t) { return std::size_t{0}; }, curvature);
+}
+
+std::vector<double> entryChange(const CodebookMatrix& matrix, const OutputGradient& gradient) {
+    const EntryEquations equations(matrix, gradient);
+    const auto curvature = [&](std::span<const double> direction) { return entryCurvature(matrix, gradient, direction); };
+    if (matrix.books == 1) return entryChange(equations, curvature);
+    const auto book = static_cast<std::size_t>(matrix.size * matrix.dimension);
+    return conjugateGradients(equations, static_cast<std::size_t>(matrix.books),
+                              [book](std::size_t entry) { return entry / book; }, curvature);
+}
+
+void changeEntries(CodebookMatrix& matrix, std::span<const double> change) {
+    auto next = change.begin();
+    for (CodebookStage& stage : matrix.stages)
+        for (float& entry : stage.entries) entry = roundedToHalf(static_cast<float>(entry + *next++));
 }
 
 }  // namespace tcompress::passes

@@ -11,13 +11,14 @@ std::vector<float> inFloat(const std::vector<double>& values) { return {values.b
 
 class Fitter {
   public:
-    Fitter(const LayerProblem& problem, const CodebookOptions& options, Random random)
-        : problem_(problem),
-          options_(options),
-          all_(problem.evidence.all()),
-          inputs_(all_.inputs),
-          outputs_(all_.outputs),
-          start_(nearest(random)) {}
+    Fitter(const LayerProblem& problem, const CodebookOptions& options, const Random& random)
+        : Fitter(problem, options, options.entries()) {
+        start_ = nearest(random);
+    }
+    Fitter(const LayerProblem& problem, const CodebookOptions& options, const CodebookMatrix& shared)
+        : Fitter(problem, options, Entries::fixed) {
+        start_ = shared;
+    }
 
     CodebookFit run() const {
         const Evidence& evidence = problem_.evidence;
@@ -44,6 +45,14 @@ class Fitter {
     }
 
   private:
+    Fitter(const LayerProblem& problem, const CodebookOptions& options, Entries entries)
+        : problem_(problem),
+          options_(options),
+          entries_(entries),
+          all_(problem.evidence.all()),
+          inputs_(all_.inputs),
+          outputs_(all_.outputs) {}
+
     /// The layer's own weights, by what squares of its inputs count.
     CodebookMatrix nearest(Random random) const {
         RefitChoice plain;
@@ -76,7 +85,7 @@ class Fitter {
         feedback.weights = weights;
         feedback.channels = outputs_;
         chooseByFeedback(codes, feedback, h, 0);
-        if (sweeps > 0) descend(codes, {weights, h, options_.entries(), sweeps});
+        if (sweeps > 0) descend(codes, {weights, h, entries_, sweeps});
         return codes;
     }
 
@@ -87,6 +96,7 @@ class Fitter {
 
     const LayerProblem& problem_;
     const CodebookOptions& options_;
+    Entries entries_;
     LayerSums all_;
     std::int64_t inputs_, outputs_;
     CodebookMatrix start_;
@@ -96,6 +106,10 @@ class Fitter {
 
 CodebookFit fitCodebook(const LayerProblem& problem, const CodebookOptions& options, Random random) {
     return Fitter(problem, options, random).run();
+}
+
+CodebookFit fitCodebook(const LayerProblem& problem, const CodebookOptions& options, const CodebookMatrix& shared) {
+    return Fitter(problem, options, shared).run();
 }
 
 std::vector<float> transposed(std::span<const float> values, std::int64_t rows, std::int64_t columns) {

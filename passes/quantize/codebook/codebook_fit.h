@@ -18,7 +18,10 @@ struct CodebookFit {
     bool refined = false;  ///< moving about was worth it
 };
 
+/// In codebooks of its own.
 CodebookFit fitCodebook(const LayerProblem& problem, const CodebookOptions& options, Random random);
+/// In the codebooks that `shared` has, which stay; its scales and numbers are where the layer's begin.
+CodebookFit fitCodebook(const LayerProblem& problem, const CodebookOptions& options, const CodebookMatrix& shared);
 
 /// A row-major matrix [rows, columns] as [columns, rows].
 std::vector<float> transposed(std::span<const float> values, std::int64_t rows, std::int64_t columns);

@@ -61,18 +61,6 @@ class ScaleSearch {
     std::vector<std::uint16_t> tried_;
 };
 
-/// The root mean square of each channel: pieces of different channels share a codebook when divided by it.
-std::vector<float> channelScales(const WeightMatrix& matrix) {
-    std::vector<float> scales;
-    for (std::int64_t channel = 0; channel < matrix.channels; ++channel) {
-        double sum = 0;
-        for (const float w : row(matrix.weights, channel, matrix.inputs)) sum += static_cast<double>(w) * w;
-        const auto scale = static_cast<float>(std::sqrt(sum / static_cast<double>(matrix.inputs)));
-        scales.push_back(std::max(roundedToHalf(scale), kSmallestHalfScale));
-    }
-    return scales;
-}
-
 CodebookMatrix shaped(const WeightMatrix& matrix, std::int64_t dimension, std::int64_t size) {
     TCOMPRESS_CHECK(static_cast<std::int64_t>(matrix.weights.size()) == matrix.channels * matrix.inputs &&
                         static_cast<std::int64_t>(matrix.importance.size()) == matrix.inputs &&
@@ -156,36 +144,6 @@ CodebookMatrix withBestLevels(const WeightMatrix& matrix, std::int64_t size) {
             nearestLevels(weights, levels, stage.codes.data() + channel * matrix.inputs);
         }
     });
-    return result;
-}
-
-CodebookMatrix withVectors(const WeightMatrix& matrix, const VectorShape& shape, Random random) {
-    CodebookMatrix result = shaped(matrix, shape.dimension, shape.size);
-    const std::int64_t d = shape.dimension;
-    result.block = matrix.inputs;
-    result.scales = channelScales(matrix);
-    std::vector<float> rest(matrix.weights.begin(), matrix.weights.end());
-    std::vector<double> costs;
-    for (std::int64_t channel = 0; channel < matrix.channels; ++channel) {
-        const double scale = result.scales[static_cast<std::size_t>(channel)];
-        for (std::int64_t i = 0; i < matrix.inputs; ++i)
-            rest[static_cast<std::size_t>(channel * matrix.inputs + i)] /= static_cast<float>(scale);
-        for (std::int64_t piece = 0; piece < result.pieces(); ++piece) {
-            double importance = 0;
-            for (std::int64_t k = 0; k < d; ++k)
-                importance += matrix.importance[static_cast<std::size_t>(piece * d + k)];
-            costs.push_back(importance * scale * scale);
-        }
-    }
-    for (std::int64_t stage = 0; stage < shape.stages; ++stage) {
-        const Codebook codebook = trainCodebook(rest, costs, d, {d, shape.size}, random);
-        const CodebookCodes codes = encodeRows(rest, d, codebook);
-        for (std::size_t i = 0; i < codes.codes.size(); ++i)
-            for (std::int64_t k = 0; k < d; ++k)
-                rest[i * static_cast<std::size_t>(d) + static_cast<std::size_t>(k)] -=
-                    codebook.entries[static_cast<std::size_t>(codes.codes[i] * d + k)];
-        result.stages.push_back({codebook.entries, codes.codes});
-    }
     return result;
 }
 

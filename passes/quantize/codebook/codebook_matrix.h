@@ -5,7 +5,7 @@
 //
 //   levels     w ≈ level[code] · scale of the group           the same levels for all (levels.h)
 //   k-means    w ≈ level[channel, code]                        the best levels of each channel
-//   vectors    piece ≈ (entry₁[code₁] + entry₂[code₂]) · scale of the channel
+//   vectors    piece ≈ (entry₁[code₁] + entry₂[code₂]) · scale of the channel   (vector_codebook.h)
 //
 // Numbers are the nearest entries or, with the second moments of what the layer reads, chosen by error
 // feedback (error_feedback.h); then entries, scales and numbers move in turns (codebook_descent.h).
@@ -66,13 +66,6 @@ CodebookMatrix withLevels(const WeightMatrix& matrix, std::vector<float> levels,
 
 /// The best `size` levels of each channel.
 CodebookMatrix withBestLevels(const WeightMatrix& matrix, std::int64_t size);
-
-struct VectorShape {
-    std::int64_t dimension = 2;
-    std::int64_t size = 256;
-    std::int64_t stages = 1;
-};
-CodebookMatrix withVectors(const WeightMatrix& matrix, const VectorShape& shape, Random random);
 
 /// Chooses all numbers again, by what the layer's output loses. problem.weights is the same matrix as [inputs,
 /// channels]; `secondMoment`, `damp`: of its inputs (feedbackFactor).

@@ -63,6 +63,11 @@ OptionTable<CodebookOptions> codebookOptionTable() {
                 "vector: codebooks whose entries are added up; each has the bits of a piece divided by their "
                 "number")
         .range(1, 2)
+        .choice("shared", &Options::shared,
+                {{"none", CodebookSharing::none}, {"role", CodebookSharing::role}, {"all", CodebookSharing::all}},
+                "vector: role: matrices of one role (all queries, all down projections) are numbers of one codebook, trained "
+                "on all of them and stored once, so that large ones are worth their bytes; all: all matrices are; none: "
+                "each has its own")
         .option("error_feedback", &Options::errorFeedback,
                 "with calibration data: let each rounding repay what the ones before it cost the layer's "
                 "output; false: nearest entries")
@@ -103,6 +108,8 @@ void checkCodebookOptions(const CodebookOptions& options, const std::string& poi
     if (!isVectors) {
         if (options.dimension != 0) diagnostics.add(pointer + "/dimension", "only vector has pieces");
         if (options.books != 1) diagnostics.add(pointer + "/books", "only vector adds codebooks up");
+        if (options.shared != CodebookSharing::none)
+            diagnostics.add(pointer + "/shared", "only vector has codebooks that matrices can share");
         return;
     }
     const std::int64_t length = options.pieceLength();
@@ -137,7 +144,7 @@ CodebookMatrix nearestCodebook(const CodebookOptions& options, const WeightMatri
         case CodebookKind::vectors:
             break;
     }
-    return withVectors(matrix, {options.pieceLength(), std::int64_t{1} << bits, options.books}, random);
+    return withVectors(matrix, options.vectorShape(), random);
 }
 
 std::string describeCodes(const CodebookOptions& options, const CodebookMatrix& codes) {

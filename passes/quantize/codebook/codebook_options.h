@@ -8,11 +8,14 @@
 #include "lib/pipeline/pass.h"
 #include "lib/support/option_set.h"
 #include "passes/quantize/codebook/codebook_descent.h"
-#include "passes/quantize/codebook/codebook_matrix.h"
+#include "passes/quantize/codebook/vector_codebook.h"
 
 namespace tcompress::passes {
 
 enum class CodebookKind { normalFloat, powersOfTwo, kMeans, vectors };
+
+/// Which matrices have one codebook of vectors together.
+enum class CodebookSharing { none, role, all };
 
 struct CodebookOptions {
     CodebookKind codebook = CodebookKind::kMeans;
@@ -20,6 +23,7 @@ struct CodebookOptions {
     std::int64_t groupSize = 0;
     std::int64_t dimension = 0;
     std::int64_t books = 1;
+    CodebookSharing shared = CodebookSharing::none;
     bool errorFeedback = true;
     std::int64_t refine = 4;
     std::optional<double> damp;
@@ -33,6 +37,7 @@ struct CodebookOptions {
     std::int64_t pieceLength() const;
     /// Bits of a number.
     std::int64_t numberBits() const;
+    VectorShape vectorShape() const { return {pieceLength(), std::int64_t{1} << numberBits(), books}; }
     /// Levels that are the same for every model stay.
     Entries entries() const { return hasGroups() ? Entries::fixed : Entries::moved; }
 };

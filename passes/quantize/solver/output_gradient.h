@@ -25,6 +25,7 @@ class OutputGradient {
     const float* hRow(std::int64_t row) const { return h_.data() + row * inputs_; }
     /// [inputs, channels].
     std::vector<float>& values() { return values_; }
+    const std::vector<float>& values() const { return values_; }
     const float* row(std::int64_t input) const { return values_.data() + input * channels_; }
 
   private:

@@ -21,6 +21,13 @@ ir::Value* halves(ir::Edit& edit, const std::string& name, const Shape& shape,
         name, convert(Tensor::of<float>(shape, std::span<const float>(values)), DType::float16));
 }
 
+ir::Value* addStage(ir::Edit& edit, const std::string& name, const CodebookMatrix& matrix, const CodebookStage& stage) {
+    const Shape shape = matrix.books > 1       ? Shape{matrix.books, matrix.size}
+                        : matrix.dimension > 1 ? Shape{matrix.size, matrix.dimension}
+                                               : Shape{matrix.size};
+    return halves(edit, name + "_codebook", shape, stage.entries);
+}
+
 /// Numbers of a channel as they are stored: of whole groups, where there are several.
 std::int64_t storedPieces(const CodebookMatrix& matrix) {
     return matrix.blocks() > 1 ? matrix.blocks() * matrix.block / matrix.dimension : matrix.pieces();
@@ -39,7 +46,8 @@ std::vector<std::uint16_t> storedCodes(const CodebookMatrix& matrix, const Codeb
 
 }  // namespace
 
-CodebookStorage::CodebookStorage(ir::Edit& edit, const std::string& name, const CodebookMatrix& matrix)
+CodebookStorage::CodebookStorage(ir::Edit& edit, const std::string& name, const CodebookMatrix& matrix,
+                                 std::vector<ir::Value*> entries)
     : edit_(edit),
       channels_(matrix.channels),
       inputs_(matrix.inputs),
@@ -47,18 +55,24 @@ CodebookStorage::CodebookStorage(ir::Edit& edit, const std::string& name, const 
       books_(matrix.books),
       block_(matrix.block),
       blocks_(matrix.blocks()),
-      pieces_(storedPieces(matrix)) {
+      pieces_(storedPieces(matrix)),
+      entries_(std::move(entries)) {
+    const bool areGiven = !entries_.empty();
     for (const CodebookStage& stage : matrix.stages) {
         numbers_.emplace_back(edit, name + "_numbers", bitsFor(matrix.size), storedCodes(matrix, stage),
                               channels_);
-        const Shape shape = books_ > 1       ? Shape{books_, matrix.size}
-                            : dimension_ > 1 ? Shape{matrix.size, dimension_}
-                                             : Shape{matrix.size};
-        entries_.push_back(halves(edit, name + "_codebook", shape, stage.entries));
+        if (!areGiven) entries_.push_back(addStage(edit, name, matrix, stage));
     }
     if (blocks_ > 0)
         scales_ = halves(edit, name + "_scale", blocks_ > 1 ? Shape{channels_, blocks_, 1} : Shape{channels_, 1},
                          matrix.scales);
+}
+
+std::vector<ir::Value*> CodebookStorage::addEntries(ir::Edit& edit, const std::string& name,
+                                                    const CodebookMatrix& matrix) {
+    std::vector<ir::Value*> entries;
+    for (const CodebookStage& stage : matrix.stages) entries.push_back(addStage(edit, name, matrix, stage));
+    return entries;
 }
 
 std::int64_t CodebookStorage::sizeBytes(std::int64_t dimension, std::int64_t size, std::int64_t channels,

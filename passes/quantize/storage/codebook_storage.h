@@ -18,8 +18,11 @@ namespace tcompress::passes {
 
 class CodebookStorage {
   public:
-    /// Adds the initializers.
-    CodebookStorage(ir::Edit& edit, const std::string& name, const CodebookMatrix& matrix);
+    /// Adds the initializers of the numbers and scales, and of the entries when none are given.
+    CodebookStorage(ir::Edit& edit, const std::string& name, const CodebookMatrix& matrix,
+                    std::vector<ir::Value*> entries = {});
+    /// The entries of a matrix as initializers, one a stage: for all matrices that have the same.
+    static std::vector<ir::Value*> addEntries(ir::Edit& edit, const std::string& name, const CodebookMatrix& matrix);
 
     /// float32 [channels, inputs].
     ir::Value* all();

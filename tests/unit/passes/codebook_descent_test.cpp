@@ -9,6 +9,7 @@
 
 #include "lib/support/parallel.h"
 #include "passes/quantize/codebook/codebook_fit.h"
+#include "passes/quantize/codebook/vector_codebook.h"
 #include "passes/quantize/grid/group_quantizer.h"
 #include "passes/quantize/grid/levels.h"
 #include "passes/quantize/solver/output_error.h"

@@ -146,6 +146,7 @@ TEST_CASE("Codebooks that cannot be are refused at their place") {
     refused(R"({"codebook": "vector", "bits": 8})", "/passes/0/dimension");
     refused(R"({"codebook": "vector", "bits": 4, "dimension": 4})", "/passes/0/dimension");
     refused(R"({"codebook": "normal-float", "books": 2})", "/passes/0/books");
+    refused(R"({"shared": "role"})", "/passes/0/shared");
     refused(R"({"bits": 3.5})", "/passes/0/bits");
     refused(R"({"codebook": "vector", "bits": 1.3})", "/passes/0/dimension");
 }
@@ -156,4 +157,65 @@ TEST_CASE("A quantized codebook model is left alone, and said to be") {
     CHECK(second.report.changed.empty());
     REQUIRE(skippedSite(second.report, "first") != nullptr);
     CHECK_THAT(skippedSite(second.report, "first")->reason, Catch::Contains("already quantized"));
+}
+
+namespace {
+
+/// Different constants that look like the codebook of `size` entries for pieces of 4.
+std::size_t codebooks(const ir::Model& model, std::int64_t size) {
+    const auto values = model.graph().initializers();
+    return static_cast<std::size_t>(std::count_if(values.begin(), values.end(), [&](const ir::Value* value) {
+        return value->dtype() == DType::float16 && value->constant()->shape() == Shape{size, 4};
+    }));
+}
+
+}  // namespace
+
+TEST_CASE("Matrices that share a codebook read one initializer, with and without data, here and in ONNX Runtime") {
+    const ir::Model model = test::dataModel("bert_tiny");
+    const data::Dataset samples = data::syntheticDataset(model, 16, 5);
+    const data::Dataset* data = GENERATE(false, true) ? &samples : nullptr;
+    const auto run = [&](const std::string& shared) {
+        return runPass(model, "quantize", "codebook",
+                       R"({"codebook": "vector", "bits": 2, "targets": ["role:ffn"], "refine": 2, "shared": ")" + shared + "\"}",
+                       data);
+    };
+    const auto own = run("none");
+    const std::string which = GENERATE("role", "all");
+    const auto [together, report] = run(which);
+    ir::validateStructure(together);
+    REQUIRE(report.changed.size() == own.report.changed.size());
+    const std::size_t before = own.report.changed.size(), after = which == "role" ? 2 : 1;
+    CHECK(codebooks(own.model, 256) == before);
+    CHECK(codebooks(together, 256) == after);
+    CHECK(together.constantBytes() + (before - after) * 256 * 4 * 2 == own.model.constantBytes());
+    // One for all fits each a little worse than its own.
+    for (std::size_t i = 0; i < report.changed.size(); ++i) {
+        CHECK(report.changed[i].error > 0.9 * own.report.changed[i].error);
+        CHECK(report.changed[i].error < 2 * own.report.changed[i].error);
+        CHECK_THAT(report.changed[i].change, Catch::Contains("shared with"));
+    }
+    CHECK(std::any_of(report.notes.begin(), report.notes.end(), [&](const std::string& note) {
+        return note.find(which == "role" ? "'ffn.up_codebook'" : "'shared_codebook'") != std::string::npos;
+    }));
+    if (!test::haveJudge()) return;
+    const test::Feeds feeds = test::feedsFor(model);
+    CHECK(test::largestDifference(test::outputsOf(together, feeds), test::runtimeOutputsOf(together, feeds)) < 2e-5);
+}
+
+TEST_CASE("Matrices that share a codebook come back whole before they are quantized anew") {
+    const ir::Model model = test::dataModel("bert_tiny");
+    const auto shared =
+        runPass(model, "quantize", "codebook", R"({"codebook": "vector", "bits": 4, "shared": "all"})");
+    const auto again = runPass(shared.model, "quantize", "weight-only", R"({"bits": 8, "requantize": true})");
+    CHECK(again.report.changed.size() == shared.report.changed.size());
+    CHECK(codebooks(again.model, 256) == 0);
+    // As much is lost as by the same bits without codebooks before.
+    const auto direct = runPass(model, "quantize", "weight-only", R"({"bits": 8})");
+    const test::Feeds feeds = test::feedsFor(model);
+    const auto lost = [&](const ir::Model& before, const ir::Model& after) {
+        return test::largestDifference(test::outputsOf(after, feeds), test::outputsOf(before, feeds));
+    };
+    CHECK(lost(shared.model, again.model) < 2 * lost(model, direct.model));
+    CHECK(lost(shared.model, again.model) < 0.5 * lost(model, shared.model));
 }
