@@ -46,7 +46,7 @@ SparseLowRank sparseLowRank(const std::vector<double>& hessian, const std::vecto
         result.sparse = largest(hessian, difference(weights, product(result.factors)), outputs, sparsity);
     }
     const std::vector<double> left = difference(weights, product(result.factors));
-    const SweptWeights swept = sweep(hessian, left, outputs, SparsePattern{}, sparsity);
+    const SparseWeights swept = sweep(hessian, left, outputs, SparsePattern{}, sparsity);
     result.sparse = sparseOptimum(hessian, left, outputs, swept.mask, swept.weights);
     // The thin part last: it is the exact best for the sparse one.
     result.factors = whitenedSvd(hessian, difference(weights, result.sparse), outputs, rank);

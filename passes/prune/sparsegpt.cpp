@@ -2,16 +2,17 @@
 // pruned so far. Shapes stay.
 //
 //   sparsegpt   weights go in a sweep over the inputs, in which those not yet passed make up for what is lost
-//               (support/sparse_obs.h); what stays then takes the best values for that pattern
+//               (support/sparse_obs.h), or by alternating directions (support/sparse_admm.h); what stays then takes
+//               the best values for that pattern
 //   wanda       the smallest |w| · ‖x‖₂ of each output go; what stays is as it was, or with compensate takes the
 //               best values too
 //
 // "Best" is towards the original's output and what the residual stream lacks already, with a ridge; how much of
 // either is chosen on held-back samples (support/refit.h), and biases move along.
 //
-// Sources: Frantar and Alistarh 2023, "SparseGPT"; Sun et al. 2023, "A Simple and Effective Pruning Approach for
-// Large Language Models" (Wanda). Not handled: embedding tables, convolutions, operators with their weights
-// inside (each is a skipped site).
+// Sources: Frantar and Alistarh 2023, "SparseGPT"; Meng et al. 2024, "ALPS"; Sun et al. 2023, "A Simple and Effective
+// Pruning Approach for Large Language Models" (Wanda). Not handled: embedding tables, convolutions, operators with
+// their weights inside (each is a skipped site).
 
 #include <fmt/core.h>
 
@@ -22,11 +23,12 @@
 
 #include "lib/support/error.h"
 #include "passes/passes.h"
+#include "passes/prune/sparse_shares.h"
 #include "passes/prune/sparsity_target.h"
 #include "passes/support/accuracy_drop.h"
 #include "passes/support/compensation.h"
 #include "passes/support/layerwise.h"
-#include "passes/support/sparse_allocation.h"
+#include "passes/support/sparse_admm.h"
 #include "passes/support/sparse_obs.h"
 #include "passes/store_sparse/stored_constants.h"
 
@@ -38,6 +40,7 @@ using pipeline::PassReport;
 
 enum class Method { sparsegpt, wanda };
 enum class Refit { targets, all };
+enum class Solver { sweep, admm };
 
 constexpr double kSparsity = 0.5;
 
@@ -49,6 +52,7 @@ struct Options {
     SparseAllocation allocation = SparseAllocation::uniform;
     std::int64_t steps = 1;
     bool compensate = false;
+    Solver solver = Solver::sweep;
     Refit refit = Refit::all;
     std::vector<std::string> targets, ignore;
 };
@@ -74,11 +78,13 @@ OptionTable<Options> optionTable(Method method) {
         .choice("allocation", &Options::allocation,
                 {{"uniform", SparseAllocation::uniform},
                  {"saliency", SparseAllocation::saliency},
+                 {"outputs", SparseAllocation::outputs},
                  {"owl", SparseAllocation::owl},
                  {"er", SparseAllocation::er}},
                 "how the share is spread over the matrices: the same in each; by one threshold for what a weight adds "
-                "to its matrix's output; more kept where more products of weight and input norm are outliers; by "
-                "shape, as in a sparse random graph")
+                "to its matrix's output; by one for what it adds to the error of the model's outputs, as trials of each matrix "
+                "alone tell; more kept where more products of weight and input norm are outliers; by shape, as in a sparse "
+                "random graph")
         .option("steps", &Options::steps,
                 "rounds in which the share grows to `sparsity`, fast at first (cubic), each with new statistics")
         .range(1, 64);
@@ -86,9 +92,13 @@ OptionTable<Options> optionTable(Method method) {
         table.option("compensate", &Options::compensate,
                      "give the weights that stay the values that suit the output best");
     if (method == Method::sparsegpt)
-        table.choice("refit", &Options::refit, {{"all", Refit::all}, {"targets", Refit::targets}},
-                     "what is fitted again: what is pruned, and poolers and classifiers behind it, which stay whole; or the former "
-                     "alone");
+        table
+            .choice("solver", &Options::solver, {{"sweep", Solver::sweep}, {"admm", Solver::admm}},
+                    "how the weights that go are found: by SparseGPT's one sweep over the inputs; or for the whole matrix at "
+                    "once by alternating directions of multipliers (ALPS), which takes longer and loses less")
+            .choice("refit", &Options::refit, {{"all", Refit::all}, {"targets", Refit::targets}},
+                    "what is fitted again: what is pruned, and poolers and classifiers behind it, which stay whole; or the "
+                    "former alone");
     table.option("targets", &Options::targets, "sites to prune, by patterns")
         .option("ignore", &Options::ignore, "sites to leave alone, by patterns");
     return table;
@@ -119,7 +129,7 @@ class PruneByOutput : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         if (options_.maxAccuracyDrop) return withinAccuracy(model, context);
         const data::Split samples = context.calibrationSplit(kName, kWhy, kHeldBackShare);
-        const Shares shares(*this, model, samples, context);
+        const SparseShares shares = sharesOf(model, samples, context);
         if (options_.maxSizeBytes) return withinSize(model, shares, samples, context);
         return prune(model, options_.sparsity.value_or(kSparsity), shares, samples, context);
     }
@@ -160,40 +170,15 @@ class PruneByOutput : public pipeline::Pass {
 
     WeightQuery query() const { return {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}; }
 
-    /// How a sparsity is spread over the weights.
-    class Shares {
-      public:
-        Shares(const PruneByOutput& pass, const ir::Model& model, const data::Split& samples, const PassContext& context)
-            : allocation_(pass.options_.allocation) {
-            PassReport unused;
-            const std::vector<TargetWeight> all = targetWeights(context.view(model), pass.query(), unused);
-            const std::vector<const TargetWeight*> weights = pass.usable(all, unused);
-            count_ = weights.size();
-            if (allocation_ == SparseAllocation::uniform) return;
-            calibration::ValueSet inputs;
-            for (const TargetWeight* weight : weights) inputs.insert(weight->sites.front()->input);
-            const auto statistics = calibration::collectChannelStatistics(
-                model, samples.fit, inputs, calibration::MomentOrder::first, context.progress(), context.resources());
-            for (const TargetWeight* weight : weights) {
-                const analysis::Site& site = *weight->sites.front();
-                const auto seen = statistics.find(site.input);
-                // A layer that sees no row is judged by its weights alone.
-                const std::vector<double> ones(static_cast<std::size_t>(site.inFeatures), 1.0);
-                layers_.emplace_back(readLayer(site).weight, seen == statistics.end() ? ones : seen->second.meanSquare);
-            }
-        }
-        std::vector<double> at(double sparsity) const {
-            return layers_.empty() ? std::vector<double>(count_, sparsity) : allocateSparsity(layers_, allocation_, sparsity);
-        }
-
-      private:
-        SparseAllocation allocation_;
-        std::size_t count_ = 0;
-        std::vector<SparseLayer> layers_;
-    };
+    SparseShares sharesOf(const ir::Model& model, const data::Split& samples, const PassContext& context) const {
+        PassReport unused;
+        const analysis::TransformerView& view = context.view(model);
+        const std::vector<TargetWeight> weights = targetWeights(view, query(), unused);
+        return {model, view, usable(weights, unused), options_.allocation, options_.sparsity.value_or(kSparsity), samples, context};
+    }
 
     /// `shares` are of this model or of one with the same weights.
-    PassReport prune(ir::Model& model, double sparsity, const Shares& shares, const data::Split& samples,
+    PassReport prune(ir::Model& model, double sparsity, const SparseShares& shares, const data::Split& samples,
                      const PassContext& context) const {
         PassReport report;
         const analysis::TransformerView& view = context.view(model);
@@ -221,7 +206,7 @@ class PruneByOutput : public pipeline::Pass {
         return report;
     }
 
-    PassReport withinSize(ir::Model& model, const Shares& shares, const data::Split& samples, const PassContext& context) const {
+    PassReport withinSize(ir::Model& model, const SparseShares& shares, const data::Split& samples, const PassContext& context) const {
         PassReport unused;
         const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
         const std::vector<const TargetWeight*> chosen = usable(weights, unused);
@@ -241,7 +226,7 @@ class PruneByOutput : public pipeline::Pass {
             PassReport report;
             double drop = 0;
         };
-        const Shares shares(*this, model, samples, context);
+        const SparseShares shares = sharesOf(model, samples, context);
         std::optional<Trial> best;
         const double sparsity = mostSparsityThatHolds([&](double tried) {
             Trial trial{model.clone(), {}, 0};
@@ -302,7 +287,9 @@ class PruneByOutput : public pipeline::Pass {
         };
         return chooseConstrained(problem, trial, [&](const LayerSums& sums, const RefitChoice& choice) {
             const std::vector<double> h = hessian(sums, choice), optimum = best(sums, choice);
-            SweptWeights found = swept(sums, h, optimum);
+            SparseWeights found = options_.solver == Solver::admm
+                                      ? alternatingDirections(h, optimum, sums.outputs, pattern_, sparsity, zerosOf(start))
+                                      : swept(sums, h, optimum);
             mask = std::move(found.mask);
             return withBias(sums, sparseOptimum(h, optimum, sums.outputs, mask, found.weights), start, choice);
         });
@@ -350,7 +337,9 @@ pipeline::PassInfo pruneSparsegpt() {
         "others can make up for best, and the others take the values that come nearest to the original's output on "
         "calibration data. The ridge, and how much of the residual stream's error is taken over, are chosen on "
         "samples that are held back. The zeros are stored like any other value until store-sparse.";
-    info.paper = "Frantar and Alistarh 2023, SparseGPT: Massive Language Models Can be Accurately Pruned in One-Shot";
+    info.paper =
+        "Frantar and Alistarh 2023, SparseGPT: Massive Language Models Can be Accurately Pruned in One-Shot; Meng et al. 2024, "
+        "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language Models (solver admm)";
     info.data = pipeline::DataNeed::always;
     bindOptions<PruneByOutput<Method::sparsegpt>, Options>(info, optionTable(Method::sparsegpt), checkOptions);
     return info;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 namespace tcompress::passes {
 namespace {
@@ -11,6 +12,8 @@ namespace {
 constexpr double kMostSparse = 0.98;
 /// How far OWL's densities may lie from their mean: the paper's λ.
 constexpr double kOwlSpread = 0.08;
+/// How far densities by outputs may lie from their mean: trials of matrices one by one do not know how errors add up.
+constexpr double kOutputsSpread = 0.3;
 
 double total(const std::vector<SparseLayer>& layers) {
     double sum = 0;
@@ -74,12 +77,31 @@ SparseLayer::SparseLayer(std::span<const double> weights, std::span<const double
     outlierShare_ = static_cast<double>(outliers) / static_cast<double>(weights.size());
 }
 
+SparseLayer::SparseLayer(std::span<const double> weights, std::span<const double> meanSquares, double worth)
+    : SparseLayer(weights, meanSquares) {
+    worthCells_ = kCellsPerOctave * std::log2(worth);
+}
+
 std::vector<double> allocateSparsity(const std::vector<SparseLayer>& layers, SparseAllocation allocation,
                                      double sparsity) {
     switch (allocation) {
         case SparseAllocation::uniform: break;
         case SparseAllocation::saliency:
             return solve(layers, sparsity, 0, SparseLayer::kCellsPerOctave * SparseLayer::kOctaves, shareBelow);
+        case SparseAllocation::outputs: {
+            constexpr double kCells = SparseLayer::kCellsPerOctave * SparseLayer::kOctaves, kInfinity = std::numeric_limits<double>::infinity();
+            double low = kInfinity, high = -kInfinity;
+            for (const SparseLayer& layer : layers) {
+                if (!std::isfinite(layer.worthCells())) continue;
+                low = std::min(low, layer.worthCells());
+                high = std::max(high, layer.worthCells());
+            }
+            if (low > high) break;
+            return solve(layers, sparsity, low, high + kCells, [&](const SparseLayer& layer, double t) {
+                const double share = shareBelow(layer, t - std::clamp(layer.worthCells(), low, high));
+                return std::clamp(share, sparsity - kOutputsSpread, sparsity + kOutputsSpread);
+            });
+        }
         case SparseAllocation::er:
             return solve(layers, sparsity, -1e9, 0, [](const SparseLayer& layer, double t) {
                 const auto inputs = static_cast<double>(layer.inputs()), outputs = static_cast<double>(layer.outputs());

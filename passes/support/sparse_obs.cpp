@@ -125,7 +125,7 @@ SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, 
     return {stays.begin(), stays.end()};
 }
 
-SweptWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
+SparseWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
                    const SparsePattern& pattern, double sparsity, const SparseMask& goFirst) {
     const std::int64_t inputs = rowsOf(weights, outputs);
     // H⁻¹ = L·Lᵀ: column i of L says how the inputs behind i make up for an error at i.

@@ -36,14 +36,14 @@ using SparseMask = std::vector<bool>;
 SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, const SparsePattern& pattern,
                        double sparsity, std::int64_t outputsAtOnce);
 
-/// SparseGPT's sweep: which weights stay, and what those became that made up for the ones before them.
-struct SweptWeights {
+struct SparseWeights {
     SparseMask mask;
-    std::vector<double> weights;  ///< [inputs, outputs], zeros included
+    std::vector<double> weights;  ///< [inputs, outputs], zeros included; not yet the best for the mask
 };
+/// SparseGPT's sweep: which weights stay, and what those became that made up for the ones before them.
 /// `hessian` [inputs, inputs] is positive definite, `weights` W* [inputs, outputs]. Of single weights those that `first`
 /// names go before all others (empty: none).
-SweptWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
+SparseWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
                    const SparsePattern& pattern, double sparsity, const SparseMask& first = {});
 
 /// The minimum over the weights that `mask` lets stay, sought from `start` (empty: W*).

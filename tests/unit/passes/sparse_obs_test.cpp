@@ -3,10 +3,13 @@
 
 #include "passes/support/sparse_obs.h"
 
+#include <algorithm>
+#include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>
 
 #include "kernels/linalg.h"
+#include "passes/support/sparse_admm.h"
 #include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
@@ -107,7 +110,7 @@ TEST_CASE("the sweep's pattern loses less than the smallest weights'") {
     for (const char* const text : {"unstructured", "2:4", "block4x1", "block2x2"}) {
         CAPTURE(text);
         const SparsePattern pattern = *parseSparsePattern(text);
-        const SweptWeights found = sweep(h, best, kOutputs, pattern, 0.5);
+        const SparseWeights found = sweep(h, best, kOutputs, pattern, 0.5);
         const SparseMask small = maskByScore(sizes, kOutputs, pattern, 0.5, 0);
         const auto zeros = [](const SparseMask& mask) { return std::count(mask.begin(), mask.end(), false); };
         CHECK(zeros(found.mask) == kInputs * kOutputs / 2);
@@ -141,6 +144,78 @@ TEST_CASE("N:M leaves N of every M inputs of each output, blocks go whole") {
             CHECK(blocks[static_cast<std::size_t>(i * kOutputs + o)] ==
                   blocks[static_cast<std::size_t>(i / 3 * 3 * kOutputs + o / 2 * 2)]);
     CHECK(std::count(blocks.begin(), blocks.end(), false) == 33 * 6);
+}
+
+TEST_CASE("alternating directions come near the best of all patterns") {
+    constexpr std::int64_t kInputs = 10, kOutputs = 1;
+    double best = 0, swept = 0, found = 0;
+    for (std::uint64_t seed = 20; seed < 32; ++seed) {
+        const auto h = hessianOf(kInputs, seed), optimum = noise(kInputs * kOutputs, seed + 50);
+        const auto loss = [&](const SparseMask& mask) {
+            return lossOf(h, directOptimum(h, optimum, kOutputs, mask), optimum, kOutputs);
+        };
+        double least = loss(SparseMask(kInputs, false));
+        for (unsigned pattern = 0; pattern < 1U << kInputs; ++pattern) {
+            if (std::popcount(pattern) != kInputs / 2) continue;
+            SparseMask mask;
+            for (int i = 0; i < kInputs; ++i) mask.push_back((pattern >> i & 1U) != 0);
+            least = std::min(least, loss(mask));
+        }
+        const double own = loss(alternatingDirections(h, optimum, kOutputs, SparsePattern{}, 0.5).mask);
+        CHECK(own >= 0.999 * least);
+        best += least;
+        found += own;
+        swept += loss(sweep(h, optimum, kOutputs, SparsePattern{}, 0.5).mask);
+    }
+    CAPTURE(best, found, swept);
+    CHECK(found < 1.02 * best);
+    CHECK(found < swept);
+}
+
+TEST_CASE("alternating directions lose less than the sweep, and keep to the pattern") {
+    constexpr std::int64_t kInputs = 160, kOutputs = 24;
+    const auto h = hessianOf(kInputs, 6), best = noise(kInputs * kOutputs, 7);
+    for (const char* const text : {"unstructured", "2:4", "block4x1", "block2x2"}) {
+        CAPTURE(text);
+        const SparsePattern pattern = *parseSparsePattern(text);
+        const SparseWeights found = alternatingDirections(h, best, kOutputs, pattern, 0.5);
+        const auto loss = [&](const SparseWeights& weights) {
+            return lossOf(h, sparseOptimum(h, best, kOutputs, weights.mask, weights.weights), best, kOutputs);
+        };
+        CHECK(std::count(found.mask.begin(), found.mask.end(), false) == kInputs * kOutputs / 2);
+        CHECK(loss(found) < 0.95 * loss(sweep(h, best, kOutputs, pattern, 0.5)));
+        CHECK(loss(found) < lossOf(h, found.weights, best, kOutputs));
+        for (std::int64_t i = 0; i < kInputs; ++i)
+            for (std::int64_t o = 0; o < kOutputs; ++o) {
+                const auto place = static_cast<std::size_t>(i * kOutputs + o);
+                if (!found.mask[place] && found.weights[place] != 0) FAIL("a weight that goes is not zero");
+                const auto same = static_cast<std::size_t>(i / pattern.inputs * pattern.inputs * kOutputs +
+                                                           o / pattern.outputs * pattern.outputs);
+                if (!pattern.isGrouped() && found.mask[place] != found.mask[same]) FAIL("a block is torn");
+            }
+        for (std::int64_t i = 0; pattern.isGrouped() && i < kInputs; i += 4)
+            for (std::int64_t o = 0; o < kOutputs; ++o) {
+                int kept = 0;
+                for (std::int64_t k = i; k < i + 4; ++k) kept += found.mask[static_cast<std::size_t>(k * kOutputs + o)];
+                if (kept != 2) FAIL("not two of four stay");
+            }
+    }
+}
+
+TEST_CASE("alternating directions: what is to go first goes, nothing goes at 0, all at 1") {
+    constexpr std::int64_t kInputs = 40, kOutputs = 7;
+    const auto h = hessianOf(kInputs, 11), best = noise(kInputs * kOutputs, 12);
+    SparseMask first(kInputs * kOutputs);
+    for (std::size_t i = 0; i < first.size(); i += 3) first[i] = true;
+    const SparseMask mask = alternatingDirections(h, best, kOutputs, SparsePattern{}, 0.5, first).mask;
+    CHECK(std::count(mask.begin(), mask.end(), false) == kInputs * kOutputs / 2);
+    for (std::size_t i = 0; i < first.size(); i += 3) CHECK_FALSE(mask[i]);
+    const auto zeros = [&](double sparsity) {
+        const SparseMask all = alternatingDirections(h, best, kOutputs, SparsePattern{}, sparsity).mask;
+        return std::count(all.begin(), all.end(), false);
+    };
+    CHECK(zeros(0) == 0);
+    CHECK(zeros(1) == kInputs * kOutputs);
 }
 
 TEST_CASE("what is no pattern is not read as one") {

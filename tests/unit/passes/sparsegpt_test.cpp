@@ -85,6 +85,23 @@ TEST_CASE("2:4 and blocks hold in the written weights, in ONNX Runtime too") {
         }
 }
 
+TEST_CASE("alternating directions, and shares by outputs, lose less at the model's outputs") {
+    const std::string name = GENERATE("vit_digits", "gpt2_char");
+    CAPTURE(name);
+    const std::string file = name == "vit_digits" ? "digits_calibration" : "fortunes_char_calibration";
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset fit = samplesOf(file, 0, 64), other = samplesOf(file, 64, 96);
+    const auto error = [&](const std::string& options) {
+        return outputError(model, runPass(model, "prune", "sparsegpt", "{" + options + "}", &fit).model, other);
+    };
+    const double swept = error(R"("sparsity": 0.7)"), directions = error(R"("sparsity": 0.7, "solver": "admm")"),
+                 both = error(R"("sparsity": 0.7, "solver": "admm", "allocation": "outputs")");
+    CAPTURE(swept, directions, both);
+    CHECK(directions < swept);
+    CHECK(both < directions);
+    CHECK(error(R"("structure": "2:4", "solver": "admm")") < error(R"("structure": "2:4")"));
+}
+
 TEST_CASE("a matrix that the pattern does not divide is left alone, and data are needed") {
     const ir::Model model = test::dataModel("vit_digits");
     const data::Dataset samples = samplesOf("digits_calibration", 0, 8);
@@ -103,7 +120,7 @@ TEST_CASE("zeros by allocation and in rounds are as many as were asked for, and 
     };
     const double plain = outputError(model, prune("magnitude", "").model, other);
     const auto even = prune("sparsegpt", "");
-    for (const char* more : {R"(, "allocation": "saliency")", R"(, "allocation": "owl")", R"(, "allocation": "er")", R"(, "steps": 3)"}) {
+    for (const char* more : {R"(, "allocation": "saliency")", R"(, "allocation": "outputs")", R"(, "allocation": "owl")", R"(, "allocation": "er")", R"(, "steps": 3)"}) {
         CAPTURE(more);
         const auto result = prune("sparsegpt", more);
         REQUIRE(result.report.changed.size() == even.report.changed.size());
