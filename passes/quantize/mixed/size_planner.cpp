@@ -35,7 +35,7 @@ std::optional<SizePlan> SizePlanner::within(std::int64_t budget) {
         if (bytes <= budget && (!best || selection->cost < best->selection.cost))
             best = SizePlan{*selection, bytes};
         if (isNew) {
-            allowed = selection->bytes + budget - bytes;
+            allowed = selection->weight + budget - bytes;
         } else {
             if (bytes <= budget) break;
             allowed -= step;
@@ -59,8 +59,8 @@ KnapsackSelection SizePlanner::smallest() const {
     std::int64_t sum = 0;
     for (const auto& choices : items_)
         sum += std::min_element(choices.begin(), choices.end(), [](const auto& a, const auto& b) {
-                   return a.bytes < b.bytes;
-               })->bytes;
+                   return a.weight < b.weight;
+               })->weight;
     return *selectWithin(items_, sum);
 }
 

@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "passes/quantize/mixed/choice_knapsack.h"
+#include "passes/support/choice_knapsack.h"
 #include "passes/quantize/mixed/mixed_precision.h"
 
 namespace tcompress::passes {

@@ -1,6 +1,6 @@
 // The multiple-choice knapsack against all selections there are, and on problems too large for that.
 
-#include "passes/quantize/mixed/choice_knapsack.h"
+#include "passes/support/choice_knapsack.h"
 
 #include <catch2/catch.hpp>
 
@@ -27,12 +27,12 @@ double leastCost(const Items& items, std::int64_t budget) {
     double best = -1;
     while (true) {
         double cost = 0;
-        std::int64_t bytes = 0;
+        std::int64_t weight = 0;
         for (std::size_t i = 0; i < items.size(); ++i) {
             cost += items[i][chosen[i]].cost;
-            bytes += items[i][chosen[i]].bytes;
+            weight += items[i][chosen[i]].weight;
         }
-        if (bytes <= budget && (best < 0 || cost < best)) best = cost;
+        if (weight <= budget && (best < 0 || cost < best)) best = cost;
         std::size_t i = 0;
         while (i < items.size() && ++chosen[i] == items[i].size()) chosen[i++] = 0;
         if (i == items.size()) return best;
@@ -41,16 +41,16 @@ double leastCost(const Items& items, std::int64_t budget) {
 
 void checkSelection(const Items& items, std::int64_t budget, const passes::KnapsackSelection& found) {
     double cost = 0;
-    std::int64_t bytes = 0;
+    std::int64_t weight = 0;
     REQUIRE(found.chosen.size() == items.size());
     for (std::size_t i = 0; i < items.size(); ++i) {
         REQUIRE(found.chosen[i] < items[i].size());
         cost += items[i][found.chosen[i]].cost;
-        bytes += items[i][found.chosen[i]].bytes;
+        weight += items[i][found.chosen[i]].weight;
     }
     CHECK(found.cost == Approx(cost));
-    CHECK(found.bytes == bytes);
-    CHECK(found.bytes <= budget);
+    CHECK(found.weight == weight);
+    CHECK(found.weight <= budget);
     CHECK(found.bound <= found.cost * (1 + 1e-9));
 }
 
