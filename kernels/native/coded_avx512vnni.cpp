@@ -1,5 +1,5 @@
-// AVX-512's coded products, and those by digits: 6 rows × 2 digits × 2 vectors of sums, two of codes and one
-// of A: 27 of 32 registers.
+// AVX-512's coded products, and those by digits: 6 rows × 2 vectors of sums and as many of totals, two of
+// codes and one of A: 27 of 32 registers.
 
 #include "kernels/native/coded_kernel.h"
 
@@ -16,7 +16,7 @@ namespace {
 
 struct Avx512Vnni {
     static constexpr int kMostRows = 6, kVectors = 2, kPanelsOfOneRow = 2;
-    using Sums = std::int32_t __attribute__((vector_size(64)));
+    using Ints = std::int32_t __attribute__((vector_size(64)));
     using Words = std::uint32_t __attribute__((vector_size(64)));
     using Floats = float __attribute__((vector_size(64)));
     static Words spread(const std::int8_t* digits) {
@@ -24,11 +24,14 @@ struct Avx512Vnni {
         __builtin_memcpy(&four, digits, sizeof four);
         return (Words)_mm512_set1_epi32(four);
     }
-    static Sums dotBytes(Sums sums, Words a, Words b) {
-        return (Sums)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
+    static Floats multiplyAdd(Floats a, Floats b, Floats c) {
+        return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
     }
-    static Sums dotPairs(Sums sums, Words a, Words b) {
-        return (Sums)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
+    static Words dotBytes(Words sums, Words a, Words b) {
+        return (Words)_mm512_dpbusd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
+    }
+    static Words dotPairs(Words sums, Words a, Words b) {
+        return (Words)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
     }
 };
 

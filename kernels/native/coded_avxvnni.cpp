@@ -1,5 +1,5 @@
-// AVX2's coded products, and those by digits: 3 rows × 2 digits × 2 vectors of sums, two of codes and one of
-// A: 15 of 16 registers.
+// AVX2's coded products, and those by digits: 6 rows × 2 vectors of sums, two of codes and one of A: 15 of 16
+// registers, with the totals in memory.
 
 #include "kernels/native/coded_kernel.h"
 
@@ -15,8 +15,8 @@ namespace tcompress::kernels {
 namespace {
 
 struct AvxVnni {
-    static constexpr int kMostRows = 3, kVectors = 2, kPanelsOfOneRow = 1;
-    using Sums = std::int32_t __attribute__((vector_size(32)));
+    static constexpr int kMostRows = 6, kVectors = 2, kPanelsOfOneRow = 1;
+    using Ints = std::int32_t __attribute__((vector_size(32)));
     using Words = std::uint32_t __attribute__((vector_size(32)));
     using Floats = float __attribute__((vector_size(32)));
     static Words spread(const std::int8_t* digits) {
@@ -24,11 +24,14 @@ struct AvxVnni {
         __builtin_memcpy(&four, digits, sizeof four);
         return (Words)_mm256_set1_epi32(four);
     }
-    static Sums dotBytes(Sums sums, Words a, Words b) {
-        return (Sums)_mm256_dpbusd_avx_epi32((__m256i)sums, (__m256i)a, (__m256i)b);
+    static Floats multiplyAdd(Floats a, Floats b, Floats c) {
+        return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
     }
-    static Sums dotPairs(Sums sums, Words a, Words b) {
-        return (Sums)_mm256_dpwssd_avx_epi32((__m256i)sums, (__m256i)a, (__m256i)b);
+    static Words dotBytes(Words sums, Words a, Words b) {
+        return (Words)_mm256_dpbusd_avx_epi32((__m256i)sums, (__m256i)a, (__m256i)b);
+    }
+    static Words dotPairs(Words sums, Words a, Words b) {
+        return (Words)_mm256_dpwssd_avx_epi32((__m256i)sums, (__m256i)a, (__m256i)b);
     }
 };
 

@@ -1,13 +1,18 @@
 #pragma once
 // Digit loops of native/coded_kernel.h for one instruction set, given by a type in the including file:
-//   Words, Sums, Floats    vectors of as many 32-bit elements, one a column
+//   Words, Ints, Floats    vectors of as many 32-bit elements, one a column
 //   dotBytes(sums, u, s)    sums + the four products of unsigned and signed bytes of each column
 //   dotPairs(sums, a, b)    sums + the two products of signed 16-bit numbers of each column
+//   multiplyAdd(a, b, c)    a · b + c, rounded once
 //   spread(p)    32 bits for all columns
-//   kMostRows    rows × kVectors vectors of columns whose sums, two each, fit the registers
+//   kMostRows    rows × kVectors vectors of columns whose sums fit the registers
 //   kPanelsOfOneRow    1 or 2 whose sums, three each, fit the registers
 // Included after the file's target pragma, so that the templates are compiled for that instruction set; no
 // function of the standard library is instantiated here.
+//
+// Sums are taken modulo 2^32: what they become in the end fits (native/digits.h). Both loops get the same
+// integers and go on with the same operations in float32 in the order of k, so that a row's results do not
+// depend on which of them it went through.
 
 #include "kernels/native/coded_kernel.h"
 #include "kernels/native/digits.h"
@@ -22,20 +27,41 @@ TCOMPRESS_INLINE Vector loadAs(const Element* source) {
     __builtin_memcpy(&value, source, sizeof value);
     return value;
 }
+template <class Vector, class Element>
+TCOMPRESS_INLINE void storeAs(Element* target, const Vector& value) {
+    __builtin_memcpy(target, &value, sizeof value);
+}
 
 /// segment(number of the segment, of its block, first group, end) for each in order.
 template <class Segment>
 TCOMPRESS_INLINE void forEachSegment(const DigitPanelTask& task, Segment segment) {
     const CodedPanel& panel = task.panel;
-    std::int64_t group = 0;
+    std::int64_t group = 0, number = 0;
     for (std::int64_t block = 0; block < panel.blocks; ++block) {
         const std::int64_t blockEnd = smaller(panel.groups, (block + 1) * panel.groupsPerBlock);
-        for (std::int64_t number = block * task.segmentsPerBlock; group < blockEnd; ++number) {
+        for (; group < blockEnd; ++number) {
             const std::int64_t end = smaller(blockEnd, group + task.groupsPerSegment);
             segment(number, block, group, end);
             group = end;
         }
     }
+}
+
+/// total + scale · Σ number · code.
+template <class Isa>
+TCOMPRESS_INLINE typename Isa::Floats addProducts(typename Isa::Floats total, typename Isa::Words products,
+                                                  typename Isa::Floats scale) {
+    using Floats = typename Isa::Floats;
+    return Isa::multiplyAdd(__builtin_convertvector((typename Isa::Ints)products, Floats), scale, total);
+}
+/// Of a panel: whether zero points follow.
+enum class Zeros { none, some };
+/// total − scale · zero · Σ number.
+template <class Isa>
+TCOMPRESS_INLINE typename Isa::Floats subtractZeros(typename Isa::Floats total, typename Isa::Floats scale,
+                                                    typename Isa::Floats zero, std::int32_t sum) {
+    using Floats = typename Isa::Floats;
+    return Isa::multiplyAdd(-(zero * scale), static_cast<float>(sum) - Floats{}, total);
 }
 
 /// Three digits times kVectors vectors of stored codes from column `first` on, kRows rows at once. Stored
@@ -44,20 +70,18 @@ TCOMPRESS_INLINE void forEachSegment(const DigitPanelTask& task, Segment segment
 template <class Isa, int kBits, int kRows, int kPanels>
 [[gnu::noinline]] void addThreeDigitBlock(const DigitPanelTask& task, std::int64_t row, std::int64_t first,
                                           std::int64_t firstPanel) {
-    using Sums = typename Isa::Sums;
     using Words = typename Isa::Words;
     using Floats = typename Isa::Floats;
     constexpr int kVectors = Isa::kVectors * kPanels;
-    constexpr int kWidth = static_cast<int>(sizeof(Sums) / sizeof(std::int32_t));
+    constexpr int kWidth = static_cast<int>(sizeof(Words) / sizeof(std::uint32_t));
     constexpr int kSlots = 8 / kBits;
     constexpr std::uint32_t kMask = 0x01010101U * ((1U << kBits) - 1);
     constexpr std::uint32_t kFlip = 0x01010101U << (kBits - 1);
-    constexpr float kRise = static_cast<float>(1 << (kBits - 1));  // of zero points, with the flip
     // The hardware's own prefetching stops at the end of each page.
     constexpr std::int64_t kAhead = 32 * kPanelColumns;
     const CodedPanel& panel = task.panel;
-    const std::int64_t digitStride = task.digitStride;
-    const std::int8_t* digits = task.digits + row * digitStride;
+    const std::int64_t rowBytes = task.stripBytes;
+    const std::int8_t* digits = task.digits + row * rowBytes;
     // Of vector v, by the distance between panels.
     const auto place = [first](int v, std::int64_t distance) __attribute__((always_inline)) {
         return v / Isa::kVectors * distance + first + v % Isa::kVectors * kWidth;
@@ -68,20 +92,20 @@ template <class Isa, int kBits, int kRows, int kPanels>
     const auto totalOf = [&](int r, int v) __attribute__((always_inline)) {
         return c + r * kPanelColumns + place(v, task.rows * kPanelColumns);
     };
+    const bool raised = panel.zeros || panel.zero != 0;
     Floats totals[kRows][kVectors];
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(totalOf(r, v));
-    const Floats zeroOfAll = (panel.zero + kRise) - Floats{};
     forEachSegment(
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
-            Sums sums[kRows][3][kVectors];
+            Words sums[kRows][3][kVectors];
 #pragma GCC unroll 2
             for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
                 for (int d = 0; d < 3; ++d)
 #pragma GCC unroll 4
-                    for (int v = 0; v < kVectors; ++v) sums[r][d][v] = Sums{};
+                    for (int v = 0; v < kVectors; ++v) sums[r][d][v] = Words{};
             for (; group < end; ++group) {
                 Words stored[kVectors];
 #pragma GCC unroll 4
@@ -99,8 +123,8 @@ template <class Isa, int kBits, int kRows, int kPanels>
                     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
                         for (int d = 0; d < 3; ++d) {
-                            const Words four = Isa::spread(digits + r * digitStride +
-                                                           slot * kDigitGroupBytes + d * kDigitGroup);
+                            const Words four = Isa::spread(digits + r * rowBytes + slot * kDigitGroupBytes +
+                                                           d * kDigitGroup);
 #pragma GCC unroll 4
                             for (int v = 0; v < kVectors; ++v)
                                 sums[r][d][v] = Isa::dotBytes(sums[r][d][v], codes[v], four);
@@ -114,97 +138,97 @@ template <class Isa, int kBits, int kRows, int kPanels>
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t at = scalesAt + place(v, panel.scalesToNext);
                 const Floats scale = loadAs<Floats>(panel.scales + at);
-                const Floats zero = panel.zeros ? loadAs<Floats>(panel.zeros + at) + kRise : zeroOfAll;
+                const Floats zero =
+                    panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
 #pragma GCC unroll 2
                 for (int r = 0; r < kRows; ++r) {
-                    const Sums(&sum)[3][kVectors] = sums[r];
-                    const Floats value =
-                        __builtin_convertvector((sum[2][v] << 8) + sum[1][v], Floats) * 256.0F +
-                        __builtin_convertvector(sum[0][v], Floats);
-                    const std::int64_t unit = (row + r) * task.segments + segment;
-                    totals[r][v] += (value * task.units[unit] - zero * task.segmentSums[unit]) * scale;
+                    const Words(&sum)[3][kVectors] = sums[r];
+                    const std::int32_t numbers = task.sums[(row + r) * task.segments + segment];
+                    // The flip has raised the codes.
+                    const Words products = (sum[2][v] << 16) + (sum[1][v] << 8) + sum[0][v] -
+                                           (static_cast<std::uint32_t>(numbers) << (kBits - 1));
+                    totals[r][v] = addProducts<Isa>(totals[r][v], products, scale);
+                    if (raised) totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero, numbers);
                 }
             }
         });
     for (int r = 0; r < kRows; ++r)
-        for (int v = 0; v < kVectors; ++v)
-            __builtin_memcpy(totalOf(r, v), &totals[r][v], sizeof totals[r][v]);
+        for (int v = 0; v < kVectors; ++v) storeAs(totalOf(r, v), totals[r][v]);
 }
 
-/// Two digits times widened codes.
-template <class Isa, int kRows>
-[[gnu::noinline]] void addTwoDigitBlock(const DigitPanelTask& task, std::int64_t row, std::int64_t first) {
-    using Sums = typename Isa::Sums;
+/// Two digits times widened codes: kRows rows from `row` on, whose digits those are.
+template <class Isa, int kRows, Zeros kZeros>
+[[gnu::noinline]] void addTwoDigitBlock(const DigitPanelTask& task, const std::int8_t* digits,
+                                        std::int64_t row, std::int64_t first) {
     using Words = typename Isa::Words;
     using Floats = typename Isa::Floats;
     constexpr int kVectors = Isa::kVectors;
-    constexpr int kWidth = static_cast<int>(sizeof(Sums) / sizeof(std::int32_t));
+    constexpr int kWidth = static_cast<int>(sizeof(Words) / sizeof(std::uint32_t));
     const CodedPanel& panel = task.panel;
-    const std::int64_t digitStride = task.digitStride;
-    const std::int8_t* digits = task.digits + row * digitStride;
-    const std::uint32_t* words = panel.words + first;
-    float* c = task.c + row * kPanelColumns + first;
+    const std::int64_t groupBytes = task.stripRows * kDigitGroupBytes;
+    const std::uint32_t* bytes = panel.words + first;
+    const std::uint32_t* pairs = task.pairs + first;
+    float* const c = task.c + row * kPanelColumns + first;
+    Floats totals[kRows][kVectors];
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * kPanelColumns + v * kWidth);
     forEachSegment(
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
-            Sums high[kRows][kVectors], low[kRows][kVectors];
+            Words sums[kRows][kVectors];
 #pragma GCC unroll 6
             for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-                for (int v = 0; v < kVectors; ++v) high[r][v] = low[r][v] = Sums{};
-            for (; group < end; ++group) {
+                for (int v = 0; v < kVectors; ++v) sums[r][v] = Words{};
+            do {
 #pragma GCC unroll 3
                 for (int part = 0; part < 3; ++part) {
                     Words codes[kVectors];
 #pragma GCC unroll 2
                     for (int v = 0; v < kVectors; ++v)
-                        codes[v] = loadAs<Words>(words + part * kPanelColumns + v * kWidth);
+                        codes[v] = loadAs<Words>((part < 2 ? pairs + part * kPanelColumns : bytes) +
+                                                 v * kWidth);
 #pragma GCC unroll 6
                     for (int r = 0; r < kRows; ++r) {
-                        const Words digit = Isa::spread(digits + r * digitStride + part * 4);
+                        const Words digit = Isa::spread(digits + r * kDigitGroupBytes + part * 4);
 #pragma GCC unroll 2
                         for (int v = 0; v < kVectors; ++v)
-                            if (part < 2)
-                                high[r][v] = Isa::dotPairs(high[r][v], codes[v], digit);
-                            else
-                                low[r][v] = Isa::dotBytes(low[r][v], digit, codes[v]);
+                            sums[r][v] = part < 2 ? Isa::dotPairs(sums[r][v], codes[v], digit)
+                                                  : Isa::dotBytes(sums[r][v], digit, codes[v]);
                     }
                 }
-                words += kWidenedWords;
-                digits += kDigitGroupBytes;
-            }
+                pairs += 2 * kPanelColumns;
+                bytes += kPanelColumns;
+                digits += groupBytes;
+            } while (++group < end);
 #pragma GCC unroll 2
             for (int v = 0; v < kVectors; ++v) {
-                const Floats scale =
-                    loadAs<Floats>(panel.scales + block * kPanelColumns + first + v * kWidth);
+                const std::int64_t at = block * kPanelColumns + first + v * kWidth;
+                const Floats scale = loadAs<Floats>(panel.scales + at);
 #pragma GCC unroll 6
-                for (int r = 0; r < kRows; ++r) {
-                    float* const total = c + r * kPanelColumns + v * kWidth;
-                    const Floats value = __builtin_convertvector(high[r][v], Floats) * 256.0F +
-                                         __builtin_convertvector(low[r][v], Floats);
-                    const Floats sum = loadAs<Floats>(total) +
-                                       value * task.units[(row + r) * task.segments + segment] * scale;
-                    __builtin_memcpy(total, &sum, sizeof sum);
-                }
-            }
-            if (!panel.zeros && panel.zero == 0) return;
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t place = block * kPanelColumns + first + v * kWidth;
-                const Floats zero = panel.zeros ? loadAs<Floats>(panel.zeros + place) : panel.zero - Floats{};
-                const Floats scaled = zero * loadAs<Floats>(panel.scales + place);
-                for (int r = 0; r < kRows; ++r) {
-                    float* const total = c + r * kPanelColumns + v * kWidth;
-                    const Floats sum = loadAs<Floats>(total) -
-                                       scaled * task.segmentSums[(row + r) * task.segments + segment];
-                    __builtin_memcpy(total, &sum, sizeof sum);
+                for (int r = 0; r < kRows; ++r)
+                    totals[r][v] = addProducts<Isa>(totals[r][v], sums[r][v], scale);
+                if constexpr (kZeros == Zeros::some) {
+                    const Floats zero =
+                        panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
+#pragma GCC unroll 6
+                    for (int r = 0; r < kRows; ++r)
+                        totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero,
+                                                          task.sums[(row + r) * task.segments + segment]);
                 }
             }
         });
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) storeAs(c + r * kPanelColumns + v * kWidth, totals[r][v]);
 }
 
 template <class Isa>
 constexpr std::int64_t columnsAtOnce() {
-    return static_cast<std::int64_t>(sizeof(typename Isa::Sums) / sizeof(std::int32_t)) * Isa::kVectors;
+    return static_cast<std::int64_t>(sizeof(typename Isa::Words) / sizeof(std::uint32_t)) * Isa::kVectors;
 }
 
 template <class Isa, int kBits, int kRows, int kPanels>
@@ -228,18 +252,32 @@ void addThreeDigits(const DigitPanelTask& task) {
 
 /// `count` rows from `row` on, at most kRows.
 template <class Isa, int kRows>
-void addTwoDigitRows(const DigitPanelTask& task, std::int64_t row, std::int64_t count) {
+void addTwoDigitRows(const DigitPanelTask& task, const std::int8_t* digits, std::int64_t row,
+                     std::int64_t count) {
     if constexpr (kRows > 1)
-        if (count < kRows) return addTwoDigitRows<Isa, kRows - 1>(task, row, count);
+        if (count < kRows) return addTwoDigitRows<Isa, kRows - 1>(task, digits, row, count);
+    const auto block = task.panel.zeros || task.panel.zero != 0 ? addTwoDigitBlock<Isa, kRows, Zeros::some>
+                                                                : addTwoDigitBlock<Isa, kRows, Zeros::none>;
     for (std::int64_t first = 0; first < kPanelColumns; first += columnsAtOnce<Isa>())
-        addTwoDigitBlock<Isa, kRows>(task, row, first);
+        block(task, digits, row, first);
 }
 template <class Isa>
 void addTwoDigits(const DigitPanelTask& task) {
-    std::int64_t strips = (task.rows + Isa::kMostRows - 1) / Isa::kMostRows;
-    for (std::int64_t row = 0, count = 0; row < task.rows; row += count, --strips) {
-        count = (task.rows - row + strips - 1) / strips;  // even strips: a short last one would run slowly
-        addTwoDigitRows<Isa, Isa::kMostRows>(task, row, count);
+    const std::int8_t* digits = task.digits;
+    // The next panel comes while this one is multiplied, a share with each strip.
+    constexpr std::int64_t kLine = 64 / sizeof(std::uint32_t);
+    const std::int64_t share = (task.nextWords * task.stripRows / task.rows + kLine) / kLine * kLine;
+    std::int64_t asked = 0;
+    for (std::int64_t first = 0; first < task.rows; first += task.stripRows, digits += task.stripBytes) {
+        const std::int64_t end = smaller(task.rows, first + task.stripRows);
+        for (const std::int64_t last = smaller(task.nextWords, asked + share); asked < last; asked += kLine)
+            __builtin_prefetch(task.next + asked);
+        // Even parts: a short last one would run slowly.
+        std::int64_t parts = (end - first + Isa::kMostRows - 1) / Isa::kMostRows;
+        for (std::int64_t row = first, count = 0; row < end; row += count, --parts) {
+            count = (end - row + parts - 1) / parts;
+            addTwoDigitRows<Isa, Isa::kMostRows>(task, digits + (row - first) * kDigitGroupBytes, row, count);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 // (native/digits.h), whose products with codes are exact integer sums. Few rows decode in registers, many
 // rows share a part of a panel that is decoded into the cache. Codes of a block are multiplied as they are;
 // the scale and the zero point follow once a block: Σ x·(code − zero)·scale = scale · (Σ x·code − zero · Σ
-// x).
+// x), with digits' numbers for x likewise.
 
 #include "kernels/packed_codes.h"
 
@@ -37,30 +37,34 @@ struct DecodeTask {
     float* target = nullptr;
 };
 
-/// Rows of A as digits from the panel's first k on: c += A · panel.
+/// Rows of A as digits (native/digits.h) from the panel's first k on: c += numbers · panel, all k of one
+/// stretch.
 struct DigitPanelTask {
     CodedPanel panel;
-    const std::int8_t* digits = nullptr;
-    std::int64_t digitStride = 0;        // bytes between rows
-    const float* units = nullptr;        // value of one unit of the digits, [row][segment]
-    const float* segmentSums = nullptr;  // Σ of A's rows over each segment: [row][segment]
-    std::int64_t segments = 0;           // of a row of A, all its parts
-    std::int64_t groupsPerSegment = 0, segmentsPerBlock = 0;
+    const std::uint32_t* pairs = nullptr;  // of the panel's codes, for two digits
+    const std::int8_t* digits = nullptr;   // of the first row and k
+    std::int64_t stripRows = 1;            // rows whose groups lie side by side
+    std::int64_t stripBytes = 0;           // between one strip and the next
+    const std::int32_t* sums = nullptr;    // of the numbers of each segment, [row][segment]
+    std::int64_t segments = 0;             // of a row of A, all its parts
+    std::int64_t groupsPerSegment = 0;
     std::int64_t rows = 0;
-    std::int64_t panels = 1;  // one after the other
-    float* c = nullptr;       // [panels][rows][kPanelColumns], dense
+    std::int64_t panels = 1;              // one after the other
+    float* c = nullptr;                   // [panels][rows][kPanelColumns], dense
+    const std::uint32_t* next = nullptr;  // what the next task reads from memory
+    std::int64_t nextWords = 0;
 };
 
-/// What a group of widened codes holds, four k of kPanelColumns columns: pairs of 16-bit codes of the first
-/// and third k, of the second and fourth, then the same four in 8 bits.
+/// Of a group of widened codes, four k of kPanelColumns columns: pairs of 16-bit codes · 256 of the first and
+/// third k, of the second and fourth, and the same four codes in 8 bits.
 constexpr std::int64_t kWidenedWords = 3 * kPanelColumns;
 
 struct CodedKernels {
     void (*multiply[3])(const CodedPanelTask&);  // for 2, 4 and 8 bits
     void (*decode[3])(const DecodeTask&);
     // Null without VNNI:
-    void (*addThreeDigits[3])(const DigitPanelTask&);
-    void (*addTwoDigits)(const DigitPanelTask&);  // one panel, whose groups are widened
+    void (*addThreeDigits[3])(const DigitPanelTask&);  // strips of one row
+    void (*addTwoDigits)(const DigitPanelTask&);       // one panel of widened codes
 };
 /// Of the best instruction set of this processor.
 const CodedKernels& codedKernels();

@@ -17,12 +17,25 @@ inline CodedPanel codedPanel(const PackedCodes& weights, std::int64_t index) {
 /// words of one long block.
 std::int64_t partSizeOf(const PackedCodes& weights, std::int64_t wanted);
 
-/// The same panel of widened codes (kWidenedWords), written to target: one group for each four of its k.
-CodedPanel widened(CodedPanel panel, int bits, std::uint32_t* target);
+/// A panel of 8-bit codes, one group for each four of its k, and the same as pairs of 16 bits.
+struct WidenedPanel {
+    CodedPanel panel;
+    const std::uint32_t* pairs = nullptr;
+};
+/// Written to target, kWidenedWords for each group; codes of 8 bits stay where they are.
+WidenedPanel widened(const CodedPanel& panel, int bits, std::uint32_t* target);
 
-/// alpha, bias, activation and residual of some rows of C from `column` on, at most a panel's columns; `sums`
-/// are [rows][kPanelColumns].
-void finishPanel(const CodedMatmul& params, std::int64_t row, std::int64_t rows, std::int64_t column,
-                 const float* sums);
+/// Sums of a part of C, panel after panel [rows][kPanelColumns], in units of each row (null: 1).
+struct PanelSums {
+    std::int64_t firstRow = 0, rows = 0, firstColumn = 0, columns = 0;
+    const float* sums = nullptr;
+    const float* units = nullptr;
+    std::int64_t unitStride = 0;
+    enum class Before { nothing, inC } before = Before::nothing;  // where what they are added to is
+};
+/// C becomes the sums, to which others will be added.
+void keepSums(const CodedMatmul& params, const PanelSums& sums);
+/// The last sums, with alpha, bias, activation and residual.
+void finishSums(const CodedMatmul& params, const PanelSums& sums);
 
 }  // namespace tcompress::kernels

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "kernels/native/vector_math.h"
 #include "lib/support/parallel.h"
@@ -14,96 +16,185 @@ namespace {
 
 /// A little less than three digits hold, so that rounding does not carry out of the highest.
 constexpr float kLargestNumber = 127.0F * 65536;
-
-struct Measured {
-    float largest = 0, sum = 0;
-};
-TCOMPRESS_MULTIVERSION void measure(const float* x, std::int64_t count, Measured* result) {
-    FloatVector largest{}, sum{};
-    std::int64_t i = 0;
-    for (; i < count; i += kLanes) {
-        const FloatVector value = count - i >= kLanes ? loadVector(x + i) : loadPart(x + i, count - i);
-        const FloatVector magnitude = absVector(value);
-        largest = magnitude > largest ? magnitude : largest;
-        sum += value;
-    }
-    result->largest = maxLanes(largest);
-    result->sum = sumLanes(sum);
-}
+/// The smallest numbers lose no digit that matters: below it everything is 0.
+constexpr float kNothing = 1e-30F;
 
 using Bytes = std::int8_t __attribute__((vector_size(kLanes)));
 using Words = std::int16_t __attribute__((vector_size(2 * kLanes)));
 
+TCOMPRESS_INLINE FloatVector loadAtMost(const float* x, std::int64_t count) {
+    return count >= kLanes ? loadVector(x) : loadPart(x, count);
+}
+
+/// part(first k, count) for each segment of a stretch or part in order.
+template <class Part>
+TCOMPRESS_INLINE void forEachSegment(const DigitRows& rows, std::int64_t begin, std::int64_t end, Part part) {
+    for (std::int64_t block = begin; block < end; block += rows.block) {
+        const std::int64_t blockEnd = std::min(end, block + rows.block);
+        for (std::int64_t first = block; first < blockEnd; first += rows.segment)
+            part(first, std::min(rows.segment, blockEnd - first));
+    }
+}
+
+struct Measured {
+    float largest = 0, largestSum = 0;  // of |x|, of Σ |x| over a segment
+    bool finite = true;
+};
+TCOMPRESS_MULTIVERSION void measure(const DigitRows& rows, std::int64_t row, std::int64_t begin,
+                                    Measured* result) {
+    const float* x = rows.a + row * rows.aStride;
+    FloatVector largest{};
+    float largestSum = 0;
+    bool finite = true;
+    constexpr std::int64_t kAhead = 512;  // the hardware's own prefetching stops at the end of each page
+    forEachSegment(
+        rows, begin, rows.stretchEnd(begin),
+        [&](std::int64_t first, std::int64_t count) __attribute__((always_inline)) {
+            FloatVector sum{};
+            for (std::int64_t i = 0; i < count; i += kLanes) {
+                const FloatVector magnitude = absVector(loadAtMost(x + first + i, count - i));
+                __builtin_prefetch(x + first + i + kAhead);
+                largest = magnitude > largest ? magnitude : largest;
+                sum += magnitude;
+            }
+            const float total = sumLanes(sum);
+            finite = finite && total < __builtin_inff();  // NaN is not
+            largestSum = total > largestSum ? total : largestSum;
+        });
+    *result = {maxLanes(largest), largestSum, finite};
+}
+
 /// Sixteen numbers; what is beyond `count` is 0.
 TCOMPRESS_INLINE IntVector numbersOf(const float* x, std::int64_t count, float inverse) {
-    const FloatVector scaled = (count >= kLanes ? loadVector(x) : loadPart(x, count)) * inverse;
+    const FloatVector scaled = loadAtMost(x, count) * inverse;
     const FloatVector half = broadcastVector(0.5F);
     return __builtin_convertvector(scaled + (scaled < 0.0F ? -half : half), IntVector);
 }
-/// Of the next numbers, at most kLanes.
-TCOMPRESS_INLINE std::int64_t groupsOf(std::int64_t count) {
-    return ((count < kLanes ? count : kLanes) + kDigitGroup - 1) / kDigitGroup;
+TCOMPRESS_INLINE std::int32_t sumLanes(IntVector x) {
+    using Half = std::int32_t __attribute__((vector_size(32)));
+    using Quarter = std::int32_t __attribute__((vector_size(16)));
+    struct Halves {
+        Half low, high;
+    };
+    struct Quarters {
+        Quarter low, high;
+    };
+    const auto halves = std::bit_cast<Halves>(x);
+    const auto quarters = std::bit_cast<Quarters>(halves.low + halves.high);
+    const Quarter last = quarters.low + quarters.high;
+    return last[0] + last[1] + last[2] + last[3];
 }
-TCOMPRESS_INLINE std::int8_t* put(std::int8_t* target, const void* digits, std::int64_t group,
-                                  std::size_t bytes) {
-    std::memcpy(target, static_cast<const char*>(digits) + group * static_cast<std::int64_t>(bytes), bytes);
-    return target + bytes;
-}
-
-// Whole groups of digits are written.
-TCOMPRESS_MULTIVERSION void splitThree(const float* x, std::int64_t count, float inverse,
-                                       std::int8_t* digits) {
-    for (std::int64_t i = 0; i < count; i += kLanes) {
-        const IntVector number = numbersOf(x + i, count - i, inverse);
-        const IntVector low = (number << 24) >> 24;
-        const IntVector rest = (number - low) >> 8;
-        const IntVector middle = (rest << 24) >> 24;
-        const Bytes d0 = __builtin_convertvector(low, Bytes);
-        const Bytes d1 = __builtin_convertvector(middle, Bytes);
-        const Bytes d2 = __builtin_convertvector((rest - middle) >> 8, Bytes);
-        for (std::int64_t group = 0; group < groupsOf(count - i); ++group)
-            digits = put(put(put(digits, &d0, group, 4), &d1, group, 4), &d2, group, 4);
-    }
-}
-TCOMPRESS_MULTIVERSION void splitTwo(const float* x, std::int64_t count, float inverse, std::int8_t* digits) {
-    for (std::int64_t i = 0; i < count; i += kLanes) {
-        const IntVector number = numbersOf(x + i, count - i, inverse);
-        const Bytes d0 = __builtin_convertvector(number, Bytes);  // the low bits, whatever the sign
-        const Words inOrder = __builtin_convertvector(number >> 8, Words);
-        const Words d1 =
-            __builtin_shuffle(inOrder, Words{0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15});
-        for (std::int64_t group = 0; group < groupsOf(count - i); ++group)
-            digits = put(put(digits, &d1, group, 8), &d0, group, 4);
-    }
+template <std::size_t kBytes>
+TCOMPRESS_INLINE void put(std::int8_t* target, const void* digits, std::int64_t group) {
+    std::memcpy(target, static_cast<const char*>(digits) + group * static_cast<std::int64_t>(kBytes), kBytes);
 }
 
-/// One row. False when it is not finite.
-bool splitRow(const DigitRows& rows, std::int64_t row) {
-    const float* x = rows.a + row * rows.aStride;
-    const std::int64_t blocks = (rows.k + rows.block - 1) / rows.block;
-    const std::int64_t perBlock = (rows.block + rows.segment - 1) / rows.segment;
-    float* units = rows.units + row * blocks * perBlock;
-    float* sums = rows.sums + row * blocks * perBlock;
-    std::int8_t* digits = rows.digits + row * rows.groups * kDigitGroupBytes;
-    const std::int64_t used = (rows.k + kDigitGroup - 1) / kDigitGroup;
-    std::memset(digits + used * kDigitGroupBytes, 0,
-                static_cast<std::size_t>((rows.groups - used) * kDigitGroupBytes));
-    for (std::int64_t block = 0; block < rows.k; block += rows.block)
-        for (std::int64_t i = 0; i < perBlock; ++i, ++units, ++sums) {
-            const std::int64_t begin = block + i * rows.segment;
-            const std::int64_t count = std::min({rows.segment, block + rows.block - begin, rows.k - begin});
-            Measured measured;
-            if (count > 0) measure(x + begin, count, &measured);
-            if (!std::isfinite(measured.sum) || !std::isfinite(measured.largest)) return false;
-            // The smallest numbers lose no digit that matters: below it everything is 0.
-            const bool nothing = measured.largest < 1e-30F;
-            *units = nothing ? 0.0F : measured.largest / kLargestNumber;
-            *sums = measured.sum;
-            if (count <= 0) continue;
-            const auto split = rows.form == DigitForm::three ? splitThree : splitTwo;
-            split(x + begin, count, nothing ? 0.0F : kLargestNumber / measured.largest,
-                  digits + begin / kDigitGroup * kDigitGroupBytes);
+/// Groups of four numbers each.
+TCOMPRESS_INLINE void storeThree(IntVector number, std::int64_t groups, std::int8_t* target,
+                                 std::int64_t step) {
+    const IntVector low = (number << 24) >> 24;
+    const IntVector rest = (number - low) >> 8;
+    const IntVector middle = (rest << 24) >> 24;
+    const Bytes d0 = __builtin_convertvector(low, Bytes);
+    const Bytes d1 = __builtin_convertvector(middle, Bytes);
+    const Bytes d2 = __builtin_convertvector((rest - middle) >> 8, Bytes);
+    for (std::int64_t group = 0; group < groups; ++group, target += step) {
+        put<4>(target, &d0, group);
+        put<4>(target + 4, &d1, group);
+        put<4>(target + 8, &d2, group);
+    }
+}
+TCOMPRESS_INLINE void storeTwo(IntVector number, std::int64_t groups, std::int8_t* target,
+                               std::int64_t step) {
+    const Bytes d0 = __builtin_convertvector(number, Bytes);  // the low bits, whatever the sign
+    const Words inOrder = __builtin_convertvector(number >> 8, Words);
+    const Words d1 = __builtin_shuffle(inOrder, Words{0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15});
+    for (std::int64_t group = 0; group < groups; ++group, target += step) {
+        put<8>(target, &d1, group);
+        put<4>(target + 8, &d0, group);
+    }
+}
+
+/// A segment of a strip's rows.
+struct StripSegment {
+    const float* x = nullptr;
+    std::int64_t stride = 0, rows = 0, count = 0;
+    const float* units = nullptr;
+    std::int64_t unitStride = 0;
+    std::int8_t* digits = nullptr;
+    std::int64_t step = 0;  // bytes from one group to the next
+    std::int32_t* sums = nullptr;
+    std::int64_t sumStride = 0;
+};
+template <DigitForm kForm>
+TCOMPRESS_INLINE void splitSegment(const StripSegment& part) {
+    for (std::int64_t row = 0; row < part.rows; ++row) {
+        const float* x = part.x + row * part.stride;
+        const float unit = part.units[row * part.unitStride];
+        const float inverse = unit > 0 ? 1.0F / unit : 0.0F;
+        std::int8_t* digits = part.digits + row * kDigitGroupBytes;
+        IntVector sum{};
+        for (std::int64_t i = 0; i < part.count; i += kLanes) {
+            const std::int64_t left = part.count - i;
+            const IntVector number = numbersOf(x + i, left, inverse);
+            sum += number;
+            const std::int64_t groups =
+                left >= kLanes ? kLanes / kDigitGroup : (left + kDigitGroup - 1) / kDigitGroup;
+            if constexpr (kForm == DigitForm::three)
+                storeThree(number, groups, digits, part.step);
+            else
+                storeTwo(number, groups, digits, part.step);
+            digits += groups * part.step;
         }
+        part.sums[row * part.sumStride] = sumLanes(sum);
+    }
+}
+TCOMPRESS_MULTIVERSION void splitThree(const StripSegment& part) { splitSegment<DigitForm::three>(part); }
+TCOMPRESS_MULTIVERSION void splitTwo(const StripSegment& part) { splitSegment<DigitForm::two>(part); }
+
+/// One stretch of one row. Nothing when it is not finite.
+std::optional<float> unitOf(const DigitRows& rows, std::int64_t row, std::int64_t begin) {
+    Measured measured;
+    measure(rows, row, begin, &measured);
+    if (!measured.finite) return std::nullopt;
+    if (measured.largest < kNothing) return 0.0F;
+    return std::max(measured.largest / kLargestNumber, measured.largestSum / mostOfSegment(rows.bits));
+}
+
+/// Segment by segment, whose lines the strip's rows fill while they are in the first-level cache. False when
+/// it is not finite.
+bool splitStrip(const DigitRows& rows, std::int64_t strip) {
+    StripSegment segment;
+    const std::int64_t firstRow = strip * rows.stripRows;
+    segment.stride = rows.aStride;
+    segment.rows = std::min(rows.rows - firstRow, rows.stripRows);
+    segment.unitStride = rows.stretches();
+    segment.sumStride = rows.segments();
+    segment.step = rows.groupBytes();
+    segment.sums = rows.sums + firstRow * segment.sumStride;
+    const auto split = rows.form == DigitForm::three ? splitThree : splitTwo;
+    for (std::int64_t begin = 0; begin < rows.k; begin = rows.partEnd(begin)) {
+        if (begin % rows.stretch == 0) {
+            float* units = rows.units + firstRow * segment.unitStride + begin / rows.stretch;
+            for (std::int64_t row = 0; row < segment.rows; ++row) {
+                const std::optional<float> unit = unitOf(rows, firstRow + row, begin);
+                if (!unit) return false;
+                units[row * segment.unitStride] = *unit;
+            }
+            segment.units = units;
+        }
+        const std::int64_t end = rows.partEnd(begin);
+        segment.digits = rows.digitsOf(begin, strip);
+        forEachSegment(rows, begin, end, [&](std::int64_t first, std::int64_t count) {
+            segment.x = rows.a + firstRow * rows.aStride + first;
+            segment.count = count;
+            split(segment);
+            segment.digits += (count + kDigitGroup - 1) / kDigitGroup * segment.step;
+            ++segment.sums;
+        });
+        const std::int8_t* last = rows.digitsOf(begin, strip) + rows.partGroups(begin) * segment.step;
+        std::memset(segment.digits, 0, static_cast<std::size_t>(last - segment.digits));
+    }
     return true;
 }
 
@@ -112,11 +203,11 @@ bool splitRow(const DigitRows& rows, std::int64_t row) {
 Split splitIntoDigits(const DigitRows& rows) {
     constexpr std::int64_t kElementsWorthATask = 32768;
     std::atomic<bool> finite{true};
-    parallelRanges(rows.rows,
-                   std::max<std::int64_t>(1, kElementsWorthATask / std::max<std::int64_t>(1, rows.k)),
+    const std::int64_t elements = std::max<std::int64_t>(1, rows.k * rows.stripRows);
+    parallelRanges(rows.strips(), std::max<std::int64_t>(1, kElementsWorthATask / elements),
                    [&](std::int64_t begin, std::int64_t end) {
-                       for (std::int64_t row = begin; row < end; ++row)
-                           if (!splitRow(rows, row)) finite = false;
+                       for (std::int64_t strip = begin; strip < end; ++strip)
+                           if (!splitStrip(rows, strip)) finite = false;
                    });
     return finite ? Split::done : Split::notFinite;
 }

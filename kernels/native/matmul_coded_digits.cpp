@@ -17,55 +17,63 @@ constexpr std::int64_t kFewRows = 8;
 constexpr std::int64_t kPanelsAtOnce = 2;
 /// Rows that go on at once in registers.
 constexpr std::int64_t kStripRows = 6;
-/// k that are widened at a time: 24 KiB, which stay in the first-level cache.
+/// k that are widened at a time: at most 24 KiB, which stay in the first-level cache.
 constexpr std::int64_t kPartOfK = 256;
+/// k that share a unit: the longer, the coarser it may be (native/digits.h), but the less often C is read and
+/// written.
+constexpr std::int64_t kStretch = 4096;
 
 struct Digits;
-struct Segments;
+struct Units;
+struct Sums;
 struct Totals;
 struct Codes;
 
-/// A's digits, and where a tile's are.
-struct SplitRows {
-    DigitRows rows;
-    std::int64_t segments = 0;
-
-    DigitPanelTask task(std::int64_t row, std::int64_t count, std::int64_t begin) const {
-        const std::int64_t perBlock = ceilDivide(rows.block, rows.segment);
-        const std::int64_t segment = begin / rows.block * perBlock + begin % rows.block / rows.segment;
-        DigitPanelTask task;
-        task.digitStride = rows.groups * kDigitGroupBytes;
-        task.digits = rows.digits + row * task.digitStride + begin / kDigitGroup * kDigitGroupBytes;
-        task.units = rows.units + row * segments + segment;
-        task.segmentSums = rows.sums + row * segments + segment;
-        task.segments = segments;
-        task.segmentsPerBlock = perBlock;
-        task.rows = count;
-        return task;
-    }
-};
-
-SplitRows placeOfDigits(const CodedMatmul& params) {
+DigitRows placeOfDigits(const CodedMatmul& params) {
     const PackedCodes& weights = *params.weights;
-    SplitRows split;
-    DigitRows& rows = split.rows;
-    rows.form = params.m <= kFewRows ? DigitForm::three : DigitForm::two;
+    const bool few = params.m <= kFewRows;
+    DigitRows rows;
+    rows.form = few ? DigitForm::three : DigitForm::two;
+    rows.bits = weights.bits;
     rows.a = params.a;
     rows.aStride = params.aStride;
     rows.rows = params.m;
     rows.k = weights.k;
     rows.block = weights.block;
-    rows.segment = std::min(weights.block, kMostSegment);
+    rows.segment = std::min(weights.block, mostSegment(weights.bits));
+    rows.stretch = partSizeOf(weights, kStretch);
+    rows.part = few ? rows.stretch : partSizeOf(weights, kPartOfK);
+    // Even strips: a short last one would run slowly.
+    rows.stripRows = few ? 1 : ceilDivide(params.m, ceilDivide(params.m, kStripRows));
     rows.groups = weights.groups() * weights.codesPerWord() / kDigitGroup;
-    rows.digits = threadScratch<Digits, std::int8_t>(params.m * rows.groups * kDigitGroupBytes);
-    split.segments = weights.blocks() * ceilDivide(rows.block, rows.segment);
-    rows.units = threadScratch<Segments, float>(2 * params.m * split.segments);
-    rows.sums = rows.units + params.m * split.segments;
-    return split;
+    rows.digits = threadScratch<Digits, std::int8_t>(rows.sizeBytes());
+    rows.units = threadScratch<Units, float>(params.m * rows.stretches());
+    rows.sums = threadScratch<Sums, std::int32_t>(params.m * rows.segments());
+    return rows;
+}
+
+/// Those of some rows, the first of which begins a strip, for the part that starts at `begin`.
+DigitPanelTask taskOf(const DigitRows& split, std::int64_t row, std::int64_t rows, std::int64_t begin) {
+    DigitPanelTask task;
+    task.stripRows = split.stripRows;
+    task.stripBytes = split.partGroups(begin) * split.groupBytes();
+    task.digits = split.digitsOf(begin, row / split.stripRows);
+    task.segments = split.segments();
+    task.sums = split.sums + row * task.segments + split.segmentAt(begin);
+    task.rows = rows;
+    return task;
+}
+
+/// The sums of a stretch go to C; those of the last one with all that follows.
+void addStretch(const CodedMatmul& params, const DigitRows& split, std::int64_t begin, PanelSums sums) {
+    sums.units = split.units + sums.firstRow * split.stretches() + begin / split.stretch;
+    sums.unitStride = split.stretches();
+    sums.before = begin > 0 ? PanelSums::Before::inC : PanelSums::Before::nothing;
+    (split.stretchEnd(begin) < split.k ? keepSums : finishSums)(params, sums);
 }
 
 /// Codes are decoded in registers, panel after panel.
-void multiplyFewRows(const CodedMatmul& params, const SplitRows& split) {
+void multiplyFewRows(const CodedMatmul& params, const DigitRows& split) {
     const PackedCodes& weights = *params.weights;
     const auto kernel = codedKernels().addThreeDigits[codedKernelIndex(weights.bits)];
     const Tiles tiles = planTiles(params.m, weights.n, weights.k, kFewRows, kPanelColumns);
@@ -73,59 +81,67 @@ void multiplyFewRows(const CodedMatmul& params, const SplitRows& split) {
         const std::int64_t size = params.m * kPanelColumns;
         auto* totals = threadScratch<Totals, float>(kPanelsAtOnce * size);
         const std::int64_t end = std::min((index + 1) * tiles.columns / kPanelColumns, weights.panels());
-        DigitPanelTask task = split.task(0, params.m, 0);
-        task.groupsPerSegment = split.rows.segment / weights.codesPerWord();
-        task.c = totals;
-        for (std::int64_t panel = index * tiles.columns / kPanelColumns; panel < end; panel += task.panels) {
-            task.panel = codedPanel(weights, panel);
-            task.panels = std::min(kPanelsAtOnce, end - panel);
-            std::fill_n(totals, task.panels * size, 0.0F);
-            kernel(task);
-            for (std::int64_t i = 0; i < task.panels; ++i)
-                finishPanel(params, 0, params.m, (panel + i) * kPanelColumns, totals + i * size);
-        }
+        for (std::int64_t panel = index * tiles.columns / kPanelColumns; panel < end; panel += kPanelsAtOnce)
+            for (std::int64_t begin = 0; begin < weights.k; begin += split.stretch) {
+                DigitPanelTask task = taskOf(split, 0, params.m, begin);
+                task.groupsPerSegment = split.segment / weights.codesPerWord();
+                task.panel = codedPanel(weights, panel, begin, split.stretchEnd(begin) - begin);
+                task.panels = std::min(kPanelsAtOnce, end - panel);
+                task.c = totals;
+                std::fill_n(totals, task.panels * size, 0.0F);
+                kernel(task);
+                const std::int64_t column = panel * kPanelColumns;
+                addStretch(params, split, begin,
+                           {0, params.m, column,
+                            std::min(task.panels * kPanelColumns, weights.n - column), totals});
+            }
     });
 }
 
 /// A tile of C: part after part of its columns is widened and multiplied by all its rows.
-void multiplyTile(const CodedMatmul& params, const SplitRows& split, const Tiles& tiles, std::int64_t index) {
+void multiplyTile(const CodedMatmul& params, const DigitRows& split, const Tiles& tiles, std::int64_t index) {
     const PackedCodes& weights = *params.weights;
     const auto [firstRow, firstColumn] = tiles.corner(index);
     const std::int64_t rows = std::min(tiles.rows, params.m - firstRow);
-    const std::int64_t panels = ceilDivide(std::min(tiles.columns, weights.n - firstColumn), kPanelColumns);
+    const std::int64_t columns = std::min(tiles.columns, weights.n - firstColumn);
+    const std::int64_t panels = ceilDivide(columns, kPanelColumns);
     const std::int64_t firstPanel = firstColumn / kPanelColumns;
-    const std::int64_t partSize = partSizeOf(weights, kPartOfK);
-    auto* codes = threadScratch<Codes, std::uint32_t>((partSize + weights.codesPerWord()) / kDigitGroup *
+    auto* codes = threadScratch<Codes, std::uint32_t>((split.part + weights.codesPerWord()) / kDigitGroup *
                                                       kWidenedWords);
-    auto* totals = threadScratch<Totals, float>(panels * rows * kPanelColumns);
-    std::fill_n(totals, panels * rows * kPanelColumns, 0.0F);
-    for (std::int64_t begin = 0; begin < weights.k; begin += partSize) {
-        DigitPanelTask task = split.task(firstRow, rows, begin);
-        task.groupsPerSegment = split.rows.segment / kDigitGroup;
-        for (std::int64_t panel = 0; panel < panels; ++panel) {
-            task.panel =
-                widened(codedPanel(weights, firstPanel + panel, begin, std::min(partSize, weights.k - begin)),
-                        weights.bits, codes);
-            task.c = totals + panel * rows * kPanelColumns;
-            codedKernels().addTwoDigits(task);
+    const std::int64_t size = rows * kPanelColumns;
+    auto* totals = threadScratch<Totals, float>(panels * size);
+    for (std::int64_t stretch = 0; stretch < weights.k; stretch += split.stretch) {
+        std::fill_n(totals, panels * size, 0.0F);
+        for (std::int64_t begin = stretch; begin < split.stretchEnd(stretch); begin = split.partEnd(begin)) {
+            DigitPanelTask task = taskOf(split, firstRow, rows, begin);
+            task.groupsPerSegment = split.segment / kDigitGroup;
+            for (std::int64_t panel = 0; panel < panels; ++panel) {
+                const CodedPanel stored =
+                    codedPanel(weights, firstPanel + panel, begin, split.partEnd(begin) - begin);
+                const WidenedPanel wide = widened(stored, weights.bits, codes);
+                task.panel = wide.panel;
+                task.pairs = wide.pairs;
+                task.c = totals + panel * size;
+                task.next = stored.words + stored.wordsToNext;
+                task.nextWords = stored.groups * kPanelColumns;
+                codedKernels().addTwoDigits(task);
+            }
         }
+        addStretch(params, split, stretch, {firstRow, rows, firstColumn, columns, totals});
     }
-    for (std::int64_t panel = 0; panel < panels; ++panel)
-        finishPanel(params, firstRow, rows, (firstPanel + panel) * kPanelColumns,
-                    totals + panel * rows * kPanelColumns);
 }
 
 }  // namespace
 
 bool multiplyByDigits(const CodedMatmul& params) {
     if (!codedKernels().addTwoDigits) return false;
-    const SplitRows split = placeOfDigits(params);
-    if (splitIntoDigits(split.rows) == Split::notFinite) return false;
+    const DigitRows split = placeOfDigits(params);
+    if (splitIntoDigits(split) == Split::notFinite) return false;
     if (params.m <= kFewRows) {
         multiplyFewRows(params, split);
     } else {
         const Tiles tiles =
-            planTiles(params.m, params.weights->n, params.weights->k, kStripRows, kPanelColumns);
+            planTiles(params.m, params.weights->n, params.weights->k, split.stripRows, kPanelColumns);
         parallelFor(tiles.count(), [&](std::int64_t index) { multiplyTile(params, split, tiles, index); });
     }
     return true;

@@ -1,6 +1,7 @@
 #pragma once
 // Products with coded weights by the digits of A (native/digits.h): exact integer sums of each segment, put
-// together in float32 in the order of k. A row's results are the same bytes however many rows there are.
+// together in float32 in the order of k. A row's results are the same bytes however many rows there are, as
+// long as all of them are finite.
 
 #include "kernels/matmul_coded.h"
 

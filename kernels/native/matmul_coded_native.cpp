@@ -20,8 +20,9 @@ constexpr std::int64_t kFewRows = 16;
 constexpr std::int64_t kStripRows = 12;
 /// About as many k are decoded at a time: eight panels, 512 KiB, which stay in a second-level cache.
 constexpr std::int64_t kPartOfK = 512;
-/// Rows whose digits are in memory at a time take about this, which a second-level cache holds, but for the fewest.
-constexpr std::int64_t kMostDigitBytes = 1 << 20;
+/// Rows whose digits are in memory at a time take about this, but for the fewest. They share what is widened;
+/// of their digits the second-level cache holds a part of k.
+constexpr std::int64_t kMostDigitBytes = 3 << 20;
 constexpr std::int64_t kFewestRowsAtATime = 84;
 
 struct PaddedRows;
@@ -85,7 +86,7 @@ void multiplyFewRows(const CodedMatmul& params) {
                 task.a = rows.a + row * rows.stride;
                 task.blockSums = rows.blockSums + row * weights.blocks();
                 kernel(task);
-                finishPanel(params, row, task.rows, column, sums);
+                finishSums(params, {row, task.rows, column, std::min(kPanelColumns, weights.n - column), sums});
             }
         }
     });

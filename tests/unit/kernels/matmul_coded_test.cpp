@@ -181,68 +181,183 @@ TEST_CASE("products with coded weights: few rows, many rows, with an epilogue, o
                 }
 }
 
-TEST_CASE("digits hold a row as well as float32 does") {
-    const auto form = GENERATE(DigitForm::three, DigitForm::two);
-    const std::int64_t k = 498, groups = 128, block = 300, segment = 256;
-    auto a = randomFloats(2 * k, "a", 1e3);
-    a[3] = 1e6F;  // the largest of its segment
-    for (std::int64_t i = 300; i < k; ++i) a[i] = 0;
-    std::vector<std::int8_t> digits(2 * groups * kDigitGroupBytes, 77);
-    std::vector<float> units(8), sums(8);
-    const DigitRows rows{form,   a.data(),     k,          2, k, block, segment, digits.data(),
-                         groups, units.data(), sums.data()};
-    REQUIRE(splitIntoDigits(rows) == Split::done);
-    const auto numberOf = [&](std::int64_t row, std::int64_t i) {
-        const std::int8_t* group = digits.data() + (row * groups + i / kDigitGroup) * kDigitGroupBytes;
+namespace {
+
+/// Digits and their place.
+struct SplitRows {
+    DigitRows rows;
+    std::vector<std::int8_t> digits;
+    std::vector<float> units;
+    std::vector<std::int32_t> sums;
+
+    SplitRows(DigitRows given, std::int64_t padding = 0) : rows(given) {
+        rows.groups = (rows.k + kDigitGroup - 1) / kDigitGroup + padding;
+        digits.assign(rows.sizeBytes(), 77);
+        units.resize(rows.rows * rows.stretches());
+        sums.resize(rows.rows * rows.segments());
+        rows.digits = digits.data();
+        rows.units = units.data();
+        rows.sums = sums.data();
+    }
+    std::int64_t number(std::int64_t row, std::int64_t i) const {
+        std::int64_t begin = 0;
+        while (i >= rows.partEnd(begin) && rows.partEnd(begin) < rows.k) begin = rows.partEnd(begin);
+        const std::int8_t* group =
+            rows.digitsOf(begin, row / rows.stripRows) +
+            ((i - begin) / kDigitGroup * rows.stripRows + row % rows.stripRows) * kDigitGroupBytes;
         const std::int64_t place = i % kDigitGroup;
-        if (form == DigitForm::three)
-            return group[place] + 256.0 * group[kDigitGroup + place] +
-                   65536.0 * group[2 * kDigitGroup + place];
+        if (rows.form == DigitForm::three)
+            return group[place] + 256 * group[kDigitGroup + place] + 65536 * group[2 * kDigitGroup + place];
         const std::int64_t exchanged[] = {0, 2, 1, 3};
         std::int16_t high = 0;
         std::memcpy(&high, group + 2 * exchanged[place], sizeof high);
-        return static_cast<std::uint8_t>(group[2 * kDigitGroup + place]) + 256.0 * high;
-    };
-    for (std::int64_t row = 0; row < 2; ++row) {
-        std::vector<double> largest(4), total(4);
-        const auto segmentOf = [&](std::int64_t i) { return i / block * 2 + i % block / segment; };
+        return static_cast<std::uint8_t>(group[2 * kDigitGroup + place]) + 256 * high;
+    }
+};
+
+/// Normally distributed rows; in every second one six of the channels are 60 times as large.
+std::vector<float> activations(std::int64_t m, std::int64_t k) {
+    auto a = randomFloats(m * k, "activations");
+    for (std::int64_t row = 1; row < m; row += 2)
+        for (std::int64_t channel = 0; channel < 6; ++channel) a[row * k + (37 + 91 * channel) % k] *= 60;
+    return a;
+}
+
+}  // namespace
+
+TEST_CASE("digits hold a row within half a unit, and units are no larger than exact sums need") {
+    const auto form = GENERATE(DigitForm::three, DigitForm::two);
+    const auto bits = GENERATE(2, 4, 8);
+    const std::int64_t k = 498, block = 300, segment = mostSegment(bits), m = 5;
+    auto a = randomFloats(m * k, "a", 1e3);
+    a[3] = 1e6F;  // its stretch is as coarse as that
+    for (std::int64_t i = 0; i < k; ++i) {
+        if (i >= 300) a[i] = 0;                    // a stretch of nothing
+        a[k + i] = i % 2 != 0 ? 1e-31F : -1e-35F;  // a row of nothing
+        a[2 * k + i] = -5.0F;                      // the largest sums
+    }
+    DigitRows given;
+    given.form = form;
+    given.bits = bits;
+    given.a = a.data();
+    given.aStride = given.k = k;
+    given.rows = m;
+    given.block = given.stretch = block;
+    given.segment = segment;
+    given.part = form == DigitForm::three ? block : std::min<std::int64_t>(2 * segment, 256);
+    given.stripRows = form == DigitForm::three ? 1 : 3;
+    SplitRows split(given, 3);
+    REQUIRE(splitIntoDigits(split.rows) == Split::done);
+    const std::int64_t perBlock = split.rows.segmentsPerBlock();
+    for (std::int64_t row = 0; row < m; ++row) {
+        std::vector<double> largest(2), largestSum(2), magnitudes(2 * perBlock);
+        std::vector<std::int64_t> numbers(2 * perBlock), total(2 * perBlock);
+        const auto segmentOf = [&](std::int64_t i) { return i / block * perBlock + i % block / segment; };
         for (std::int64_t i = 0; i < k; ++i) {
-            largest[segmentOf(i)] = std::max<double>(largest[segmentOf(i)], std::abs(a[row * k + i]));
-            total[segmentOf(i)] += a[row * k + i];
+            const double magnitude = std::abs(a[row * k + i]);
+            largest[i / block] = std::max(largest[i / block], magnitude);
+            magnitudes[segmentOf(i)] += magnitude;
+            largestSum[i / block] = std::max(largestSum[i / block], magnitudes[segmentOf(i)]);
+            const std::int64_t number = split.number(row, i);
+            numbers[segmentOf(i)] += std::abs(number);
+            total[segmentOf(i)] += number;
+            const double unit = split.units[row * 2 + i / block];
+            const double error = std::abs(static_cast<double>(number) * unit - a[row * k + i]);
+            REQUIRE(error <= std::max(unit * (0.5 + std::abs(number) * 0x1p-22), row == 1 ? 1e-30 : 0.0));
         }
-        for (std::int64_t i = 0; i < groups * kDigitGroup; ++i) {
-            const double number = numberOf(row, i);
-            if (i >= k) {
-                REQUIRE(number == 0);
-                continue;
-            }
-            const double value = number * units[row * 4 + segmentOf(i)];
-            REQUIRE(std::abs(value - a[row * k + i]) <= largest[segmentOf(i)] * 0x1p-22);
+        for (std::int64_t i = k; i < split.rows.groups * kDigitGroup; ++i) REQUIRE(split.number(row, i) == 0);
+        for (std::int64_t s = 0; s < 2 * perBlock; ++s) {
+            REQUIRE(split.sums[row * 2 * perBlock + s] == total[s]);
+            REQUIRE(numbers[s] <= std::int64_t{1} << (32 - bits));
         }
-        for (std::int64_t s = 0; s < 4; ++s) CHECK(sums[row * 4 + s] == Approx(total[s]).margin(1));
+        for (std::int64_t s = 0; s < 2; ++s) {
+            const double needed =
+                std::max(largest[s] / (127 * 65536), largestSum[s] * std::exp2(bits - 32.0));
+            REQUIRE(split.units[row * 2 + s] == Approx(largest[s] < 1e-30 ? 0 : needed).epsilon(1e-4));
+        }
     }
     a[7] = INFINITY;
-    CHECK(splitIntoDigits(rows) == Split::notFinite);
+    CHECK(splitIntoDigits(split.rows) == Split::notFinite);
+    a[7] = NAN;
+    CHECK(splitIntoDigits(split.rows) == Split::notFinite);
 }
 
 TEST_CASE("the largest codes and numbers do not overflow the sums of digits") {
-    // One block of 512: two segments of 256, the longest; all codes at an end of their range.
-    for (const std::int64_t m : {1, 2, 9, 20})
-        for (const std::uint8_t code : {0, 255}) {
-            Stored s = stored(512, 33, 8, 512, Zeros::one, Order::rowMajor);
-            std::fill(s.codes.begin(), s.codes.end(), code);
-            s.zeros = {0.0F};
-            s.matrix.zeroPoints = s.zeros;
-            s.matrix.codes = reinterpret_cast<const std::byte*>(s.codes.data());
-            const PackedCodesPtr packed = packCodes(s.matrix);
-            for (const float x : {3.0F, -3.0F}) {
-                const std::vector<float> a(static_cast<std::size_t>(m * 512), x);
-                std::vector<float> c(static_cast<std::size_t>(m * 33));
-                matmul({a.data(), 512, m, packed.get(), c.data(), 33, {}});
-                for (std::int64_t i = 0; i < m * 33; ++i)
-                    REQUIRE(c[i] == Approx(512.0 * x * code * s.scales[i % 33]).epsilon(1e-6).margin(1e-2));
+    // Whole blocks of codes at an end of their range, times the largest numbers and sums.
+    for (const int bits : {2, 4, 8})
+        for (const std::int64_t m : {1, 2, 9, 20})
+            for (const int code : {0, (1 << bits) - 1})
+                for (const std::int64_t block : {16, 32, 512}) {
+                    Stored s = stored(512, 33, bits, block, Zeros::one, Order::rowMajor);
+                    std::fill(s.codes.begin(), s.codes.end(), code);
+                    s.zeros = {std::exp2f(static_cast<float>(bits - 1))};
+                    s.matrix.zeroPoints = s.zeros;
+                    s.matrix.codes = reinterpret_cast<const std::byte*>(s.codes.data());
+                    const PackedCodesPtr packed = packCodes(s.matrix);
+                    for (const float x : {3.0F, -3.0F}) {
+                        const std::vector<float> a(static_cast<std::size_t>(m * 512), x);
+                        std::vector<float> c(static_cast<std::size_t>(m * 33));
+                        matmul({a.data(), 512, m, packed.get(), c.data(), 33, {}});
+                        for (std::int64_t i = 0; i < m * 33; ++i) {
+                            double expected = 0;
+                            for (std::int64_t l = 0; l < 512; ++l)
+                                expected += x * weight(s.matrix, l, i % 33);
+                            REQUIRE(c[i] == Approx(expected).epsilon(4e-6));
+                        }
+                    }
+                }
+}
+
+TEST_CASE("products by digits are off by no more than their numbers") {
+    const std::int64_t k = 1024, n = 256, m = 12;
+    auto a = activations(m, k);
+    // The worst: one segment is all.
+    for (std::int64_t i = 0; i < k; ++i) a[2 * k + i] = i / 64 == 3 ? 1.0F : 1e-4F;
+    for (const int bits : {4, 8}) {
+        const Stored s = stored(k, n, bits, 128, Zeros::one, Order::rowMajor);
+        const PackedCodesPtr packed = packCodes(s.matrix);
+        std::vector<float> c(m * n);
+        matmul({a.data(), k, m, packed.get(), c.data(), n, {}});
+        // native/digits.h: one stretch. Float32 adds the segments' sums, 2^-24 of the largest so far each.
+        const double segment = std::min<std::int64_t>(128, mostSegment(bits));
+        const double unit = std::max(0x1p-22, std::sqrt(segment) * std::exp2(bits - 32.0));
+        const double bound = 0.29 * std::sqrt(k) * unit + 0x1p-24 * std::sqrt(k / segment);
+        for (std::int64_t row = 0; row < m; ++row) {
+            double error = 0, square = 0;
+            for (std::int64_t j = 0; j < n; ++j) {
+                double expected = 0;
+                for (std::int64_t l = 0; l < k; ++l) expected += a[row * k + l] * weight(s.matrix, l, j);
+                error += std::pow(c[row * n + j] - expected, 2);
+                square += expected * expected;
             }
+            INFO(bits << " bits, row " << row << ": " << std::sqrt(error / square));
+            REQUIRE(std::sqrt(error / square) < bound);
         }
+    }
+}
+
+TEST_CASE("a row's results by digits are the same bytes however many rows there are") {
+    for (const int bits : {2, 4, 8})
+        for (const Zeros zeros : {Zeros::one, Zeros::each})
+            for (const auto& [block, k] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+                     {48, 1104}, {512, 1104}, {1104, 1104}, {32, 4128}, {4224, 4224}}) {
+                const std::int64_t n = 70, m = 26;
+                const Stored s = stored(k, n, bits, block, zeros, Order::rowMajor);
+                const PackedCodesPtr packed = packCodes(s.matrix);
+                auto a = activations(m, k);
+                std::fill_n(a.begin() + 3 * k, k, 0.0F);
+                std::vector<float> all(m * n);
+                matmul({a.data(), k, m, packed.get(), all.data(), n, {}});
+                for (std::int64_t j = 0; j < n; ++j) REQUIRE(all[3 * n + j] == 0);
+                for (const std::int64_t count : {1, 2, 7, 9, 13})
+                    for (std::int64_t row = 0; row + count <= m; row += count) {
+                        std::vector<float> some(count * n);
+                        matmul({a.data() + row * k, k, count, packed.get(), some.data(), n, {}});
+                        INFO(bits << " bits, blocks of " << block << ", " << count << " rows from " << row);
+                        REQUIRE(std::memcmp(some.data(), all.data() + row * n,
+                                            some.size() * sizeof(float)) == 0);
+                    }
+            }
 }
 
 TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
@@ -256,41 +371,57 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
     for (const CodedKernels* set : sets)
         for (const int bits : {2, 4, 8})
             for (const Zeros zeros : {Zeros::one, Zeros::each})
-                for (std::int64_t count = 1; count <= 8; ++count) {
+                for (const std::int64_t count : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 17}) {
                     const std::int64_t k = 96, block = 32;
                     const Stored s = stored(k, 3 * kPanelColumns, bits, block, zeros, Order::rowMajor);
                     const PackedCodesPtr packed = packCodes(s.matrix);
                     const auto a = randomFloats(count * k, "a");
-                    std::vector<std::int8_t> digits(count * k * 3);
-                    std::vector<float> units(count * 3), sums(count * 3);
                     std::vector<std::uint32_t> codes(k / kDigitGroup * kWidenedWords);
                     for (const DigitForm form : {DigitForm::three, DigitForm::two}) {
-                        splitIntoDigits({form, a.data(), k, count, k, block, block, digits.data(),
-                                         k / kDigitGroup, units.data(), sums.data()});
+                        DigitRows given;
+                        given.form = form;
+                        given.bits = bits;
+                        given.a = a.data();
+                        given.aStride = given.k = k;
+                        given.rows = count;
+                        given.block = block;
+                        given.segment = 16;
+                        given.stretch = given.part = k;
+                        given.stripRows = form == DigitForm::three ? 1 : std::min<std::int64_t>(count, 12);
+                        SplitRows split(given);
+                        REQUIRE(splitIntoDigits(split.rows) == Split::done);
                         DigitPanelTask task;
                         task.panel = codedPanel(*packed, 0);
-                        if (form == DigitForm::two) task.panel = widened(task.panel, bits, codes.data());
-                        task.digits = digits.data();
-                        task.digitStride = k * 3;
-                        task.units = units.data();
-                        task.segmentSums = sums.data();
-                        task.segments = 3;
-                        task.groupsPerSegment = task.panel.groupsPerBlock;
-                        task.segmentsPerBlock = 1;
+                        const std::int64_t perGroup =
+                            form == DigitForm::two ? kDigitGroup : packed->codesPerWord();
+                        if (form == DigitForm::two) {
+                            const WidenedPanel wide = widened(task.panel, bits, codes.data());
+                            task.panel = wide.panel;
+                            task.pairs = wide.pairs;
+                        }
+                        task.digits = split.digits.data();
+                        task.stripRows = split.rows.stripRows;
+                        task.stripBytes = split.rows.partGroups(0) * split.rows.groupBytes();
+                        task.sums = split.sums.data();
+                        task.segments = split.rows.segments();
+                        task.groupsPerSegment = 16 / perGroup;
                         task.rows = count;
                         task.panels = form == DigitForm::two ? 1 : 3;  // a pair and one
-                        std::vector<float> c(task.panels * count * kPanelColumns, 2.0F);
+                        std::vector<float> c(task.panels * count * kPanelColumns, 1e6F);
                         task.c = c.data();
                         (form == DigitForm::two ? set->addTwoDigits
                                                 : set->addThreeDigits[codedKernelIndex(bits)])(task);
                         for (std::int64_t row = 0; row < count; ++row)
                             for (std::int64_t n = 0; n < task.panels * kPanelColumns; ++n) {
-                                double expected = 2;
+                                double expected = 0;
                                 for (std::int64_t i = 0; i < k; ++i)
-                                    expected += static_cast<double>(a[row * k + i]) * packed->value(i, n);
+                                    expected +=
+                                        static_cast<double>(split.number(row, i)) * packed->value(i, n);
                                 const std::int64_t place = n / kPanelColumns * count + row;
+                                // Six segments are added in float32.
+                                const double magnitude = 1e6 + 9e6 * 0.03 * 256 * 16;
                                 REQUIRE(c[place * kPanelColumns + n % kPanelColumns] ==
-                                        Approx(expected).margin(2e-5));
+                                        Approx(1e6 + expected).margin(12 * 0x1p-24 * magnitude));
                             }
                     }
                 }
