@@ -33,6 +33,8 @@ def without_compensation(recipe):
             step.update(patch=False, criterion="block-influence")
         elif step.get("method") == "sparsegpt":
             step["method"] = "magnitude"
+            for option in ("solver", "allocation"):
+                step.pop(option, None)
             if ":" in step.get("structure", ""):
                 step.pop("sparsity", None)
         elif step["type"] == "low-rank":
