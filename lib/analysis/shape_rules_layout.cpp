@@ -22,8 +22,8 @@ Shape reshaped(const Shape& input, std::vector<std::int64_t> wanted, bool allowZ
         if (wanted[i] == -1) {
             if (inferred >= 0) throw UnknownShape("two inferred dimensions");
             inferred = static_cast<std::ptrdiff_t>(i);
-        } else {
-            known *= wanted[i];
+        } else if (wanted[i] < 0 || __builtin_mul_overflow(known, wanted[i], &known)) {
+            throw UnknownShape(fmt::format("{} is no shape", toString(wanted)));
         }
     }
     const std::int64_t total = elementCount(input);
