@@ -6,7 +6,6 @@
 // has the same two regimes on GPUs).
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -28,6 +27,7 @@ struct CodedMatrix {
     std::int64_t block = 0;  // at least k: one a column
     /// Code (k, n) is number k · rowStride + n · columnStride; one of the strides is 1. In `storedBits` each,
     /// which is 8 or `bits`, low bits of a byte first.
+    /// Bytes of a mapped file (lib/support/mapped_file.h) are read from the file, a part a task.
     const std::byte* codes = nullptr;
     int storedBits = 8;
     StoredCodes stored = StoredCodes::plain;
@@ -36,8 +36,6 @@ struct CodedMatrix {
     /// of unsigned codes, or one for all.
     std::span<const float> scales, zeroPoints;
     std::int64_t scaleBlockStride = 0, scaleColumnStride = 1;
-    /// Told which bytes of `codes` have been read for the last time, so that not all need be there at once.
-    std::function<void(std::span<const std::byte>)> consumed;
 };
 
 /// Immutable; may be used by several threads at once.

@@ -7,6 +7,7 @@
 
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
+#include "lib/support/mapped_file.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::kernels {
@@ -15,8 +16,8 @@ namespace {
 
 /// k that are gathered at a time: a cache line of a column whose codes are neighbours.
 constexpr std::int64_t kGathered = 64;
-/// Bytes of codes that are read before the reader's owner is told.
-constexpr std::int64_t kReadAtOnce = 1 << 20;
+/// Columns of which rows are unpacked at a time: 32 KiB with kGathered of them.
+constexpr std::int64_t kUnpackedColumns = 16 * kPanelColumns;
 
 /// Four neighbouring k of each column as one 32-bit number, the first k lowest.
 using Fours = std::uint32_t[kGathered / 4][kPanelColumns];
@@ -29,99 +30,130 @@ TCOMPRESS_MULTIVERSION void unpackNibbles(const std::uint8_t* packed, std::int64
     }
 }
 
-/// `count` codes from number `index` on, one a byte.
-void unpack(const CodedMatrix& matrix, std::int64_t index, std::int64_t count, std::uint8_t* codes) {
-    const auto* stored = reinterpret_cast<const std::uint8_t*>(matrix.codes);
-    if (matrix.storedBits == 8) {
-        std::memcpy(codes, stored + index, static_cast<std::size_t>(count));
-        return;
+/// Neighbouring codes as they are stored.
+class StoredRange {
+  public:
+    /// `count` codes from number `first` on: read from the file where they lie in one that is mapped.
+    StoredRange(const CodedMatrix& matrix, std::int64_t first, std::int64_t count) : bits_(matrix.storedBits) {
+        const std::int64_t begin = first * bits_ / 8, end = ceilDivide((first + count) * bits_, 8);
+        const std::span<const std::byte> range{matrix.codes + begin, matrix.codes + end};
+        auto* buffer = threadScratch<StoredRange, std::byte>(end - begin);
+        const std::byte* bytes = readIfMapped(range, buffer) ? buffer : range.data();
+        bytes_ = reinterpret_cast<const std::uint8_t*>(bytes);
+        firstBit_ = begin * 8;
     }
-    std::int64_t i = 0;
-    if (matrix.storedBits == 4 && index % 2 == 0) {
-        unpackNibbles(stored + index / 2, count / 2, codes);
-        i = count / 2 * 2;
-    }
-    for (; i < count; ++i) {
-        const std::int64_t bit = (index + i) * matrix.storedBits;
-        codes[i] = static_cast<std::uint8_t>(stored[bit / 8] >> bit % 8 & ((1 << matrix.storedBits) - 1));
-    }
-}
 
-TCOMPRESS_MULTIVERSION void fourRows(const std::uint8_t* rows, std::uint32_t* target) {
+    /// `count` codes from number `index` of the matrix on, one a byte.
+    void unpack(std::int64_t index, std::int64_t count, std::uint8_t* codes) const {
+        const std::int64_t bit = index * bits_ - firstBit_;
+        if (bits_ == 8) {
+            std::memcpy(codes, bytes_ + bit / 8, static_cast<std::size_t>(count));
+            return;
+        }
+        std::int64_t i = 0;
+        if (bits_ == 4 && bit % 8 == 0) {
+            unpackNibbles(bytes_ + bit / 8, count / 2, codes);
+            i = count / 2 * 2;
+        }
+        for (; i < count; ++i) {
+            const std::int64_t at = bit + i * bits_;
+            codes[i] = static_cast<std::uint8_t>(bytes_[at / 8] >> at % 8 & ((1 << bits_) - 1));
+        }
+    }
+
+  private:
+    int bits_;
+    const std::uint8_t* bytes_;
+    std::int64_t firstBit_;
+};
+
+/// Rows lie `stride` apart.
+TCOMPRESS_MULTIVERSION void fourRows(const std::uint8_t* rows, std::int64_t stride, std::uint32_t* target) {
     for (std::int64_t column = 0; column < kPanelColumns; ++column)
-        target[column] = rows[column] | static_cast<std::uint32_t>(rows[kPanelColumns + column]) << 8 |
-                         static_cast<std::uint32_t>(rows[2 * kPanelColumns + column]) << 16 |
-                         static_cast<std::uint32_t>(rows[3 * kPanelColumns + column]) << 24;
+        target[column] = rows[column] | static_cast<std::uint32_t>(rows[stride + column]) << 8 |
+                         static_cast<std::uint32_t>(rows[2 * stride + column]) << 16 |
+                         static_cast<std::uint32_t>(rows[3 * stride + column]) << 24;
 }
 
-/// kGathered values of k from k on, of `columns` columns; beyond K, and beyond the columns, zeros.
-void gather(const CodedMatrix& matrix, std::int64_t k, std::int64_t first, std::int64_t columns,
-            Fours& fours) {
-    const std::int64_t index = k * matrix.rowStride + first * matrix.columnStride;
-    const std::int64_t count = std::min(kGathered, matrix.k - k);
-    if (matrix.columnStride == 1) {
-        std::uint8_t rows[kGathered * kPanelColumns] = {};
-        for (std::int64_t i = 0; i < count; ++i)
-            unpack(matrix, index + i * matrix.rowStride, columns, rows + i * kPanelColumns);
-        for (std::int64_t i = 0; i < kGathered / 4; ++i) fourRows(rows + 4 * i * kPanelColumns, fours[i]);
-        return;
-    }
-    std::memset(fours, 0, sizeof fours);
-    for (std::int64_t column = 0; column < columns; ++column) {
-        std::uint8_t codes[kGathered] = {};
-        unpack(matrix, index + column * matrix.columnStride, count, codes);
-        std::uint32_t line[kGathered / 4];
-        std::memcpy(line, codes, sizeof line);
-        for (std::int64_t i = 0; i < kGathered / 4; ++i) fours[i][column] = line[i];
-    }
+/// `groups` of words, each of the codes of 8 / kBits fours.
+template <int kBits>
+TCOMPRESS_INLINE void joinFours(const Fours& fours, std::int64_t groups, std::uint32_t flip, std::uint32_t* words) {
+    constexpr std::int64_t kSlots = 8 / kBits;
+    for (std::int64_t i = 0; i < groups; ++i, words += kPanelColumns)
+        for (std::int64_t column = 0; column < kPanelColumns; ++column) {
+            std::uint32_t word = flip;
+            for (std::int64_t slot = 0; slot < kSlots; ++slot)
+                word ^= fours[i * kSlots + slot][column] << (slot * kBits);
+            words[column] = word;
+        }
 }
 
-/// The words of panel `index` that hold k in [begin, end); begin is a multiple of kGathered.
-void packPart(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t index, std::int64_t begin,
-              std::int64_t end) {
-    const std::int64_t first = index * kPanelColumns;
-    const std::int64_t columns = std::min(kPanelColumns, matrix.n - first);
-    const std::int64_t slots = 8 / matrix.bits;
+TCOMPRESS_MULTIVERSION void joinFours(const Fours& fours, std::int64_t groups, int bits, std::uint32_t flip,
+                                      std::uint32_t* words) {
+    if (bits == 8) joinFours<8>(fours, groups, flip, words);
+    if (bits == 4) joinFours<4>(fours, groups, flip, words);
+    if (bits == 2) joinFours<2>(fours, groups, flip, words);
+}
+
+/// The words of panel `index` for kGathered values of k from k on.
+void writeWords(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t index, std::int64_t k,
+                const Fours& fours) {
     // Flips the highest bit of every code: the same as − 2^(bits−1), in two's complement.
     std::uint32_t flip = 0;
     if (matrix.stored == StoredCodes::plain)
         for (int bit = matrix.bits - 1; bit < 32; bit += matrix.bits) flip |= 1U << bit;
-    Fours fours;
-    for (std::int64_t k = begin; k < end; k += kGathered) {
-        gather(matrix, k, first, columns, fours);
-        const std::int64_t group = k / packed.codesPerWord();
-        const std::int64_t groups = std::min(kGathered / packed.codesPerWord(), packed.groups() - group);
-        std::uint32_t* words = packed.words.data() + (index * packed.groups() + group) * kPanelColumns;
-        for (std::int64_t i = 0; i < groups; ++i, words += kPanelColumns)
-            for (std::int64_t column = 0; column < kPanelColumns; ++column) {
-                std::uint32_t word = flip;
-                for (std::int64_t slot = 0; slot < slots; ++slot)
-                    word ^= fours[i * slots + slot][column] << (slot * matrix.bits);
-                words[column] = word;
-            }
+    const std::int64_t group = k / packed.codesPerWord();
+    const std::int64_t groups = std::min(kGathered / packed.codesPerWord(), packed.groups() - group);
+    joinFours(fours, groups, matrix.bits, flip,
+              packed.words.data() + (index * packed.groups() + group) * kPanelColumns);
+}
+
+/// kGathered rows from k on, a multiple of kGathered, of a matrix whose rows lie together: read as they lie, for all
+/// panels. Beyond K, and beyond the columns, codes are zeros.
+void packRows(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t k) {
+    const std::int64_t count = std::min(kGathered, matrix.k - k);
+    const StoredRange stored(matrix, k * matrix.rowStride, (count - 1) * matrix.rowStride + matrix.n);
+    for (std::int64_t first = 0; first < matrix.n; first += kUnpackedColumns) {
+        const std::int64_t columns = std::min(kUnpackedColumns, matrix.n - first);
+        std::uint8_t rows[kGathered * kUnpackedColumns];
+        if (count < kGathered || columns % kPanelColumns != 0) std::memset(rows, 0, sizeof rows);
+        for (std::int64_t i = 0; i < count; ++i)
+            stored.unpack((k + i) * matrix.rowStride + first, columns, rows + i * kUnpackedColumns);
+        for (std::int64_t column = 0; column < columns; column += kPanelColumns) {
+            Fours fours;
+            for (std::int64_t i = 0; i < kGathered / 4; ++i)
+                fourRows(rows + 4 * i * kUnpackedColumns + column, kUnpackedColumns, fours[i]);
+            writeWords(matrix, packed, (first + column) / kPanelColumns, k, fours);
+        }
     }
 }
 
-/// All words, in the order in which the codes lie in memory.
-void packWords(const CodedMatrix& matrix, PackedCodes& packed) {
-    const bool byRows = matrix.columnStride == 1;
-    const std::int64_t length = byRows ? matrix.k : packed.panels();
-    const std::int64_t stride = byRows ? matrix.rowStride : kPanelColumns * matrix.columnStride;
-    const auto bytesBefore = [&](std::int64_t i) { return i * stride * matrix.storedBits / 8; };
-    const std::int64_t unit = byRows ? kGathered : 1;
-    const std::int64_t part =
-        std::max<std::int64_t>(1, kReadAtOnce / std::max<std::int64_t>(1, bytesBefore(unit))) * unit;
-    for (std::int64_t begin = 0; begin < length; begin += part) {
-        const std::int64_t end = std::min(length, begin + part);
-        if (byRows)
-            parallelFor(packed.panels(),
-                        [&](std::int64_t index) { packPart(matrix, packed, index, begin, end); });
-        else
-            parallelFor(end - begin,
-                        [&](std::int64_t i) { packPart(matrix, packed, begin + i, 0, matrix.k); });
-        if (matrix.consumed && end < length)
-            matrix.consumed({matrix.codes + bytesBefore(begin), matrix.codes + bytesBefore(end)});
+/// Panel `index` of a matrix whose columns lie together.
+void packPanel(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t index) {
+    const std::int64_t first = index * kPanelColumns;
+    const std::int64_t columns = std::min(kPanelColumns, matrix.n - first);
+    const StoredRange stored(matrix, first * matrix.columnStride, (columns - 1) * matrix.columnStride + matrix.k);
+    for (std::int64_t k = 0; k < matrix.k; k += kGathered) {
+        const std::int64_t count = std::min(kGathered, matrix.k - k);
+        Fours fours = {};
+        for (std::int64_t column = 0; column < columns; ++column) {
+            std::uint8_t codes[kGathered] = {};
+            stored.unpack(k + (first + column) * matrix.columnStride, count, codes);
+            std::uint32_t line[kGathered / 4];
+            std::memcpy(line, codes, sizeof line);
+            for (std::int64_t i = 0; i < kGathered / 4; ++i) fours[i][column] = line[i];
+        }
+        writeWords(matrix, packed, index, k, fours);
     }
+}
+
+/// All words; codes are read in the order in which they lie in memory.
+void packWords(const CodedMatrix& matrix, PackedCodes& packed) {
+    if (matrix.columnStride == 1)
+        parallelFor(ceilDivide(matrix.k, kGathered),
+                    [&](std::int64_t i) { packRows(matrix, packed, i * kGathered); });
+    else
+        parallelFor(packed.panels(), [&](std::int64_t index) { packPanel(matrix, packed, index); });
 }
 
 }  // namespace

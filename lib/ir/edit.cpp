@@ -3,8 +3,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <future>
 #include <optional>
 #include <type_traits>
+#include <utility>
 
 #include "lib/ir/edit_state.h"
 #include "lib/ir/internals.h"
@@ -132,12 +134,32 @@ struct Edit::Impl {
     /// What new initializers may still take of memory; none: as much as they want.
     std::optional<std::uint64_t> memoryLeft;
 
-    Tensor kept(Tensor data) {
+    /// The initializer whose data are on their way to a temporary file; they stay in memory until they are there.
+    Value* spilling = nullptr;
+    std::future<Tensor> spill{};
+
+    /// One at a time, so that no more than one waits in memory.
+    void keepOrSpill(Value& value) {
         constexpr std::size_t smallest = 65536;  // a temporary file for less is not worth it
-        if (!memoryLeft || data.sizeBytes() < smallest) return data;
-        if (data.sizeBytes() > *memoryLeft) return spilled(std::move(data));
-        *memoryLeft -= data.sizeBytes();
-        return data;
+        const Tensor& data = *value.constant();
+        if (!memoryLeft || data.sizeBytes() < smallest) return;
+        if (data.sizeBytes() <= *memoryLeft) {
+            *memoryLeft -= data.sizeBytes();
+            return;
+        }
+        finishSpill();
+        spilling = &value;
+        spill = spilled(data);
+    }
+    void finishSpill() {
+        if (spilling == nullptr) return;
+        Value& value = *std::exchange(spilling, nullptr);
+        hold(value, spill.get());
+    }
+
+    static void hold(Value& value, Tensor data) {
+        Internals::stored(value) = store(data, value.name());
+        Internals::constant(value) = std::move(data);
     }
 
     /// The snapshot is taken with the first change, so that an Edit may be made before another one commits.
@@ -162,11 +184,10 @@ Edit::~Edit() = default;
 Value* Edit::addInitializer(std::string_view name, Tensor data) {
     EditState& state = impl_->change();
     TCOMPRESS_CHECK(bitsPerElement(data.dtype()) > 0, "an initializer without numbers");
-    data = impl_->kept(std::move(data));
     auto value = Internals::makeValue(state.names.forValue(name.empty() ? "constant" : name));
     Internals::constantKind(*value) = ConstantKind::initializer;
-    Internals::stored(*value) = store(data, value->name());
-    Internals::constant(*value) = std::move(data);
+    Impl::hold(*value, std::move(data));
+    impl_->keepOrSpill(*value);
     state.knownValues.insert(value.get());
     state.newInitializers.push_back(value.get());
     return state.newValues.emplace_back(std::move(value)).get();
@@ -275,6 +296,7 @@ void Edit::requireOpset(std::string_view domain, std::int64_t version) {
 bool Edit::empty() const { return !impl_->state || impl_->state->empty; }
 
 void Edit::commit() {
+    impl_->finishSpill();
     std::optional<EditState> state = std::exchange(impl_->state, std::nullopt);
     if (state && !state->empty) commitEdit(std::move(*state));
 }

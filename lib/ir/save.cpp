@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <climits>
 #include <optional>
+#include <vector>
 
 #include "lib/ir/checker.h"
 #include "lib/ir/export.h"
@@ -31,11 +32,12 @@ std::uint64_t totalBytes(const Export& exported) {
 /// In pieces, so that no more than one of them counts in the process' memory when the bytes come from a
 /// mapped file.
 void writePayload(AtomicFile& file, wire::Bytes bytes) {
-    constexpr std::size_t pieceBytes = std::size_t{4} << 20;
+    constexpr std::size_t pieceBytes = std::size_t{1} << 20;
+    thread_local std::vector<std::byte> buffer;
+    buffer.resize(std::max(buffer.size(), std::min(pieceBytes, bytes.size())));
     while (!bytes.empty()) {
         wire::Bytes piece = bytes.first(std::min(pieceBytes, bytes.size()));
-        file.write(piece);
-        releaseIfMapped(piece);
+        file.write(readIfMapped(piece, buffer.data()) ? wire::Bytes(buffer).first(piece.size()) : piece);
         bytes = bytes.subspan(piece.size());
     }
 }

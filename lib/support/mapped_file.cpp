@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "lib/support/error.h"
 
@@ -37,22 +39,45 @@ struct Descriptor {
     ~Descriptor() {
         if (number >= 0) ::close(number);
     }
+    int release() { return std::exchange(number, -1); }
     int number;
 };
+
+/// Files that may stay open to be read: a model can have one for each weight, and a process must not have more than a
+/// thousand as a rule.
+constexpr int kMostOpen = 100;
+std::atomic<int> filesOpen{0};
 
 Registry& registry() {
     static Registry instance;
     return instance;
 }
 
+/// The file in which the range lies. It outlives the call: whoever has the range owns it.
+const MappedFile* fileOf(std::span<const std::byte> range) {
+    if (range.empty()) return nullptr;
+    std::lock_guard lock(registry().mutex);
+    auto found = registry().byEnd.upper_bound(range.data());
+    if (found == registry().byEnd.end()) return nullptr;
+    std::span<const std::byte> mapped = found->second->bytes();
+    const bool inside =
+        range.data() >= mapped.data() && range.data() + range.size() <= mapped.data() + mapped.size();
+    return inside ? found->second : nullptr;
+}
+
 }  // namespace
 
-bool MappedFile::map(int descriptor, std::size_t size) {
+bool MappedFile::map(int opened, std::size_t size) {
+    Descriptor descriptor{opened};
     if (size == 0) return true;
-    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor.number, 0);
     if (address == MAP_FAILED) return false;
     data_ = static_cast<const std::byte*>(address);
     size_ = size;
+    if (filesOpen.fetch_add(1) < kMostOpen)
+        descriptor_ = descriptor.release();
+    else
+        filesOpen.fetch_sub(1);
     std::lock_guard lock(registry().mutex);
     registry().byEnd[data_ + size_] = this;
     return true;
@@ -60,7 +85,7 @@ bool MappedFile::map(int descriptor, std::size_t size) {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
     // O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
-    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (file.number < 0) fail(path, std::strerror(errno));
     struct stat status {};
     if (::fstat(file.number, &status) != 0) fail(path, std::strerror(errno));
@@ -69,7 +94,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
 
     std::shared_ptr<MappedFile> mapped(new MappedFile);
     mapped->path_ = path;
-    if (!mapped->map(file.number, static_cast<std::size_t>(status.st_size))) fail(path, std::strerror(errno));
+    if (!mapped->map(file.release(), static_cast<std::size_t>(status.st_size))) fail(path, std::strerror(errno));
     return mapped;
 }
 
@@ -78,7 +103,7 @@ std::shared_ptr<const MappedFile> MappedFile::spill(std::span<const std::byte> b
     const std::filesystem::path folder = std::filesystem::temp_directory_path(unknown);
     if (unknown) return nullptr;
     std::string path = (folder / "tcompress-XXXXXX").string();
-    const Descriptor file{::mkostemp(path.data(), O_CLOEXEC)};
+    Descriptor file{::mkostemp(path.data(), O_CLOEXEC)};
     if (file.number < 0) return nullptr;
     ::unlink(path.c_str());
     for (std::size_t done = 0; done < bytes.size();) {
@@ -89,7 +114,7 @@ std::shared_ptr<const MappedFile> MappedFile::spill(std::span<const std::byte> b
     }
     std::shared_ptr<MappedFile> mapped(new MappedFile);
     mapped->path_ = path;
-    return mapped->map(file.number, bytes.size()) ? mapped : nullptr;
+    return mapped->map(file.release(), bytes.size()) ? mapped : nullptr;
 }
 
 MappedFile::~MappedFile() {
@@ -99,6 +124,9 @@ MappedFile::~MappedFile() {
         registry().byEnd.erase(data_ + size_);
     }
     ::munmap(const_cast<std::byte*>(data_), size_);
+    if (descriptor_ < 0) return;
+    ::close(descriptor_);
+    filesOpen.fetch_sub(1);
 }
 
 void MappedFile::release(std::span<const std::byte> range) const {
@@ -114,15 +142,30 @@ void MappedFile::release(std::span<const std::byte> range) const {
     ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
+void MappedFile::read(std::span<const std::byte> range, std::byte* target) const {
+    if (descriptor_ < 0) {
+        std::memcpy(target, range.data(), range.size());
+        release(range);
+        return;
+    }
+    while (!range.empty()) {
+        const ssize_t count = ::pread(descriptor_, target, range.size(), range.data() - data_);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) fail(path_, std::strerror(errno));
+        if (count == 0) fail(path_, "it became shorter while it was read");
+        range = range.subspan(static_cast<std::size_t>(count));
+        target += count;
+    }
+}
+
 void releaseIfMapped(std::span<const std::byte> range) {
-    if (range.empty()) return;
-    std::lock_guard lock(registry().mutex);
-    auto found = registry().byEnd.upper_bound(range.data());
-    if (found == registry().byEnd.end()) return;
-    std::span<const std::byte> mapped = found->second->bytes();
-    bool inside =
-        range.data() >= mapped.data() && range.data() + range.size() <= mapped.data() + mapped.size();
-    if (inside) found->second->release(range);
+    if (const MappedFile* file = fileOf(range)) file->release(range);
+}
+
+bool readIfMapped(std::span<const std::byte> range, std::byte* target) {
+    const MappedFile* file = fileOf(range);
+    if (file != nullptr) file->read(range, target);
+    return file != nullptr;
 }
 
 }  // namespace tcompress

@@ -7,7 +7,6 @@
 #include "kernels/matmul_coded.h"
 #include "kernels/quantize.h"
 #include "lib/exec/ops/matmul_support.h"
-#include "lib/support/mapped_file.h"
 
 namespace tcompress::exec {
 
@@ -63,7 +62,6 @@ kernels::PackedCodesPtr packDequantized(const NodeInfo& info, std::size_t sumAxi
             zeros.resize(1);
     }
     matrix.zeroPoints = zeros;
-    matrix.consumed = releaseIfMapped;
     return kernels::packCodes(matrix);
 }
 
@@ -101,7 +99,6 @@ kernels::PackedCodesPtr packNBits(const NodeInfo& info) {
             matrix.zeroPoints = asFloats(*given, convertedZeros);
         }
     }
-    matrix.consumed = releaseIfMapped;
     return kernels::packCodes(matrix);
 }
 

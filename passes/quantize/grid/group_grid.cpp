@@ -1,7 +1,6 @@
 #include "passes/quantize/grid/group_grid.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace tcompress::passes {
 namespace {
@@ -61,68 +60,15 @@ TCOMPRESS_MULTIVERSION Energy encode(const float* x, std::int64_t n, const Grid&
     return {sumOf(errors), sumOf(weights)};
 }
 
-TCOMPRESS_MULTIVERSION bool columnExtents(const float* x, std::int64_t n, std::int64_t stride,
-                                          ColumnExtents& extents) {
-    float low[kLanes] = {}, high[kLanes] = {}, outside[kLanes] = {};
-    for (std::int64_t i = 0; i < n; ++i) {
-        const float* row = x + i * stride;
-        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-            const float value = row[lane];
-            low[lane] = value < low[lane] ? value : low[lane];
-            high[lane] = value > high[lane] ? value : high[lane];
-            outside[lane] += value * 0.0F;  // NaN for infinities and NaN
-        }
-    }
-    std::copy(low, low + kLanes, extents.low);
-    std::copy(high, high + kLanes, extents.high);
-    return sumOf(outside) == 0.0F;
-}
-
-TCOMPRESS_MULTIVERSION Energy encodeColumns(const float* x, std::int64_t n, std::int64_t stride,
-                                            const ColumnGrids& grids, std::uint8_t* codes) {
-    float errors[kLanes] = {}, weights[kLanes] = {};
-    for (std::int64_t i = 0; i < n; ++i) {
-        const float* row = x + i * stride;
-        std::uint8_t* target = codes + i * stride;
-        std::int32_t rounded[kLanes];
-        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-            const float value = row[lane], scale = grids.scale[lane];
-            const float q = roundHalfEven(clamped(value / scale, grids.low[lane], grids.high[lane]));
-            const float error = q * scale - value;
-            errors[lane] += error * error;
-            weights[lane] += value * value;
-            rounded[lane] = static_cast<std::int32_t>(q + grids.zeroPoint[lane]);
-        }
-        for (std::int64_t lane = 0; lane < kLanes; ++lane)
-            target[lane] = static_cast<std::uint8_t>(rounded[lane]);
-    }
-    return {sumOf(errors), sumOf(weights)};
-}
+GridRule::GridRule(const QuantizationRule& rule)
+    : symmetry(rule.symmetry),
+      halfScales(rule.scaleType == DType::float16),
+      codes(static_cast<float>(1 << rule.bits)),
+      low(static_cast<float>(codeRange(rule).low)),
+      high(static_cast<float>(codeRange(rule).high)) {}
 
 Grid gridFor(const Extent& extent, const QuantizationRule& rule, Shares shares) {
-    const auto codes = static_cast<float>(1 << rule.bits);
-    const CodeRange range = codeRange(rule);
-    Grid grid;
-    if (rule.symmetry == Symmetry::asymmetric) {
-        const float low = extent.min * shares.low, high = extent.max * shares.high;
-        grid.scale = storedScale(high / (codes - 1) - low / (codes - 1), rule.scaleType);
-        if (!(std::fabs(grid.scale) > kSmallestMagnitude)) return {1, 0, 0, 0};
-        grid.zeroPoint = clamped(roundHalfEven(clamped(-low / grid.scale, 0.0F, codes)), 0.0F, codes - 1);
-        grid.low = -grid.zeroPoint;
-        grid.high = codes - 1 - grid.zeroPoint;
-        return grid;
-    }
-    const float magnitude = std::max(-extent.min, extent.max) * shares.high;
-    grid.low = static_cast<float>(range.low);
-    grid.high = static_cast<float>(range.high);
-    if (rule.symmetry == Symmetry::balanced) {
-        grid.scale = magnitude / grid.high;
-    } else {
-        grid.scale = (extent.max > -extent.min ? -magnitude : magnitude) / (codes / 2);
-    }
-    grid.scale = storedScale(grid.scale, rule.scaleType);
-    if (!(std::fabs(grid.scale) > kSmallestMagnitude)) return {1, 0, 0, 0};
-    return grid;
+    return coveringGrid(extent.min, extent.max, GridRule(rule), shares);
 }
 
 }  // namespace tcompress::passes

@@ -1,6 +1,7 @@
 #pragma once
 // The grid of one group of weights that covers a given part of its range, and the codes on it.
 
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/multiversion.h"
@@ -46,7 +47,44 @@ struct Grid {
     float zeroPoint = 0;
 };
 
-/// The grid that covers the given shares of the group's extent.
+/// What grids of a rule have in common.
+struct GridRule {
+    explicit GridRule(const QuantizationRule& rule);
+    Symmetry symmetry;
+    bool halfScales;
+    float codes;      ///< that there are
+    float low, high;  ///< codes of symmetric grids
+};
+
+/// The grid that covers the given shares of the group's extent; without a branch on the group, so that neighbouring
+/// groups' can be made side by side.
+TCOMPRESS_INLINE Grid coveringGrid(float min, float max, const GridRule& rule, Shares shares = {}) {
+    Grid grid;
+    float scale = 0;
+    if (rule.symmetry == Symmetry::asymmetric) {
+        const float low = min * shares.low, high = max * shares.high, steps = rule.codes - 1;
+        scale = high / steps - low / steps;
+        if (rule.halfScales) scale = raisedToHalf(scale);
+        grid.zeroPoint = clamped(roundHalfEven(clamped(-low / scale, 0.0F, rule.codes)), 0.0F, steps);
+        grid.low = -grid.zeroPoint;
+        grid.high = steps - grid.zeroPoint;
+    } else {
+        const float magnitude = (max > -min ? max : -min) * shares.high;
+        const bool isBalanced = rule.symmetry == Symmetry::balanced;
+        const float sign = !isBalanced && max > -min ? -1.0F : 1.0F;
+        scale = sign * magnitude / (isBalanced ? rule.high : rule.codes / 2);
+        if (rule.halfScales) scale = raisedToHalf(scale);
+        grid.low = rule.low;
+        grid.high = rule.high;
+    }
+    const bool fits = std::fabs(scale) > kSmallestMagnitude;
+    grid.scale = fits ? scale : 1.0F;
+    grid.low = fits ? grid.low : 0.0F;
+    grid.high = fits ? grid.high : 0.0F;
+    grid.zeroPoint = fits ? grid.zeroPoint : 0.0F;
+    return grid;
+}
+
 Grid gridFor(const Extent& extent, const QuantizationRule& rule, Shares shares = {});
 
 /// Squares, summed over a group.
@@ -57,20 +95,5 @@ struct Energy {
 
 /// Codes of a group, and what rounding lost.
 Energy encode(const float* x, std::int64_t n, const Grid& grid, std::uint8_t* codes);
-
-/// Sixteen columns of a row-major matrix at a time, a lane each: groups that run down columns need not be copied
-/// side by side.
-struct ColumnExtents {
-    float low[kLanes] = {}, high[kLanes] = {};
-};
-
-/// False where a value is NaN or infinite.
-bool columnExtents(const float* x, std::int64_t n, std::int64_t stride, ColumnExtents& extents);
-
-struct ColumnGrids {
-    float scale[kLanes], low[kLanes], high[kLanes], zeroPoint[kLanes];
-};
-
-Energy encodeColumns(const float* x, std::int64_t n, std::int64_t stride, const ColumnGrids& grids, std::uint8_t* codes);
 
 }  // namespace tcompress::passes

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/aligned_buffer.h"
 #include "kernels/native/transpose_matrix.h"
 #include "lib/support/check.h"
 #include "lib/support/mapped_file.h"
@@ -11,6 +12,7 @@
 #include "passes/quantize/grid/group_grid.h"
 #include "passes/quantize/grid/range_search.h"
 #include "passes/quantize/grid/scale_codes.h"
+#include "passes/quantize/grid/whole_range.h"
 
 namespace tcompress::passes {
 namespace {
@@ -20,13 +22,11 @@ float nearestStored(float value, DType type) {
 }
 
 /// What one task leaves behind; tasks are summed in order.
-struct TaskResult {
-    Energy energy;
-    bool finite = true;
-    bool scalesFit = true;
+struct TaskResult : RoundingOutcome {
     FewLevels fewLevels;  ///< memory that its groups share
 };
 
+/// Groups whose ranges are searched, and groups of few levels.
 class Quantizer {
   public:
     Quantizer(std::span<const float> weights, QuantizedWeights& result, std::span<const float> importance)
@@ -35,7 +35,6 @@ class Quantizer {
           rule_(result.rule),
           result_(result),
           blocks_(layout_.blocks()),
-          isSearched_(rule_.range == RangeChoice::mse && rule_.bits > 1),
           search_(rule_),
           importance_(importance.begin(), importance.end()) {
         if (importance_.empty()) importance_.assign(static_cast<std::size_t>(layout_.axis), 1.0F);
@@ -48,16 +47,14 @@ class Quantizer {
         task.finite = task.finite && extent.finite;
         if (!extent.finite) return;
         if (rule_.bits == 1) return quantizeBinary(x, n, first, group, codes, task);
-        if (isTernary(rule_) && rule_.range == RangeChoice::mse)
+        if (isTernary(rule_))
             return store(x, n, ternaryGrid(x, n, first, task.fewLevels), group, codes, task);
-        const Shares shares =
-            isSearched_ ? search_.best(x, importance_.data() + first, n, extent) : Shares{};
+        const Shares shares = search_.best(x, importance_.data() + first, n, extent);
         store(x, n, gridFor(extent, rule_, shares), group, codes, task);
     }
 
-    TaskResult run() {
-        const bool isPlain = rule_.bits > 1 && !isSearched_;
-        const std::int64_t width = isPlain || layout_.block <= kShortBlock ? kWidth : kLanes;
+    RoundingOutcome run() {
+        const std::int64_t width = layout_.block <= kShortBlock ? kWidth : kLanes;
         const std::int64_t tilesPerOuter = layout_.inner == 1 ? 1 : (layout_.inner + width - 1) / width;
         const std::int64_t tiles = layout_.outer * tilesPerOuter;
         const std::int64_t tileElements = layout_.axis * std::min(layout_.inner, width);
@@ -67,30 +64,19 @@ class Quantizer {
         parallelRanges(tiles, grain, [&](std::int64_t begin, std::int64_t end) {
             TaskResult& task = tasks[static_cast<std::size_t>(begin / grain)];
             Scratch scratch;
+            const float* x = layout_.inner == 1 ? rows(begin, end - begin) : nullptr;
             for (std::int64_t tile = begin; tile < end; ++tile) {
                 const std::int64_t outer = tile / tilesPerOuter;
                 const std::int64_t first = tile % tilesPerOuter * width;
                 const std::int64_t last = std::min(layout_.inner, first + width);
                 if (layout_.inner == 1)
-                    row(outer, task);
-                else if (isPlain && (last - first) % kLanes == 0)
-                    plainColumns(outer, first, last, task);
+                    row(outer, x + (tile - begin) * layout_.axis, task);
                 else
                     columns(outer, first, last, scratch, task);
             }
-            // Tables are the largest weights: what is read of a mapped one need not stay.
-            if (layout_.inner == 1)
-                releaseIfMapped(std::as_bytes(
-                    weights_.subspan(static_cast<std::size_t>(begin * layout_.axis),
-                                     static_cast<std::size_t>((end - begin) * layout_.axis))));
         });
-        TaskResult total;
-        for (const TaskResult& task : tasks) {
-            total.energy.error += task.energy.error;
-            total.energy.weight += task.energy.weight;
-            total.finite = total.finite && task.finite;
-            total.scalesFit = total.scalesFit && task.scalesFit;
-        }
+        RoundingOutcome total;
+        for (const TaskResult& task : tasks) total.add(task);
         return total;
     }
 
@@ -112,7 +98,7 @@ class Quantizer {
         if (!result_.zeroPoints.empty())
             result_.zeroPoints[index] = static_cast<std::uint8_t>(grid.zeroPoint);
         result_.scales[index] = grid.scale;
-        account(encode(x, n, grid, codes), grid.scale, task);
+        task.addGrid(encode(x, n, grid, codes), grid.scale);
     }
 
     void quantizeBinary(const float* x, std::int64_t n, std::int64_t first, std::int64_t group,
@@ -128,7 +114,7 @@ class Quantizer {
         grid.zero = nearestStored(grid.zero, rule_.scaleType);
         result_.scales[index] = grid.scale;
         if (!result_.realZeros.empty()) result_.realZeros[index] = grid.zero;
-        account(encodeBinary(x, n, grid, codes), grid.scale, task);
+        task.addGrid(encodeBinary(x, n, grid, codes), grid.scale);
     }
 
     Grid ternaryGrid(const float* x, std::int64_t n, std::int64_t first, FewLevels& fewLevels) const {
@@ -147,23 +133,24 @@ class Quantizer {
         return {{x, count}, {importance_.data() + first, count}};
     }
 
-    static void account(const Energy& energy, float scale, TaskResult& task) {
-        task.energy.error += energy.error;
-        task.energy.weight += energy.weight;
-        const float magnitude = std::fabs(scale);
-        task.scalesFit = task.scalesFit && magnitude >= kSmallestHalfScale && magnitude <= kLargestHalf;
-    }
-
     std::int64_t blockSize(std::int64_t block) const {
         return std::min(layout_.block, layout_.axis - block * layout_.block);
     }
 
-    /// Groups that are contiguous in the tensor.
-    void row(std::int64_t outer, TaskResult& task) {
+    /// Rows from `first` on, of a mapped file from the file: tables are the largest weights, and need not stay.
+    const float* rows(std::int64_t first, std::int64_t count) const {
+        const auto part = weights_.subspan(static_cast<std::size_t>(first * layout_.axis),
+                                           static_cast<std::size_t>(count * layout_.axis));
+        float* buffer = kernels::threadScratch<Quantizer, float>(std::ssize(part));
+        return readIfMapped(std::as_bytes(part), reinterpret_cast<std::byte*>(buffer)) ? buffer : part.data();
+    }
+
+    /// Groups that are contiguous in the tensor, of the row at `x`.
+    void row(std::int64_t outer, const float* x, TaskResult& task) {
         for (std::int64_t block = 0; block < blocks_; ++block) {
-            const std::int64_t first = outer * layout_.axis + block * layout_.block;
-            quantizeGroup(weights_.data() + first, blockSize(block), block * layout_.block,
-                          outer * blocks_ + block, result_.codes.data() + first, task);
+            const std::int64_t first = block * layout_.block;
+            quantizeGroup(x + first, blockSize(block), first, outer * blocks_ + block,
+                          result_.codes.data() + outer * layout_.axis + first, task);
         }
     }
 
@@ -191,46 +178,11 @@ class Quantizer {
         }
     }
 
-    /// Whole ranges of groups that run down columns [begin, end), a multiple of kLanes.
-    void plainColumns(std::int64_t outer, std::int64_t begin, std::int64_t end, TaskResult& task) {
-        ColumnExtents extents;
-        ColumnGrids grids;
-        for (std::int64_t block = 0; block < blocks_; ++block) {
-            const std::int64_t size = blockSize(block);
-            for (std::int64_t column = begin; column < end; column += kLanes) {
-                const std::int64_t first =
-                    (outer * layout_.axis + block * layout_.block) * layout_.inner + column;
-                task.finite =
-                    task.finite && columnExtents(weights_.data() + first, size, layout_.inner, extents);
-                const auto group =
-                    static_cast<std::size_t>((outer * blocks_ + block) * layout_.inner + column);
-                if (!task.finite) return;
-                for (std::size_t lane = 0; lane < kLanes; ++lane) {
-                    const Grid grid =
-                        gridFor({extents.low[lane], extents.high[lane], true}, rule_);
-                    grids.scale[lane] = grid.scale;
-                    grids.low[lane] = grid.low;
-                    grids.high[lane] = grid.high;
-                    grids.zeroPoint[lane] = grid.zeroPoint;
-                    result_.scales[group + lane] = grid.scale;
-                    if (!result_.zeroPoints.empty())
-                        result_.zeroPoints[group + lane] = static_cast<std::uint8_t>(grid.zeroPoint);
-                    account({}, grid.scale, task);
-                }
-                const Energy energy = encodeColumns(weights_.data() + first, size, layout_.inner, grids,
-                                                    result_.codes.data() + first);
-                task.energy.error += energy.error;
-                task.energy.weight += energy.weight;
-            }
-        }
-    }
-
     std::span<const float> weights_;
     const kernels::QuantizationLayout& layout_;
     const QuantizationRule& rule_;
     QuantizedWeights& result_;
     std::int64_t blocks_;
-    bool isSearched_;
     RangeSearch search_;
     std::vector<float> importance_;
 };
@@ -262,7 +214,9 @@ std::optional<QuantizedWeights> quantizeWeights(std::span<const float> weights,
         else
             result.zeroPoints.resize(groups);
     }
-    const TaskResult total = Quantizer(weights, result, importance).run();
+    const bool isPlain = rule.bits > 1 && rule.range == RangeChoice::minmax;
+    const RoundingOutcome total =
+        isPlain ? roundWholeRanges(weights, result) : Quantizer(weights, result, importance).run();
     if (!total.finite) return std::nullopt;
     if (rule.scaleType == DType::float16 && !total.scalesFit) {
         rule.scaleType = DType::float32;

@@ -83,12 +83,7 @@ void dequantize(const QuantizedWeights& weights, const Run& run, float* values) 
 
 float smallestScale(DType type) { return type == DType::float16 ? kSmallestHalfScale : kSmallestMagnitude; }
 
-float storedScale(float scale, DType type) {
-    if (type != DType::float16) return scale;
-    Half half = toHalf(scale);
-    if (std::fabs(toFloat(half)) < std::fabs(scale)) ++half.bits;
-    return toFloat(half);
-}
+float storedScale(float scale, DType type) { return type == DType::float16 ? raisedToHalf(scale) : scale; }
 
 bool isTernary(const QuantizationRule& rule) {
     return rule.bits == 2 && rule.symmetry == Symmetry::balanced;
@@ -138,7 +133,7 @@ QuantizedWeights placeholderWeights(const kernels::QuantizationLayout& layout, c
     QuantizedWeights weights;
     weights.layout = layout;
     weights.rule = rule;
-    weights.codes.resize(static_cast<std::size_t>(layout.size()));
+    weights.codes.assign(static_cast<std::size_t>(layout.size()), 0);
     weights.scales.assign(groups, 1);
     if (rule.scaleType == DType::uint8) {
         weights.scaleCodes.resize(groups);

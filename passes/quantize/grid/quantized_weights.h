@@ -5,11 +5,15 @@
 //
 // One bit has no code for 0: codes are 0 and 1, and zero points are real numbers (few_levels.h).
 
+#include <bit>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
+#include "kernels/multiversion.h"
 #include "kernels/quantize.h"
+#include "lib/support/aligned_memory.h"
 #include "lib/tensor/tensor.h"
 
 namespace tcompress::passes {
@@ -52,6 +56,9 @@ CodeRange codeRange(const QuantizationRule& rule);
 /// What is added to codes where they are stored unsigned.
 int storedOffset(const QuantizationRule& rule);
 
+/// Codes of a weight, which begin without values: whoever writes them touches their memory first, on every thread.
+using CodeVector = std::vector<std::uint8_t, UninitializedAllocator<std::uint8_t>>;
+
 /// A tensor seen as [outer, axis, inner], cut in blocks along `axis` (block = axis: one group a channel).
 /// scales and zeroPoints: [outer, blocks, inner].
 struct QuantizedWeights {
@@ -59,7 +66,7 @@ struct QuantizedWeights {
     QuantizationRule rule;
     /// One code a byte, in the tensor's order: int8 for symmetric rules, uint8 for asymmetric ones and for 1
     /// bit.
-    std::vector<std::uint8_t> codes;
+    CodeVector codes;
     /// Exactly representable in rule.scaleType.
     std::vector<float> scales;
     /// What 8-bit scales are made of: one code a group, int8 where scales have signs, and units (scale_codes.h).
@@ -90,6 +97,22 @@ float smallestScale(DType type);
 /// The scale as `type` stores it: float16 rounds away from zero, so that a range still covers what it was
 /// made to cover.
 float storedScale(float scale, DType type);
+
+/// The float16 of least magnitude that is not below the value's. In float32 of 23 bits of fraction it is the carry of the
+/// 13 that float16 lacks; below 2⁻¹⁴ float16 counts in steps of 2⁻²⁴.
+TCOMPRESS_INLINE float raisedToHalf(float value) {
+    constexpr std::uint32_t kSign = 0x80000000U, kLacking = 0x1fffU;
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), size = bits & ~kSign;
+    const float magnitude = std::bit_cast<float>(size);
+    const float carried = std::bit_cast<float>((size + kLacking) & ~kLacking);
+    constexpr float kRounder = 0x1p23F;
+    const float steps = magnitude * 0x1p24F, nearest = (steps + kRounder) - kRounder;
+    const float counted = (nearest < steps ? nearest + 1 : nearest) * 0x1p-24F;
+    const float small = magnitude < 0x1p-14F ? counted : carried;
+    const float raised = small > kLargestHalf ? std::numeric_limits<float>::infinity() : small;
+    return magnitude != magnitude ? value
+                                  : std::bit_cast<float>(std::bit_cast<std::uint32_t>(raised) | (bits & kSign));
+}
 
 /// What the codes stand for.
 std::vector<float> dequantizeWeights(const QuantizedWeights& weights);

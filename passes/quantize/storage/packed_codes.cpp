@@ -1,8 +1,11 @@
 #include "passes/quantize/storage/packed_codes.h"
 
+#include <algorithm>
 #include <array>
 
+#include "kernels/multiversion.h"
 #include "lib/support/check.h"
+#include "lib/support/parallel.h"
 #include "passes/support/emit.h"
 
 namespace tcompress::passes {
@@ -16,37 +19,45 @@ std::int64_t paddedEntries(int bits, std::int64_t entries, Packing packing) {
     return (entries + perByte - 1) / perByte * perByte;
 }
 
-Tensor plane(std::span<const std::uint16_t> codes, std::int64_t rows, std::int64_t padded, int width,
-             int shift) {
-    const std::int64_t entries = static_cast<std::int64_t>(codes.size()) / rows;
-    const int perByte = 8 / width;
-    const std::int64_t bytes = padded / perByte;
-    Tensor tensor(DType::uint8, {rows, bytes});
-    const auto target = tensor.mutableData<std::uint8_t>();
-    for (std::int64_t row = 0; row < rows; ++row)
-        for (std::int64_t i = 0; i < entries; ++i) {
-            const int field =
-                codes[static_cast<std::size_t>(row * entries + i)] >> shift & ((1 << width) - 1);
-            std::uint8_t& byte = target[static_cast<std::size_t>(row * bytes + i / perByte)];
-            byte = static_cast<std::uint8_t>(byte | field << static_cast<int>(i % perByte) * width);
-        }
-    return tensor;
+/// Entries that one task packs; they fill whole bytes of every plane.
+constexpr std::int64_t kEntriesOfATask = 40 << 10;
+
+/// Fields of `kWidth` bits of codes, shifted down by `shift`.
+template <int kWidth>
+TCOMPRESS_INLINE void packFields(std::span<const std::uint16_t> codes, int shift, std::uint8_t* bytes) {
+    constexpr std::size_t kPerByte = 8 / kWidth;
+    constexpr int kMask = (1 << kWidth) - 1;
+    const std::size_t whole = codes.size() / kPerByte;
+    for (std::size_t i = 0; i < whole; ++i) {
+        int byte = 0;
+        for (std::size_t field = 0; field < kPerByte; ++field)
+            byte |= (codes[i * kPerByte + field] >> shift & kMask) << field * kWidth;
+        bytes[i] = static_cast<std::uint8_t>(byte);
+    }
+    if (codes.size() == whole * kPerByte) return;
+    int last = 0;
+    for (std::size_t i = whole * kPerByte; i < codes.size(); ++i)
+        last |= (codes[i] >> shift & kMask) << i % kPerByte * kWidth;
+    bytes[whole] = static_cast<std::uint8_t>(last);
 }
 
-Tensor tritPlane(std::span<const std::uint16_t> codes, std::int64_t rows, std::int64_t padded) {
-    const std::int64_t entries = static_cast<std::int64_t>(codes.size()) / rows;
-    const std::int64_t bytes = padded / kTritsPerByte;
-    Tensor tensor(DType::uint8, {rows, bytes});
-    const auto target = tensor.mutableData<std::uint8_t>();
-    for (std::int64_t row = 0; row < rows; ++row)
-        for (std::int64_t i = 0; i < entries; ++i) {
-            const int code = codes[static_cast<std::size_t>(row * entries + i)];
-            TCOMPRESS_CHECK(code < 3, "a code that is no digit of base 3");
-            std::uint8_t& byte = target[static_cast<std::size_t>(row * bytes + i / kTritsPerByte)];
-            byte = static_cast<std::uint8_t>(byte +
-                                             code * kPowersOf3[static_cast<std::size_t>(i % kTritsPerByte)]);
+TCOMPRESS_MULTIVERSION void packPlane(std::span<const std::uint16_t> codes, int width, int shift,
+                                      std::uint8_t* bytes) {
+    if (width == 8) packFields<8>(codes, shift, bytes);
+    if (width == 4) packFields<4>(codes, shift, bytes);
+    if (width == 2) packFields<2>(codes, shift, bytes);
+    if (width == 1) packFields<1>(codes, shift, bytes);
+}
+
+void packTrits(std::span<const std::uint16_t> codes, std::uint8_t* bytes) {
+    for (std::size_t i = 0; i < codes.size(); i += kTritsPerByte) {
+        std::int32_t byte = 0;
+        for (std::size_t trit = 0; trit < kTritsPerByte && i + trit < codes.size(); ++trit) {
+            TCOMPRESS_CHECK(codes[i + trit] < 3, "a code that is no digit of base 3");
+            byte += codes[i + trit] * kPowersOf3[trit];
         }
-    return tensor;
+        bytes[i / kTritsPerByte] = static_cast<std::uint8_t>(byte);
+    }
 }
 
 }  // namespace
@@ -62,21 +73,53 @@ std::vector<int> planeWidths(int bits) {
     return widths;
 }
 
+PackedCodes::PackedCodes(ir::Edit& edit, const std::string& name, int bits, std::int64_t rows,
+                         std::int64_t entries, const CodesOfRow& codes, Packing packing)
+    : edit_(edit), packing_(packing), widths_(planeWidths(bits)), rows_(rows) {
+    TCOMPRESS_CHECK(rows > 0, "no rows of codes");
+    entries_ = paddedEntries(bits, entries, packing);
+    std::vector<Tensor> planes;
+    std::vector<std::uint8_t*> bytes;
+    const auto perByte = [&](std::size_t plane) {
+        return packing == Packing::trits ? std::int64_t{kTritsPerByte} : 8 / widths_[plane];
+    };
+    const std::size_t count = packing == Packing::trits ? 1 : widths_.size();
+    for (std::size_t i = 0; i < count; ++i) {
+        planes.emplace_back(DType::uint8, Shape{rows, entries_ / perByte(i)});
+        bytes.push_back(planes.back().mutableData<std::uint8_t>().data());
+    }
+    const std::int64_t parts = (entries + kEntriesOfATask - 1) / kEntriesOfATask;
+    const std::int64_t grain = std::max<std::int64_t>(1, kEntriesOfATask / std::max<std::int64_t>(1, entries));
+    parallelRanges(rows * parts, grain, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<std::uint16_t> buffer(static_cast<std::size_t>(std::min(entries, kEntriesOfATask)));
+        for (std::int64_t part = begin; part < end; ++part) {
+            const std::int64_t row = part / parts, first = part % parts * kEntriesOfATask;
+            const std::span<std::uint16_t> some =
+                std::span(buffer).first(static_cast<std::size_t>(std::min(kEntriesOfATask, entries - first)));
+            codes(row, first, some);
+            int shift = bits;
+            for (std::size_t i = 0; i < count; ++i) {
+                std::uint8_t* target = bytes[i] + (row * entries_ + first) / perByte(i);
+                shift -= widths_[i];
+                if (packing == Packing::trits)
+                    packTrits(some, target);
+                else
+                    packPlane(some, widths_[i], shift, target);
+            }
+        }
+    });
+    for (Tensor& plane : planes) planes_.push_back(edit.addInitializer(name, std::move(plane)));
+}
+
 PackedCodes::PackedCodes(ir::Edit& edit, const std::string& name, int bits,
                          std::span<const std::uint16_t> codes, std::int64_t rows, Packing packing)
-    : edit_(edit), packing_(packing), widths_(planeWidths(bits)), rows_(rows) {
-    TCOMPRESS_CHECK(rows > 0 && static_cast<std::int64_t>(codes.size()) % rows == 0,
-                    "the codes do not fill whole rows");
-    entries_ = paddedEntries(bits, static_cast<std::int64_t>(codes.size()) / rows, packing);
-    if (packing == Packing::trits) {
-        planes_.push_back(edit.addInitializer(name, tritPlane(codes, rows, entries_)));
-        return;
-    }
-    int shift = bits;
-    for (const int width : widths_) {
-        shift -= width;
-        planes_.push_back(edit.addInitializer(name, plane(codes, rows, entries_, width, shift)));
-    }
+    : PackedCodes(edit, name, bits, rows, std::ssize(codes) / std::max<std::int64_t>(1, rows),
+                  [&](std::int64_t row, std::int64_t first, std::span<std::uint16_t> target) {
+                      const std::int64_t place = row * (std::ssize(codes) / rows) + first;
+                      std::copy_n(codes.begin() + place, target.size(), target.begin());
+                  },
+                  packing) {
+    TCOMPRESS_CHECK(std::ssize(codes) % rows == 0, "the codes do not fill whole rows");
 }
 
 std::int64_t PackedCodes::sizeBytes(int bits, std::int64_t rows, std::int64_t entries, Packing packing) {

@@ -17,6 +17,7 @@
 //   bytes [.., m] → Reshape [.., m, 1] → Cast to int32 → Div by (1, 3, 9, 27, 81) → Mod 3 → Cast → Reshape
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,9 +34,16 @@ enum class Packing {
 /// Widths of the fields that a code of `bits` bits is cut into, high bits first.
 std::vector<int> planeWidths(int bits);
 
+/// Writes the codes of a row from entry `first` on; called from several threads at once.
+using CodesOfRow =
+    std::function<void(std::int64_t row, std::int64_t first, std::span<std::uint16_t> codes)>;
+
 class PackedCodes {
   public:
-    /// Adds the initializers: `codes` is [rows, entries]. Rows are padded with zero codes to whole bytes.
+    /// Adds the initializers for [rows, entries] codes. Rows are padded with zero codes to whole bytes.
+    PackedCodes(ir::Edit& edit, const std::string& name, int bits, std::int64_t rows, std::int64_t entries,
+                const CodesOfRow& codes, Packing packing = Packing::fields);
+    /// The same of codes that lie in memory.
     PackedCodes(ir::Edit& edit, const std::string& name, int bits, std::span<const std::uint16_t> codes,
                 std::int64_t rows, Packing packing = Packing::fields);
 

@@ -2,7 +2,10 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+
 #include "lib/support/check.h"
+#include "lib/support/parallel.h"
 #include "passes/support/emit.h"
 
 namespace tcompress::passes {
@@ -26,30 +29,36 @@ std::int64_t rowEntries(const QuantizationRule& rule, std::int64_t rowLength, st
     return blocks * block + (hasStoredZeros(rule) ? blocks : 0);
 }
 
-std::vector<std::uint16_t> storedRows(const QuantizedWeights& table, std::int64_t entries) {
+/// A row's codes, padded to whole blocks, and its zero points behind them, from entry `first` on.
+void storedRow(const QuantizedWeights& table, std::int64_t row, std::int64_t first,
+               std::span<std::uint16_t> target) {
     const kernels::QuantizationLayout& layout = table.layout;
-    const std::int64_t blocks = layout.blocks();
+    const std::int64_t blocks = layout.blocks(), width = blocks * layout.block;
     const int offset = rowOffset(table.rule);
-    std::vector<std::uint16_t> stored(static_cast<std::size_t>(layout.outer * entries));
-    for (std::int64_t row = 0; row < layout.outer; ++row) {
-        std::uint16_t* target = stored.data() + row * entries;
-        const std::uint8_t* codes = table.codes.data() + row * layout.axis;
-        for (std::int64_t i = 0; i < layout.axis; ++i)
-            target[i] = static_cast<std::uint8_t>(codes[i] + offset);
-        if (table.zeroPoints.empty()) continue;
-        for (std::int64_t block = 0; block < blocks; ++block)
-            target[blocks * layout.block + block] =
-                table.zeroPoints[static_cast<std::size_t>(row * blocks + block)];
-    }
-    return stored;
+    const std::uint8_t* codes = table.codes.data() + row * layout.axis;
+    const std::int64_t end = first + std::ssize(target);
+    std::int64_t i = first;
+    for (; i < std::min(end, layout.axis); ++i)
+        target[static_cast<std::size_t>(i - first)] = static_cast<std::uint8_t>(codes[i] + offset);
+    for (; i < std::min(end, width); ++i) target[static_cast<std::size_t>(i - first)] = 0;
+    for (; i < end; ++i)
+        target[static_cast<std::size_t>(i - first)] =
+            table.zeroPoints[static_cast<std::size_t>(row * blocks + i - width)];
 }
 
 /// 8-bit rows, as int8 when they are symmetric.
 Tensor byteRows(const QuantizedWeights& table, std::int64_t entries) {
-    const std::vector<std::uint16_t> stored = storedRows(table, entries);
     Tensor tensor(table.zeroPoints.empty() ? DType::int8 : DType::uint8, {table.layout.outer, entries});
     auto* target = reinterpret_cast<std::uint8_t*>(tensor.mutableBytes().data());
-    for (const std::uint16_t code : stored) *target++ = static_cast<std::uint8_t>(code);
+    constexpr std::int64_t kRows = 64;
+    parallelRanges(table.layout.outer, kRows, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<std::uint16_t> codes(static_cast<std::size_t>(entries));
+        for (std::int64_t row = begin; row < end; ++row) {
+            storedRow(table, row, 0, codes);
+            std::transform(codes.begin(), codes.end(), target + row * entries,
+                           [](std::uint16_t code) { return static_cast<std::uint8_t>(code); });
+        }
+    });
     return tensor;
 }
 
@@ -63,8 +72,12 @@ QuantizedTable::QuantizedTable(ir::Edit& edit, const std::string& name, const Qu
     if (rule_.bits == 8)
         codes_ = edit.addInitializer(name + "_quantized", byteRows(table, entries_));
     else
-        packed_.emplace(edit, name + "_quantized", rule_.bits, storedRows(table, entries_), layout_.outer,
-                        packingOf(rule_));
+        packed_.emplace(
+            edit, name + "_quantized", rule_.bits, layout_.outer, entries_,
+            [&](std::int64_t row, std::int64_t first, std::span<std::uint16_t> codes) {
+                storedRow(table, row, first, codes);
+            },
+            packingOf(rule_));
     Shape groupShape{layout_.outer, blocks};
     if (blocks > 1) groupShape.push_back(1);
     const auto stored = [&](const char* suffix, std::span<const float> values) {

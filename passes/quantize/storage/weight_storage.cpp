@@ -22,10 +22,11 @@ constexpr std::int64_t kSmallestGroup = 16;
 /// Codes that one task stores; even, so that two halves of a byte stay together.
 constexpr std::int64_t kStoredAtOnce = std::int64_t{1} << 20;
 /// Of a model of any size.
-constexpr std::uint64_t kResultsInMemory = std::uint64_t{176} << 20;
+constexpr std::uint64_t kResultsInMemory = std::uint64_t{200} << 20;
 
 /// One value a byte as a tensor of the rule's 8- or 4-bit integer type.
-Tensor stored(const Shape& shape, std::vector<std::uint8_t> values, const QuantizationRule& rule) {
+template <class Bytes>
+Tensor stored(const Shape& shape, Bytes values, const QuantizationRule& rule) {
     const bool isUnsigned = rule.symmetry == Symmetry::asymmetric;
     if (rule.bits == 4) {
         Tensor tensor(isUnsigned ? DType::uint4 : DType::int4, shape);
@@ -38,7 +39,7 @@ Tensor stored(const Shape& shape, std::vector<std::uint8_t> values, const Quanti
         });
         return tensor;
     }
-    const auto kept = std::make_shared<const std::vector<std::uint8_t>>(std::move(values));
+    const auto kept = std::make_shared<const Bytes>(std::move(values));
     return Tensor::share(isUnsigned ? DType::uint8 : DType::int8, shape,
                          {kept, reinterpret_cast<const std::byte*>(kept->data())});
 }

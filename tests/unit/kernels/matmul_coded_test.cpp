@@ -6,6 +6,7 @@
 #include "kernels/native/coded_panels.h"
 #include "kernels/native/digits.h"
 #include "kernels/packed_codes.h"
+#include "lib/support/mapped_file.h"
 #include "tests/unit/kernels/kernel_test_support.h"
 
 using namespace tcompress;
@@ -77,7 +78,7 @@ TEST_CASE("packed codes hold the matrix, whatever its order, block and bits") {
     CHECK_FALSE(refuseCodes(4, 70, 70));
 }
 
-TEST_CASE("codes are packed from any place of their bytes, signed or not, and told when they are read") {
+TEST_CASE("codes are packed from any place of their bytes, signed or not") {
     for (const int bits : {2, 4, 8})
         for (const std::int64_t n : {45, 46})
             for (const Order order : {Order::rowMajor, Order::columnMajor})
@@ -100,29 +101,30 @@ TEST_CASE("codes are packed from any place of their bytes, signed or not, and to
                         for (std::int64_t column = 0; column < n; ++column)
                             REQUIRE(packed->value(k, column) == whole->value(k, column));
                 }
-    // 3 MiB are read in parts, each told once, in order.
-    for (const Order order : {Order::rowMajor, Order::columnMajor}) {
-        std::vector<std::uint8_t> codes(3 << 20, 1);
-        const std::vector<float> scales(3072, 1.0F), zeros(1);
-        Stored s = stored(1, 1, 8, 1, Zeros::one, order);
-        CodedMatrix matrix = s.matrix;
-        matrix.k = matrix.block = 1024;
-        matrix.n = 3072;
-        matrix.codes = reinterpret_cast<const std::byte*>(codes.data());
-        matrix.rowStride = order == Order::rowMajor ? 3072 : 1;
-        matrix.columnStride = order == Order::rowMajor ? 1 : 1024;
-        matrix.scales = scales;
-        const std::byte* end = matrix.codes;
-        int parts = 0;
-        matrix.consumed = [&](std::span<const std::byte> bytes) {
-            CHECK(bytes.data() == end);
-            end = bytes.data() + bytes.size();
-            ++parts;
-        };
-        packCodes(matrix);
-        CHECK(parts >= 2);
-        CHECK(end <= matrix.codes + codes.size());
-    }
+}
+
+TEST_CASE("codes of a mapped file, of more columns than are unpacked at a time, are packed as those in memory") {
+    for (const int bits : {4, 8})
+        for (const Order order : {Order::rowMajor, Order::columnMajor}) {
+            // An odd number of 4-bit codes a row: every other row begins inside a byte.
+            Stored s = stored(70, 1041, 8, 70, Zeros::one, order);
+            s.matrix.bits = s.matrix.storedBits = bits;
+            const auto file = MappedFile::spill(std::as_bytes(std::span(s.codes)));
+            REQUIRE(file);
+            CodedMatrix mapped = s.matrix;
+            mapped.codes = file->bytes().data();
+            const PackedCodesPtr expected = packCodes(s.matrix), found = packCodes(mapped);
+            INFO(bits << " bits");
+            for (std::int64_t k = 0; k < 70; ++k)
+                for (std::int64_t column = 0; column < 1041; ++column) {
+                    const std::int64_t place = k * s.matrix.rowStride + column * s.matrix.columnStride;
+                    const int code = bits == 8 ? s.codes[static_cast<std::size_t>(place)]
+                                               : s.codes[static_cast<std::size_t>(place / 2)] >> place % 2 * 4 & 15;
+                    const float value = (static_cast<float>(code) - s.zeros[0]) * s.scales[static_cast<std::size_t>(column)];
+                    REQUIRE(expected->value(k, column) == value);
+                    REQUIRE(found->value(k, column) == value);
+                }
+        }
 }
 
 TEST_CASE("products with coded weights: few rows, many rows, with an epilogue, on any number of threads") {

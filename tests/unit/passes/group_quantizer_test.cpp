@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/support/mapped_file.h"
 #include "lib/support/parallel.h"
 #include "passes/quantize/grid/range_search.h"
 #include "tests/unit/passes/weight_models.h"
@@ -103,6 +104,57 @@ TEST_CASE("Codes, scales and zero points are those of the definition") {
         for (std::size_t i = 0; i < positions.size(); ++i)
             REQUIRE(codeOf(*quantized, positions[i]) == expected.codes[i]);
     }
+}
+
+TEST_CASE("Columns longer or wider than a task takes have the codes of the definition, from memory and from a file") {
+    // Blocks that a task holds, of several tasks side by side; and columns of which a task holds a part.
+    const Shape shape = GENERATE(Shape{90, 4700}, Shape{9001, 37});
+    const std::int64_t block = shape[0] == 90 ? 32 : shape[0];
+    const Symmetry symmetry = GENERATE(Symmetry::fullRange, Symmetry::asymmetric);
+    const Tensor weights = test::randomTensor(shape, 41);
+    const auto layout = groupedLayout(shape, 0, block);
+    const auto rule = ruleOf(4, symmetry);
+    const auto quantized = quantizeWeights(weights.data<float>(), layout, rule);
+    REQUIRE(quantized);
+    const std::int64_t columns = shape[1];
+    for (std::int64_t column = 0; column < columns; column += columns == 37 ? 9 : 239)
+        for (std::int64_t first = 0; first < shape[0]; first += block) {
+            std::vector<float> values;
+            for (std::int64_t i = first; i < std::min(first + block, shape[0]); ++i)
+                values.push_back(weights.data<float>()[static_cast<std::size_t>(i * columns + column)]);
+            const Definition expected = define(values, rule);
+            REQUIRE(quantized->scales[static_cast<std::size_t>(first / block * columns + column)] == expected.scale);
+            for (std::size_t i = 0; i < values.size(); ++i)
+                REQUIRE(codeOf(*quantized, (static_cast<std::size_t>(first) + i) * static_cast<std::size_t>(columns) +
+                                               static_cast<std::size_t>(column)) == expected.codes[i]);
+        }
+    const auto file = MappedFile::spill(weights.bytes());
+    REQUIRE(file);
+    const std::span<const float> stored(reinterpret_cast<const float*>(file->bytes().data()),
+                                        static_cast<std::size_t>(weights.size()));
+    setThreadCount(3);
+    const auto fromFile = quantizeWeights(stored, layout, rule);
+    setThreadCount(0);
+    REQUIRE(fromFile);
+    CHECK(fromFile->codes == quantized->codes);
+    CHECK(fromFile->scales == quantized->scales);
+    CHECK(fromFile->zeroPoints == quantized->zeroPoints);
+    CHECK(fromFile->relativeError == quantized->relativeError);
+}
+
+TEST_CASE("A scale is stored as the least float16 that covers it") {
+    const auto check = [](float scale) {
+        Half half = toHalf(scale);
+        if (std::fabs(toFloat(half)) < std::fabs(scale)) ++half.bits;
+        REQUIRE(storedScale(scale, DType::float16) == toFloat(half));
+    };
+    // All exponents, with bits around those that float16 lacks.
+    for (std::uint32_t exponent = 0; exponent < 255; ++exponent)
+        for (const std::uint32_t fraction : {0U, 1U, 0xfffU, 0x1000U, 0x1001U, 0x1fffU, 0x2000U, 0x3000U, 0x7ff000U, 0x7fffffU})
+            for (const std::uint32_t sign : {0U, 0x80000000U}) check(std::bit_cast<float>(sign | exponent << 23 | fraction));
+    check(std::numeric_limits<float>::infinity());
+    CHECK(std::isnan(storedScale(std::numeric_limits<float>::quiet_NaN(), DType::float16)));
+    CHECK(storedScale(0.3F, DType::float32) == 0.3F);
 }
 
 TEST_CASE("Dequantized weights are within half a step") {
@@ -232,6 +284,12 @@ TEST_CASE("NaN and infinity anywhere are refused") {
     weights[position] = bad;
     CHECK_FALSE(quantizeWeights(weights, groupedLayout({1, 37}, 1, 37), ruleOf(8, Symmetry::balanced)));
     CHECK_FALSE(quantizeWeights(weights, groupedLayout({37, 1}, 1, 1), ruleOf(8, Symmetry::asymmetric)));
+    std::vector<float> wide(37 * 37, 0.5F);  // in groups down columns, of which a task holds all or a part
+    wide[position * 37 + position] = bad;
+    CHECK_FALSE(quantizeWeights(wide, groupedLayout({37, 37}, 0, 32), ruleOf(8, Symmetry::asymmetric)));
+    std::vector<float> tall(20'000 * 2, 0.5F);
+    tall[30'000 + position] = bad;
+    CHECK_FALSE(quantizeWeights(tall, groupedLayout({20'000, 2}, 0, 20'000), ruleOf(8, Symmetry::balanced)));
     weights[position] = FLT_MAX;
     CHECK(quantizeWeights(weights, groupedLayout({1, 37}, 1, 37), ruleOf(8, Symmetry::asymmetric)));
 }

@@ -144,8 +144,30 @@ TEST_CASE("a mapped file shows the bytes and outlives its path") {
     CHECK(std::memcmp(file->bytes().data(), text.data(), text.size()) == 0);
 }
 
-TEST_CASE("memory that is no mapped file is not released") {
+TEST_CASE("a part of a mapped file is read, also of the last of many that are open, and one cut short is named") {
+    ScratchFolder folder;
+    const std::filesystem::path path = folder.path() / "data";
+    std::string text(10000, 'q');
+    text.replace(5000, 3, "abc");
+    writeFile(path, text);
+    std::vector<std::shared_ptr<const MappedFile>> files;
+    for (int i = 0; i < 150; ++i) files.push_back(MappedFile::open(path));
+    for (const auto& file : {files.front(), files.back()}) {
+        std::array<std::byte, 4> found{};
+        REQUIRE(readIfMapped(file->bytes().subspan(4999, 4), found.data()));
+        CHECK(std::memcmp(found.data(), "qabc", 4) == 0);
+    }
+    std::filesystem::resize_file(path, 5001);
+    std::array<std::byte, 4> found{};
+    CHECK_THROWS_WITH(files.front()->read(files.front()->bytes().subspan(4999, 4), found.data()),
+                      Contains("data: it became shorter"));
+}
+
+TEST_CASE("memory that is no mapped file is not released, nor read from one") {
     std::vector<std::byte> bytes(1 << 20, std::byte{7});
+    std::array<std::byte, 4> target{};
+    CHECK_FALSE(readIfMapped(std::span(bytes).first(4), target.data()));
+    CHECK(target[0] == std::byte{});
     releaseIfMapped(bytes);
     CHECK(std::count(bytes.begin(), bytes.end(), std::byte{7}) == 1 << 20);
     releaseIfMapped({});
