@@ -34,7 +34,8 @@ TCOMPRESS_MULTIVERSION void unpackNibbles(const std::uint8_t* packed, std::int64
 class StoredRange {
   public:
     /// `count` codes from number `first` on: read from the file where they lie in one that is mapped.
-    StoredRange(const CodedMatrix& matrix, std::int64_t first, std::int64_t count) : bits_(matrix.storedBits) {
+    StoredRange(const CodedMatrix& matrix, std::int64_t first, std::int64_t count)
+        : bits_(matrix.storedBits) {
         const std::int64_t begin = first * bits_ / 8, end = ceilDivide((first + count) * bits_, 8);
         const std::span<const std::byte> range{matrix.codes + begin, matrix.codes + end};
         auto* buffer = threadScratch<StoredRange, std::byte>(end - begin);
@@ -77,7 +78,8 @@ TCOMPRESS_MULTIVERSION void fourRows(const std::uint8_t* rows, std::int64_t stri
 
 /// `groups` of words, each of the codes of 8 / kBits fours.
 template <int kBits>
-TCOMPRESS_INLINE void joinFours(const Fours& fours, std::int64_t groups, std::uint32_t flip, std::uint32_t* words) {
+TCOMPRESS_INLINE void joinFours(const Fours& fours, std::int64_t groups, std::uint32_t flip,
+                                std::uint32_t* words) {
     constexpr std::int64_t kSlots = 8 / kBits;
     for (std::int64_t i = 0; i < groups; ++i, words += kPanelColumns)
         for (std::int64_t column = 0; column < kPanelColumns; ++column) {
@@ -108,8 +110,8 @@ void writeWords(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t ind
               packed.words.data() + (index * packed.groups() + group) * kPanelColumns);
 }
 
-/// kGathered rows from k on, a multiple of kGathered, of a matrix whose rows lie together: read as they lie, for all
-/// panels. Beyond K, and beyond the columns, codes are zeros.
+/// kGathered rows from k on, a multiple of kGathered, of a matrix whose rows lie together: read as they lie,
+/// for all panels. Beyond K, and beyond the columns, codes are zeros.
 void packRows(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t k) {
     const std::int64_t count = std::min(kGathered, matrix.k - k);
     const StoredRange stored(matrix, k * matrix.rowStride, (count - 1) * matrix.rowStride + matrix.n);
@@ -132,7 +134,8 @@ void packRows(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t k) {
 void packPanel(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t index) {
     const std::int64_t first = index * kPanelColumns;
     const std::int64_t columns = std::min(kPanelColumns, matrix.n - first);
-    const StoredRange stored(matrix, first * matrix.columnStride, (columns - 1) * matrix.columnStride + matrix.k);
+    const StoredRange stored(matrix, first * matrix.columnStride,
+                             (columns - 1) * matrix.columnStride + matrix.k);
     for (std::int64_t k = 0; k < matrix.k; k += kGathered) {
         const std::int64_t count = std::min(kGathered, matrix.k - k);
         Fours fours = {};

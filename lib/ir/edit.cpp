@@ -134,7 +134,8 @@ struct Edit::Impl {
     /// What new initializers may still take of memory; none: as much as they want.
     std::optional<std::uint64_t> memoryLeft;
 
-    /// The initializer whose data are on their way to a temporary file; they stay in memory until they are there.
+    /// The initializer whose data are on their way to a temporary file; they stay in memory until they are
+    /// there.
     Value* spilling = nullptr;
     std::future<Tensor> spill{};
 

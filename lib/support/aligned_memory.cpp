@@ -15,16 +15,16 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-/// Whole huge pages of a piece alone, so that it takes no more memory than it asks for. Only advice: where it is not
-/// followed, nothing is lost.
+/// Whole huge pages of a piece alone, so that it takes no more memory than it asks for. Only advice: where it
+/// is not followed, nothing is lost.
 void adviseHugePages([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 #ifdef MADV_HUGEPAGE
     if (bytes >= kHugePage) ::madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
 }
 
-/// The last pages that were given back, for who asks for as many: work that goes from weight to weight keeps the memory of
-/// the one before instead of having pages zeroed for each.
+/// The last pages that were given back, for who asks for as many: work that goes from weight to weight keeps
+/// the memory of the one before instead of having pages zeroed for each.
 struct Spare {
     static constexpr std::size_t kMost = std::size_t{16} << 20;
     std::mutex mutex;
@@ -57,7 +57,8 @@ void* allocatePages(std::size_t bytes) {
     const auto first = reinterpret_cast<std::uintptr_t>(mapped);
     const std::uintptr_t begin = (first + kHugePage - 1) / kHugePage * kHugePage;
     const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const std::uintptr_t end = (begin + bytes + page - 1) / page * page, last = (first + whole + page - 1) / page * page;
+    const std::uintptr_t end = (begin + bytes + page - 1) / page * page,
+                         last = (first + whole + page - 1) / page * page;
     if (begin > first) ::munmap(mapped, begin - first);
     if (last > end) ::munmap(reinterpret_cast<void*>(end), last - end);
     adviseHugePages(reinterpret_cast<void*>(begin), bytes);

@@ -13,8 +13,8 @@ namespace tcompress {
 /// the misses of address translation later. Throws std::bad_alloc.
 void* allocateAligned(std::size_t bytes);
 
-/// The same in pages of its own, for freePages with the same number of bytes: they go back to the system at once, where
-/// a heap keeps the holes that large pieces of many sizes leave.
+/// The same in pages of its own, for freePages with the same number of bytes: they go back to the system at
+/// once, where a heap keeps the holes that large pieces of many sizes leave.
 void* allocatePages(std::size_t bytes);
 void freePages(void* memory, std::size_t bytes);
 

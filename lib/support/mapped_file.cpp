@@ -43,8 +43,8 @@ struct Descriptor {
     int number;
 };
 
-/// Files that may stay open to be read: a model can have one for each weight, and a process must not have more than a
-/// thousand as a rule.
+/// Files that may stay open to be read: a model can have one for each weight, and a process must not have
+/// more than a thousand as a rule.
 constexpr int kMostOpen = 100;
 std::atomic<int> filesOpen{0};
 
@@ -94,7 +94,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
 
     std::shared_ptr<MappedFile> mapped(new MappedFile);
     mapped->path_ = path;
-    if (!mapped->map(file.release(), static_cast<std::size_t>(status.st_size))) fail(path, std::strerror(errno));
+    if (!mapped->map(file.release(), static_cast<std::size_t>(status.st_size)))
+        fail(path, std::strerror(errno));
     return mapped;
 }
 

@@ -24,8 +24,9 @@ class MappedFile {
     /// Tells the system that these pages are not needed any more, so that they do not count in the peak
     /// memory. They stay readable: the next access brings them back.
     void release(std::span<const std::byte> range) const;
-    /// Copies bytes of the file by the system's read: none of its pages enters this process' memory, and no page fault is
-    /// paid, which takes half the time of looking at mapped pages once. Throws ModelError when the file has become shorter.
+    /// Copies bytes of the file by the system's read: none of its pages enters this process' memory, and no
+    /// page fault is paid, which takes half the time of looking at mapped pages once. Throws ModelError when
+    /// the file has become shorter.
     void read(std::span<const std::byte> range, std::byte* target) const;
 
   private:
@@ -42,8 +43,8 @@ class MappedFile {
 /// mapped file.
 void releaseIfMapped(std::span<const std::byte> range);
 
-/// MappedFile::read for bytes of which it is not known whose they are: false, and nothing done, unless they lie in a mapped
-/// file.
+/// MappedFile::read for bytes of which it is not known whose they are: false, and nothing done, unless they
+/// lie in a mapped file.
 bool readIfMapped(std::span<const std::byte> range, std::byte* target);
 
 }  // namespace tcompress

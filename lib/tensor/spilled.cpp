@@ -6,12 +6,13 @@
 namespace tcompress {
 
 std::future<Tensor> spilled(Tensor tensor) {
-    return std::async(threadCount() > 1 ? std::launch::async : std::launch::deferred, [tensor = std::move(tensor)] {
-        const auto file = MappedFile::spill(tensor.bytes());
-        if (file == nullptr || file->bytes().empty()) return tensor;
-        return Tensor::share(tensor.dtype(), tensor.shape(),
-                             std::shared_ptr<const std::byte>(file, file->bytes().data()));
-    });
+    return std::async(threadCount() > 1 ? std::launch::async : std::launch::deferred,
+                      [tensor = std::move(tensor)] {
+                          const auto file = MappedFile::spill(tensor.bytes());
+                          if (file == nullptr || file->bytes().empty()) return tensor;
+                          return Tensor::share(tensor.dtype(), tensor.shape(),
+                                               std::shared_ptr<const std::byte>(file, file->bytes().data()));
+                      });
 }
 
 }  // namespace tcompress

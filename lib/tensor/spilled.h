@@ -7,9 +7,9 @@
 
 namespace tcompress {
 
-/// The tensor with its bytes in a temporary file (MappedFile::spill), whose pages leave the process' memory when
-/// they are released; as it is where no such file can be written. The file is written beside the caller's work where
-/// there is more than one thread, else when the result is asked for.
+/// The tensor with its bytes in a temporary file (MappedFile::spill), whose pages leave the process' memory
+/// when they are released; as it is where no such file can be written. The file is written beside the
+/// caller's work where there is more than one thread, else when the result is asked for.
 std::future<Tensor> spilled(Tensor tensor);
 
 }  // namespace tcompress

@@ -71,4 +71,69 @@ Grid gridFor(const Extent& extent, const QuantizationRule& rule, Shares shares) 
     return coveringGrid(extent.min, extent.max, GridRule(rule), shares);
 }
 
+TCOMPRESS_MULTIVERSION bool widenByRow(const float* __restrict x, std::int64_t columns, float* __restrict min,
+                                       float* __restrict max) {
+    float outside[kLanes] = {};
+    std::int64_t i = 0;
+    for (; i + kLanes <= columns; i += kLanes)
+        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+            const float value = x[i + lane];
+            min[i + lane] = value < min[i + lane] ? value : min[i + lane];
+            max[i + lane] = value > max[i + lane] ? value : max[i + lane];
+            outside[lane] += value * 0.0F;  // NaN for infinities and NaN
+        }
+    for (; i < columns; ++i) {
+        min[i] = x[i] < min[i] ? x[i] : min[i];
+        max[i] = x[i] > max[i] ? x[i] : max[i];
+        outside[0] += x[i] * 0.0F;
+    }
+    return sumOf(outside) == 0.0F;
+}
+
+TCOMPRESS_MULTIVERSION void coverRanges(const float* min, const float* max, std::int64_t count,
+                                        const GridRule& given, float* __restrict scale, float* __restrict low,
+                                        float* __restrict high, float* __restrict zeroPoint) {
+    const GridRule rule = given;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const Grid grid = coveringGrid(min[i], max[i], rule);
+        scale[i] = grid.scale;
+        low[i] = grid.low;
+        high[i] = grid.high;
+        zeroPoint[i] = grid.zeroPoint;
+    }
+}
+
+TCOMPRESS_MULTIVERSION Energy encodeRows(Rows given, std::int64_t rows, std::int64_t columns,
+                                         const float* scales, const float* lows, const float* highs,
+                                         const float* zeroPoints, std::uint8_t* codes,
+                                         std::int64_t codeStride) {
+    float errors[kLanes] = {}, weights[kLanes] = {};
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const float* x = given.first + row * given.stride;
+        std::uint8_t* target = codes + row * codeStride;
+        std::int64_t i = 0;
+        for (; i + kLanes <= columns; i += kLanes) {
+            std::int32_t rounded[kLanes];
+            for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+                const float value = x[i + lane], scale = scales[i + lane];
+                const float q = roundHalfEven(clamped(value / scale, lows[i + lane], highs[i + lane]));
+                const float error = q * scale - value;
+                errors[lane] += error * error;
+                weights[lane] += value * value;
+                rounded[lane] = static_cast<std::int32_t>(q + zeroPoints[i + lane]);
+            }
+            for (std::int64_t lane = 0; lane < kLanes; ++lane)
+                target[i + lane] = static_cast<std::uint8_t>(rounded[lane]);
+        }
+        for (; i < columns; ++i) {
+            const float q = roundHalfEven(clamped(x[i] / scales[i], lows[i], highs[i]));
+            const float error = q * scales[i] - x[i];
+            errors[0] += error * error;
+            weights[0] += x[i] * x[i];
+            target[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(q + zeroPoints[i]));
+        }
+    }
+    return {sumOf(errors), sumOf(weights)};
+}
+
 }  // namespace tcompress::passes

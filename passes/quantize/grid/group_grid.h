@@ -56,8 +56,8 @@ struct GridRule {
     float low, high;  ///< codes of symmetric grids
 };
 
-/// The grid that covers the given shares of the group's extent; without a branch on the group, so that neighbouring
-/// groups' can be made side by side.
+/// The grid that covers the given shares of the group's extent; without a branch on the group, so that
+/// neighbouring groups' can be made side by side.
 TCOMPRESS_INLINE Grid coveringGrid(float min, float max, const GridRule& rule, Shares shares = {}) {
     Grid grid;
     float scale = 0;
@@ -95,5 +95,24 @@ struct Energy {
 
 /// Codes of a group, and what rounding lost.
 Energy encode(const float* x, std::int64_t n, const Grid& grid, std::uint8_t* codes);
+
+// Groups side by side, a column each of row-major weights, are handled by rows, in the order in which they
+// lie.
+
+/// Widens ranges by a row. False where a value is NaN or infinite.
+bool widenByRow(const float* row, std::int64_t columns, float* min, float* max);
+
+/// Grids that cover the ranges.
+void coverRanges(const float* min, const float* max, std::int64_t count, const GridRule& rule, float* scale,
+                 float* low, float* high, float* zeroPoint);
+
+struct Rows {
+    const float* first = nullptr;
+    std::int64_t stride = 0;
+};
+
+/// Codes of rows, a grid a column, and what rounding lost.
+Energy encodeRows(Rows x, std::int64_t rows, std::int64_t columns, const float* scales, const float* lows,
+                  const float* highs, const float* zeroPoints, std::uint8_t* codes, std::int64_t codeStride);
 
 }  // namespace tcompress::passes

@@ -137,7 +137,8 @@ class Quantizer {
         return std::min(layout_.block, layout_.axis - block * layout_.block);
     }
 
-    /// Rows from `first` on, of a mapped file from the file: tables are the largest weights, and need not stay.
+    /// Rows from `first` on, of a mapped file from the file: tables are the largest weights, and need not
+    /// stay.
     const float* rows(std::int64_t first, std::int64_t count) const {
         const auto part = weights_.subspan(static_cast<std::size_t>(first * layout_.axis),
                                            static_cast<std::size_t>(count * layout_.axis));

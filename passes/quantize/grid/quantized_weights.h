@@ -56,7 +56,8 @@ CodeRange codeRange(const QuantizationRule& rule);
 /// What is added to codes where they are stored unsigned.
 int storedOffset(const QuantizationRule& rule);
 
-/// Codes of a weight, which begin without values: whoever writes them touches their memory first, on every thread.
+/// Codes of a weight, which begin without values: whoever writes them touches their memory first, on every
+/// thread.
 using CodeVector = std::vector<std::uint8_t, UninitializedAllocator<std::uint8_t>>;
 
 /// A tensor seen as [outer, axis, inner], cut in blocks along `axis` (block = axis: one group a channel).
@@ -98,8 +99,8 @@ float smallestScale(DType type);
 /// made to cover.
 float storedScale(float scale, DType type);
 
-/// The float16 of least magnitude that is not below the value's. In float32 of 23 bits of fraction it is the carry of the
-/// 13 that float16 lacks; below 2⁻¹⁴ float16 counts in steps of 2⁻²⁴.
+/// The float16 of least magnitude that is not below the value's. In float32 of 23 bits of fraction it is the
+/// carry of the 13 that float16 lacks; below 2⁻¹⁴ float16 counts in steps of 2⁻²⁴.
 TCOMPRESS_INLINE float raisedToHalf(float value) {
     constexpr std::uint32_t kSign = 0x80000000U, kLacking = 0x1fffU;
     const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), size = bits & ~kSign;
@@ -110,8 +111,9 @@ TCOMPRESS_INLINE float raisedToHalf(float value) {
     const float counted = (nearest < steps ? nearest + 1 : nearest) * 0x1p-24F;
     const float small = magnitude < 0x1p-14F ? counted : carried;
     const float raised = small > kLargestHalf ? std::numeric_limits<float>::infinity() : small;
-    return magnitude != magnitude ? value
-                                  : std::bit_cast<float>(std::bit_cast<std::uint32_t>(raised) | (bits & kSign));
+    return magnitude != magnitude
+               ? value
+               : std::bit_cast<float>(std::bit_cast<std::uint32_t>(raised) | (bits & kSign));
 }
 
 /// What the codes stand for.

@@ -13,7 +13,8 @@ namespace {
 
 /// Weights that a task takes at a time: half a mebibyte, which the cache holds until they are rounded.
 constexpr std::int64_t kTaskWeights = std::int64_t{1} << 17;
-/// Columns that a task takes side by side: enough for reading to go on, few enough for their grids to stay near.
+/// Columns that a task takes side by side: enough for reading to go on, few enough for their grids to stay
+/// near.
 constexpr std::int64_t kMostColumns = 4096;
 constexpr std::int64_t kFewestColumns = 256;
 /// Rows whose errors are added up in float32.
@@ -36,84 +37,6 @@ struct Grids {
     }
 };
 
-float sumOf(const float* lanes) {
-    float sum = 0;
-    for (std::int64_t lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
-    return sum;
-}
-
-/// Widens ranges by a row, a column each. False where a value is NaN or infinite.
-TCOMPRESS_MULTIVERSION bool widenByRow(const float* __restrict x, std::int64_t columns, float* __restrict min,
-                                        float* __restrict max) {
-    float outside[kLanes] = {};
-    std::int64_t i = 0;
-    for (; i + kLanes <= columns; i += kLanes)
-        for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-            const float value = x[i + lane];
-            min[i + lane] = value < min[i + lane] ? value : min[i + lane];
-            max[i + lane] = value > max[i + lane] ? value : max[i + lane];
-            outside[lane] += value * 0.0F;  // NaN for infinities and NaN
-        }
-    for (; i < columns; ++i) {
-        min[i] = x[i] < min[i] ? x[i] : min[i];
-        max[i] = x[i] > max[i] ? x[i] : max[i];
-        outside[0] += x[i] * 0.0F;
-    }
-    return sumOf(outside) == 0.0F;
-}
-
-/// Grids of the ranges [0, count).
-TCOMPRESS_MULTIVERSION void coverRanges(const float* min, const float* max, std::int64_t count,
-                                        const GridRule& given, float* __restrict scale, float* __restrict low,
-                                        float* __restrict high, float* __restrict zeroPoint) {
-    const GridRule rule = given;
-    for (std::int64_t i = 0; i < count; ++i) {
-        const Grid grid = coveringGrid(min[i], max[i], rule);
-        scale[i] = grid.scale;
-        low[i] = grid.low;
-        high[i] = grid.high;
-        zeroPoint[i] = grid.zeroPoint;
-    }
-}
-
-struct Block {
-    const float* weights = nullptr;
-    std::int64_t stride = 0;
-};
-
-/// Codes of `rows` rows, a grid a column, and what rounding lost.
-TCOMPRESS_MULTIVERSION Energy encodeRows(Block block, std::int64_t rows, std::int64_t columns, const float* scales,
-                                         const float* lows, const float* highs, const float* zeroPoints,
-                                         std::uint8_t* codes, std::int64_t codeStride) {
-    float errors[kLanes] = {}, weights[kLanes] = {};
-    for (std::int64_t row = 0; row < rows; ++row) {
-        const float* x = block.weights + row * block.stride;
-        std::uint8_t* target = codes + row * codeStride;
-        std::int64_t i = 0;
-        for (; i + kLanes <= columns; i += kLanes) {
-            std::int32_t rounded[kLanes];
-            for (std::int64_t lane = 0; lane < kLanes; ++lane) {
-                const float value = x[i + lane], scale = scales[i + lane];
-                const float q = roundHalfEven(clamped(value / scale, lows[i + lane], highs[i + lane]));
-                const float error = q * scale - value;
-                errors[lane] += error * error;
-                weights[lane] += value * value;
-                rounded[lane] = static_cast<std::int32_t>(q + zeroPoints[i + lane]);
-            }
-            for (std::int64_t lane = 0; lane < kLanes; ++lane)
-                target[i + lane] = static_cast<std::uint8_t>(rounded[lane]);
-        }
-        for (; i < columns; ++i) {
-            const float q = roundHalfEven(clamped(x[i] / scales[i], lows[i], highs[i]));
-            const float error = q * scales[i] - x[i];
-            errors[0] += error * error;
-            weights[0] += x[i] * x[i];
-            target[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(q + zeroPoints[i]));
-        }
-    }
-    return {sumOf(errors), sumOf(weights)};
-}
-
 class WholeRanges {
   public:
     WholeRanges(std::span<const float> weights, QuantizedWeights& result)
@@ -132,13 +55,14 @@ class WholeRanges {
         for (std::int64_t outer = 0; outer < layout_.outer; ++outer)
             for (std::int64_t block = 0; block < blocks_; ++block)
                 for (std::int64_t column = 0; column < layout_.inner && total.finite; column += kMostColumns)
-                    total.add(longColumns(outer, block, column, std::min(kMostColumns, layout_.inner - column)));
+                    total.add(
+                        longColumns(outer, block, column, std::min(kMostColumns, layout_.inner - column)));
         return total;
     }
 
   private:
     /// Weights of `rows` rows of `columns`, from place `first` on; valid until this thread asks again.
-    Block read(std::int64_t first, std::int64_t rows, std::int64_t columns) const {
+    Rows read(std::int64_t first, std::int64_t rows, std::int64_t columns) const {
         const auto part = [&](std::int64_t row, std::int64_t count) {
             return std::as_bytes(weights_.subspan(static_cast<std::size_t>(first + row * layout_.inner),
                                                   static_cast<std::size_t>(count)));
@@ -167,7 +91,8 @@ class WholeRanges {
     void makeGrids(Grids& grids, std::int64_t count, std::int64_t firstGroup, RoundingOutcome& outcome) {
         coverRanges(grids.min.data(), grids.max.data(), count, rule_, grids.scale.data(), grids.low.data(),
                     grids.high.data(), grids.zeroPoint.data());
-        for (std::int64_t i = 0; i < count; ++i) outcome.addGrid({}, grids.scale[static_cast<std::size_t>(i)]);
+        for (std::int64_t i = 0; i < count; ++i)
+            outcome.addGrid({}, grids.scale[static_cast<std::size_t>(i)]);
         std::copy_n(grids.scale.begin(), count, result_.scales.begin() + firstGroup);
         if (result_.zeroPoints.empty()) return;
         std::transform(grids.zeroPoint.begin(), grids.zeroPoint.begin() + count,
@@ -175,13 +100,14 @@ class WholeRanges {
                        [](float zeroPoint) { return static_cast<std::uint8_t>(zeroPoint); });
     }
 
-    Energy encodeColumns(Block block, std::int64_t rows, std::int64_t columns, const Grids& grids, std::int64_t first) {
+    Energy encodeColumns(Rows x, std::int64_t rows, std::int64_t columns, const Grids& grids,
+                         std::int64_t first) {
         Energy energy;
         for (std::int64_t row = 0; row < rows; row += kRowsSummed) {
             const Energy part =
-                encodeRows({block.weights + row * block.stride, block.stride}, std::min(kRowsSummed, rows - row),
-                           columns, grids.scale.data(), grids.low.data(), grids.high.data(),
-                           grids.zeroPoint.data(), result_.codes.data() + first + row * layout_.inner, layout_.inner);
+                encodeRows({x.first + row * x.stride, x.stride}, std::min(kRowsSummed, rows - row), columns,
+                           grids.scale.data(), grids.low.data(), grids.high.data(), grids.zeroPoint.data(),
+                           result_.codes.data() + first + row * layout_.inner, layout_.inner);
             energy.error += part.error;
             energy.weight += part.weight;
         }
@@ -201,28 +127,31 @@ class WholeRanges {
 
     /// Groups that are contiguous in the tensor.
     RoundingOutcome alongRows() {
-        const std::int64_t grain = std::max<std::int64_t>(1, kTaskWeights / std::max<std::int64_t>(1, layout_.axis));
-        return overTasks(layout_.outer, grain, [&](std::int64_t begin, std::int64_t end, RoundingOutcome& task) {
-            const float* x = read(begin * layout_.axis, end - begin, layout_.axis).weights;
-            Grids grids(blocks_);
-            for (std::int64_t row = begin; row < end; ++row, x += layout_.axis) {
-                for (std::int64_t block = 0; block < blocks_; ++block) {
-                    const Extent extent = extentOf(x + block * layout_.block, blockSize(block));
-                    task.finite = task.finite && extent.finite;
-                    grids.min[static_cast<std::size_t>(block)] = extent.min;
-                    grids.max[static_cast<std::size_t>(block)] = extent.max;
+        const std::int64_t grain =
+            std::max<std::int64_t>(1, kTaskWeights / std::max<std::int64_t>(1, layout_.axis));
+        return overTasks(
+            layout_.outer, grain, [&](std::int64_t begin, std::int64_t end, RoundingOutcome& task) {
+                const float* x = read(begin * layout_.axis, end - begin, layout_.axis).first;
+                Grids grids(blocks_);
+                for (std::int64_t row = begin; row < end; ++row, x += layout_.axis) {
+                    for (std::int64_t block = 0; block < blocks_; ++block) {
+                        const Extent extent = extentOf(x + block * layout_.block, blockSize(block));
+                        task.finite = task.finite && extent.finite;
+                        grids.min[static_cast<std::size_t>(block)] = extent.min;
+                        grids.max[static_cast<std::size_t>(block)] = extent.max;
+                    }
+                    if (!task.finite) return;
+                    makeGrids(grids, blocks_, row * blocks_, task);
+                    std::uint8_t* codes = result_.codes.data() + row * layout_.axis;
+                    for (std::int64_t block = 0; block < blocks_; ++block) {
+                        const std::int64_t first = block * layout_.block;
+                        const Energy lost =
+                            encode(x + first, blockSize(block), grids.at(block), codes + first);
+                        task.energy.error += lost.error;
+                        task.energy.weight += lost.weight;
+                    }
                 }
-                if (!task.finite) return;
-                makeGrids(grids, blocks_, row * blocks_, task);
-                std::uint8_t* codes = result_.codes.data() + row * layout_.axis;
-                for (std::int64_t block = 0; block < blocks_; ++block) {
-                    const std::int64_t first = block * layout_.block;
-                    const Energy lost = encode(x + first, blockSize(block), grids.at(block), codes + first);
-                    task.energy.error += lost.error;
-                    task.energy.weight += lost.weight;
-                }
-            }
-        });
+            });
     }
 
     /// Groups that run down columns, `columns` side by side, whose weights a task holds.
@@ -238,7 +167,7 @@ class WholeRanges {
                     const std::int64_t column = unit % across * columns, rows = blockSize(block);
                     const std::int64_t width = std::min(columns, layout_.inner - column);
                     const std::int64_t first = firstWeight(outer, block * layout_.block, column);
-                    const Block weights = read(first, rows, width);
+                    const Rows weights = read(first, rows, width);
                     std::ranges::fill(grids.min, 0.0F);
                     std::ranges::fill(grids.max, 0.0F);
                     task.finite = widen(weights, rows, width, grids.min.data(), grids.max.data());
@@ -252,7 +181,8 @@ class WholeRanges {
     }
 
     /// One block of columns that are too long for a task: ranges first, of parts of the rows, then the codes.
-    RoundingOutcome longColumns(std::int64_t outer, std::int64_t block, std::int64_t column, std::int64_t columns) {
+    RoundingOutcome longColumns(std::int64_t outer, std::int64_t block, std::int64_t column,
+                                std::int64_t columns) {
         const std::int64_t rows = blockSize(block), begin = block * layout_.block;
         const std::int64_t atOnce = std::max<std::int64_t>(1, kTaskWeights / columns);
         const auto parts = static_cast<std::size_t>((rows + atOnce - 1) / atOnce);
@@ -260,8 +190,8 @@ class WholeRanges {
         RoundingOutcome total =
             overTasks(rows, atOnce, [&](std::int64_t from, std::int64_t to, RoundingOutcome& task) {
                 const std::int64_t place = from / atOnce * columns;
-                task.finite = widen(read(firstWeight(outer, begin + from, column), to - from, columns), to - from,
-                                    columns, min.data() + place, max.data() + place);
+                task.finite = widen(read(firstWeight(outer, begin + from, column), to - from, columns),
+                                    to - from, columns, min.data() + place, max.data() + place);
             });
         if (!total.finite) return total;
         Grids grids(columns);
@@ -279,10 +209,10 @@ class WholeRanges {
         return total;
     }
 
-    static bool widen(Block block, std::int64_t rows, std::int64_t columns, float* min, float* max) {
+    static bool widen(Rows x, std::int64_t rows, std::int64_t columns, float* min, float* max) {
         bool finite = true;
         for (std::int64_t row = 0; row < rows && finite; ++row)
-            finite = widenByRow(block.weights + row * block.stride, columns, min, max);
+            finite = widenByRow(x.first + row * x.stride, columns, min, max);
         return finite;
     }
 

@@ -1,7 +1,8 @@
 #pragma once
-// Rounding in groups whose grids cover their whole ranges, at the speed of memory: weights are read in the order in which
-// they lie, by rows, whether groups run along rows or down columns; from the file where they lie in one that is mapped.
-// They are read once where a group's weights stay in the cache of whoever finds its range, twice otherwise.
+// Rounding in groups whose grids cover their whole ranges, at the speed of memory: weights are read in the
+// order in which they lie, by rows, whether groups run along rows or down columns; from the file where they
+// lie in one that is mapped. They are read once where a group's weights stay in the cache of whoever finds
+// its range, twice otherwise.
 
 #include <span>
 

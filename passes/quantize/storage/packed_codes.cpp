@@ -89,7 +89,8 @@ PackedCodes::PackedCodes(ir::Edit& edit, const std::string& name, int bits, std:
         bytes.push_back(planes.back().mutableData<std::uint8_t>().data());
     }
     const std::int64_t parts = (entries + kEntriesOfATask - 1) / kEntriesOfATask;
-    const std::int64_t grain = std::max<std::int64_t>(1, kEntriesOfATask / std::max<std::int64_t>(1, entries));
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, kEntriesOfATask / std::max<std::int64_t>(1, entries));
     parallelRanges(rows * parts, grain, [&](std::int64_t begin, std::int64_t end) {
         std::vector<std::uint16_t> buffer(static_cast<std::size_t>(std::min(entries, kEntriesOfATask)));
         for (std::int64_t part = begin; part < end; ++part) {
@@ -113,12 +114,13 @@ PackedCodes::PackedCodes(ir::Edit& edit, const std::string& name, int bits, std:
 
 PackedCodes::PackedCodes(ir::Edit& edit, const std::string& name, int bits,
                          std::span<const std::uint16_t> codes, std::int64_t rows, Packing packing)
-    : PackedCodes(edit, name, bits, rows, std::ssize(codes) / std::max<std::int64_t>(1, rows),
-                  [&](std::int64_t row, std::int64_t first, std::span<std::uint16_t> target) {
-                      const std::int64_t place = row * (std::ssize(codes) / rows) + first;
-                      std::copy_n(codes.begin() + place, target.size(), target.begin());
-                  },
-                  packing) {
+    : PackedCodes(
+          edit, name, bits, rows, std::ssize(codes) / std::max<std::int64_t>(1, rows),
+          [&](std::int64_t row, std::int64_t first, std::span<std::uint16_t> target) {
+              const std::int64_t place = row * (std::ssize(codes) / rows) + first;
+              std::copy_n(codes.begin() + place, target.size(), target.begin());
+          },
+          packing) {
     TCOMPRESS_CHECK(std::ssize(codes) % rows == 0, "the codes do not fill whole rows");
 }
 

@@ -35,8 +35,7 @@ enum class Packing {
 std::vector<int> planeWidths(int bits);
 
 /// Writes the codes of a row from entry `first` on; called from several threads at once.
-using CodesOfRow =
-    std::function<void(std::int64_t row, std::int64_t first, std::span<std::uint16_t> codes)>;
+using CodesOfRow = std::function<void(std::int64_t row, std::int64_t first, std::span<std::uint16_t> codes)>;
 
 class PackedCodes {
   public:

@@ -103,7 +103,8 @@ TEST_CASE("codes are packed from any place of their bytes, signed or not") {
                 }
 }
 
-TEST_CASE("codes of a mapped file, of more columns than are unpacked at a time, are packed as those in memory") {
+TEST_CASE(
+    "codes of a mapped file, of more columns than are unpacked at a time, are packed as those in memory") {
     for (const int bits : {4, 8})
         for (const Order order : {Order::rowMajor, Order::columnMajor}) {
             // An odd number of 4-bit codes a row: every other row begins inside a byte.
@@ -118,9 +119,11 @@ TEST_CASE("codes of a mapped file, of more columns than are unpacked at a time, 
             for (std::int64_t k = 0; k < 70; ++k)
                 for (std::int64_t column = 0; column < 1041; ++column) {
                     const std::int64_t place = k * s.matrix.rowStride + column * s.matrix.columnStride;
-                    const int code = bits == 8 ? s.codes[static_cast<std::size_t>(place)]
-                                               : s.codes[static_cast<std::size_t>(place / 2)] >> place % 2 * 4 & 15;
-                    const float value = (static_cast<float>(code) - s.zeros[0]) * s.scales[static_cast<std::size_t>(column)];
+                    const int code = bits == 8
+                                         ? s.codes[static_cast<std::size_t>(place)]
+                                         : s.codes[static_cast<std::size_t>(place / 2)] >> place % 2 * 4 & 15;
+                    const float value =
+                        (static_cast<float>(code) - s.zeros[0]) * s.scales[static_cast<std::size_t>(column)];
                     REQUIRE(expected->value(k, column) == value);
                     REQUIRE(found->value(k, column) == value);
                 }

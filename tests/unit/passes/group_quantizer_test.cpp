@@ -106,7 +106,9 @@ TEST_CASE("Codes, scales and zero points are those of the definition") {
     }
 }
 
-TEST_CASE("Columns longer or wider than a task takes have the codes of the definition, from memory and from a file") {
+TEST_CASE(
+    "Columns longer or wider than a task takes have the codes of the definition, from memory and from a "
+    "file") {
     // Blocks that a task holds, of several tasks side by side; and columns of which a task holds a part.
     const Shape shape = GENERATE(Shape{90, 4700}, Shape{9001, 37});
     const std::int64_t block = shape[0] == 90 ? 32 : shape[0];
@@ -123,10 +125,12 @@ TEST_CASE("Columns longer or wider than a task takes have the codes of the defin
             for (std::int64_t i = first; i < std::min(first + block, shape[0]); ++i)
                 values.push_back(weights.data<float>()[static_cast<std::size_t>(i * columns + column)]);
             const Definition expected = define(values, rule);
-            REQUIRE(quantized->scales[static_cast<std::size_t>(first / block * columns + column)] == expected.scale);
+            REQUIRE(quantized->scales[static_cast<std::size_t>(first / block * columns + column)] ==
+                    expected.scale);
             for (std::size_t i = 0; i < values.size(); ++i)
-                REQUIRE(codeOf(*quantized, (static_cast<std::size_t>(first) + i) * static_cast<std::size_t>(columns) +
-                                               static_cast<std::size_t>(column)) == expected.codes[i]);
+                REQUIRE(codeOf(*quantized,
+                               (static_cast<std::size_t>(first) + i) * static_cast<std::size_t>(columns) +
+                                   static_cast<std::size_t>(column)) == expected.codes[i]);
         }
     const auto file = MappedFile::spill(weights.bytes());
     REQUIRE(file);
@@ -150,8 +154,10 @@ TEST_CASE("A scale is stored as the least float16 that covers it") {
     };
     // All exponents, with bits around those that float16 lacks.
     for (std::uint32_t exponent = 0; exponent < 255; ++exponent)
-        for (const std::uint32_t fraction : {0U, 1U, 0xfffU, 0x1000U, 0x1001U, 0x1fffU, 0x2000U, 0x3000U, 0x7ff000U, 0x7fffffU})
-            for (const std::uint32_t sign : {0U, 0x80000000U}) check(std::bit_cast<float>(sign | exponent << 23 | fraction));
+        for (const std::uint32_t fraction :
+             {0U, 1U, 0xfffU, 0x1000U, 0x1001U, 0x1fffU, 0x2000U, 0x3000U, 0x7ff000U, 0x7fffffU})
+            for (const std::uint32_t sign : {0U, 0x80000000U})
+                check(std::bit_cast<float>(sign | exponent << 23 | fraction));
     check(std::numeric_limits<float>::infinity());
     CHECK(std::isnan(storedScale(std::numeric_limits<float>::quiet_NaN(), DType::float16)));
     CHECK(storedScale(0.3F, DType::float32) == 0.3F);

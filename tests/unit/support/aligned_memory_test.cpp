@@ -12,11 +12,13 @@ using namespace tcompress;
 
 TEST_CASE("pages are aligned, all theirs to write, and apart while they are held") {
     constexpr std::size_t kHugePage = std::size_t{2} << 20;
-    for (const std::size_t bytes : {std::size_t{1}, std::size_t{300'000}, kHugePage, 2 * kHugePage + 5, 9 * kHugePage}) {
+    for (const std::size_t bytes :
+         {std::size_t{1}, std::size_t{300'000}, kHugePage, 2 * kHugePage + 5, 9 * kHugePage}) {
         std::vector<void*> held;
         for (int i = 1; i <= 3; ++i) {
             held.push_back(allocatePages(bytes));
-            CHECK(reinterpret_cast<std::uintptr_t>(held.back()) % (bytes < kHugePage ? 4096 : kHugePage) == 0);
+            CHECK(reinterpret_cast<std::uintptr_t>(held.back()) % (bytes < kHugePage ? 4096 : kHugePage) ==
+                  0);
             std::memset(held.back(), i, bytes);
         }
         for (int i = 1; i <= 3; ++i) {

@@ -144,7 +144,8 @@ TEST_CASE("a mapped file shows the bytes and outlives its path") {
     CHECK(std::memcmp(file->bytes().data(), text.data(), text.size()) == 0);
 }
 
-TEST_CASE("a part of a mapped file is read, also of the last of many that are open, and one cut short is named") {
+TEST_CASE(
+    "a part of a mapped file is read, also of the last of many that are open, and one cut short is named") {
     ScratchFolder folder;
     const std::filesystem::path path = folder.path() / "data";
     std::string text(10000, 'q');
