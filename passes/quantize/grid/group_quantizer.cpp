@@ -35,6 +35,7 @@ class Quantizer {
           rule_(result.rule),
           result_(result),
           blocks_(layout_.blocks()),
+          gridRule_(rule_),
           search_(rule_),
           importance_(importance.begin(), importance.end()) {
         if (importance_.empty()) importance_.assign(static_cast<std::size_t>(layout_.axis), 1.0F);
@@ -50,7 +51,7 @@ class Quantizer {
         if (isTernary(rule_))
             return store(x, n, ternaryGrid(x, n, first, task.fewLevels), group, codes, task);
         const Shares shares = search_.best(x, importance_.data() + first, n, extent);
-        store(x, n, gridFor(extent, rule_, shares), group, codes, task);
+        store(x, n, coveringGrid(extent.min, extent.max, gridRule_, shares), group, codes, task);
     }
 
     RoundingOutcome run() {
@@ -184,6 +185,7 @@ class Quantizer {
     const QuantizationRule& rule_;
     QuantizedWeights& result_;
     std::int64_t blocks_;
+    GridRule gridRule_;
     RangeSearch search_;
     std::vector<float> importance_;
 };
