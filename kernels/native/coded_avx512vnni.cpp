@@ -1,5 +1,5 @@
-// AVX-512's coded products, and those by digits: 6 rows × 2 vectors of sums and as many of totals, two of
-// codes and one of A: 27 of 32 registers.
+// AVX-512's coded products, and those by digits: 8 rows × 2 vectors of sums, two of codes and one of A: 19
+// of 32 registers, the others for totals.
 
 #include "kernels/native/coded_kernel.h"
 
@@ -15,7 +15,7 @@ namespace tcompress::kernels {
 namespace {
 
 struct Avx512Vnni {
-    static constexpr int kMostRows = 6, kVectors = 2, kPanelsOfOneRow = 2;
+    static constexpr int kMostRows = 8, kVectors = 2, kPanelsOfOneRow = 2;
     using Ints = std::int32_t __attribute__((vector_size(64)));
     using Words = std::uint32_t __attribute__((vector_size(64)));
     using Floats = float __attribute__((vector_size(64)));

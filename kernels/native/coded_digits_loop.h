@@ -5,7 +5,7 @@
 //   dotPairs(sums, a, b)    sums + the two products of signed 16-bit numbers of each column
 //   multiplyAdd(a, b, c)    a · b + c, rounded once
 //   spread(p)    32 bits for all columns
-//   kMostRows    rows × kVectors vectors of columns whose sums fit the registers
+//   kMostRows    rows, up to 8, × kVectors vectors of columns whose sums fit the registers
 //   kPanelsOfOneRow    1 or 2 whose sums, three each, fit the registers
 // Included after the file's target pragma, so that the templates are compiled for that instruction set; no
 // function of the standard library is instantiated here.
@@ -170,7 +170,7 @@ template <class Isa, int kRows, Zeros kZeros>
     const std::uint32_t* pairs = task.pairs + first;
     float* const c = task.c + row * kPanelColumns + first;
     Floats totals[kRows][kVectors];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * kPanelColumns + v * kWidth);
@@ -178,7 +178,7 @@ template <class Isa, int kRows, Zeros kZeros>
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
             Words sums[kRows][kVectors];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
                 for (int v = 0; v < kVectors; ++v) sums[r][v] = Words{};
@@ -190,7 +190,7 @@ template <class Isa, int kRows, Zeros kZeros>
                     for (int v = 0; v < kVectors; ++v)
                         codes[v] = loadAs<Words>((part < 2 ? pairs + part * kPanelColumns : bytes) +
                                                  v * kWidth);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
                     for (int r = 0; r < kRows; ++r) {
                         const Words digit = Isa::spread(digits + r * kDigitGroupBytes + part * 4);
 #pragma GCC unroll 2
@@ -207,20 +207,20 @@ template <class Isa, int kRows, Zeros kZeros>
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t at = block * kPanelColumns + first + v * kWidth;
                 const Floats scale = loadAs<Floats>(panel.scales + at);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
                 for (int r = 0; r < kRows; ++r)
                     totals[r][v] = addProducts<Isa>(totals[r][v], sums[r][v], scale);
                 if constexpr (kZeros == Zeros::some) {
                     const Floats zero =
                         panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
-#pragma GCC unroll 6
+#pragma GCC unroll 8
                     for (int r = 0; r < kRows; ++r)
                         totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero,
                                                           task.sums[(row + r) * task.segments + segment]);
                 }
             }
         });
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
         for (int v = 0; v < kVectors; ++v) storeAs(c + r * kPanelColumns + v * kWidth, totals[r][v]);
@@ -288,6 +288,7 @@ CodedKernels withDigits(CodedKernels base) {
     base.addThreeDigits[1] = addThreeDigits<Isa, 4>;
     base.addThreeDigits[2] = addThreeDigits<Isa, 8>;
     base.addTwoDigits = addTwoDigits<Isa>;
+    base.stripRows = Isa::kMostRows;
     return base;
 }
 

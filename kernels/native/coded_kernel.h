@@ -65,6 +65,7 @@ struct CodedKernels {
     // Null without VNNI:
     void (*addThreeDigits[3])(const DigitPanelTask&);  // strips of one row
     void (*addTwoDigits)(const DigitPanelTask&);       // one panel of widened codes
+    std::int64_t stripRows = 0;                        // that go on at once in registers there
 };
 /// Of the best instruction set of this processor.
 const CodedKernels& codedKernels();

@@ -15,8 +15,6 @@ namespace {
 constexpr std::int64_t kFewRows = 8;
 /// Panels that few rows are multiplied by in one call.
 constexpr std::int64_t kPanelsAtOnce = 2;
-/// Rows that go on at once in registers.
-constexpr std::int64_t kStripRows = 6;
 /// k that are widened at a time: at most 24 KiB, which stay in the first-level cache.
 constexpr std::int64_t kPartOfK = 256;
 /// k that share a unit: the longer, the coarser it may be (native/digits.h), but the less often C is read and
@@ -44,7 +42,7 @@ DigitRows placeOfDigits(const CodedMatmul& params) {
     rows.stretch = partSizeOf(weights, kStretch);
     rows.part = few ? rows.stretch : partSizeOf(weights, kPartOfK);
     // Even strips: a short last one would run slowly.
-    rows.stripRows = few ? 1 : ceilDivide(params.m, ceilDivide(params.m, kStripRows));
+    rows.stripRows = few ? 1 : ceilDivide(params.m, ceilDivide(params.m, codedKernels().stripRows));
     rows.groups = weights.groups() * weights.codesPerWord() / kDigitGroup;
     rows.digits = threadScratch<Digits, std::int8_t>(rows.sizeBytes());
     rows.units = threadScratch<Units, float>(params.m * rows.stretches());
