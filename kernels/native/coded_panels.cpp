@@ -34,7 +34,7 @@ TCOMPRESS_MULTIVERSION void widenWords(const std::uint32_t* words, std::int64_t 
                                        std::uint32_t* pairs, std::uint32_t* bytes) {
     using Words = std::uint32_t __attribute__((vector_size(64)));
     using Pairs = std::uint16_t __attribute__((vector_size(64)));
-    using Bytes = std::int8_t __attribute__((vector_size(64)));
+    using Bytes = std::uint8_t __attribute__((vector_size(64)));
     constexpr std::int64_t kWords = 16;
     const Words mask = Words{} + 0x01010101U * ((1U << bits) - 1);
     const Words sign = Words{} + (0x01010101U << (bits - 1));

@@ -21,8 +21,8 @@ constexpr std::int64_t kStripRows = 12;
 /// About as many k are decoded at a time: eight panels, 512 KiB, which stay in a second-level cache.
 constexpr std::int64_t kPartOfK = 512;
 /// Rows whose digits are in memory at a time take about this, but for the fewest. They share what is widened;
-/// of their digits the second-level cache holds a part of k.
-constexpr std::int64_t kMostDigitBytes = 3 << 20;
+/// of their digits the second-level cache holds a part of k. Beside narrow codes 3 MiB would be much.
+constexpr std::int64_t mostDigitBytes(int bits) { return bits == 8 ? 3 << 20 : 1 << 20; }
 constexpr std::int64_t kFewestRowsAtATime = 84;
 
 struct PaddedRows;
@@ -153,7 +153,7 @@ void multiplyFloats(const CodedMatmul& params) {
 
 void matmulCodedNative(const CodedMatmul& params) {
     const std::int64_t digitBytes = 3 * std::max<std::int64_t>(1, params.weights->k);
-    const std::int64_t parts = ceilDivide(params.m, std::max(kFewestRowsAtATime, kMostDigitBytes / digitBytes));
+    const std::int64_t parts = ceilDivide(params.m, std::max(kFewestRowsAtATime, mostDigitBytes(params.weights->bits) / digitBytes));
     // Even parts: a short last one would decode the matrix for little.
     const std::int64_t atATime =
         ceilDivide(ceilDivide(params.m, std::max<std::int64_t>(1, parts)), kStripRows) * kStripRows;
