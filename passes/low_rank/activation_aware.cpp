@@ -20,8 +20,6 @@
 #include <map>
 #include <optional>
 
-#include "lib/calibration/collector.h"
-#include "lib/calibration/token_counts.h"
 #include "passes/low_rank/factor_products.h"
 #include "passes/low_rank/fitted_factors.h"
 #include "passes/low_rank/rank_allocation.h"
@@ -150,31 +148,12 @@ class LowRankActivationAware : public pipeline::Pass {
                         PassReport& report) const {
         const Tensor& whole = *table.constant->constant();
         const std::int64_t rows = whole.shape()[0], columns = whole.shape()[1], rank = rankOf(rows, columns);
-        // Made samples have made frequencies: only given ones are counted.
-        const data::Split samples = data::split(context.givenCalibration(kPass, "rows are counted"), kHeldBackShare);
-        const TableFactors factors = usageWeightedFactors(
-            whole, smoothedUsage(counts(model, table, samples.fit, context), counts(model, table, samples.heldBack, context)), rank);
+        const TableFactors factors =
+            usageWeightedFactors(whole, tableUsage(model, context, kPass, table, report), rank);
         const std::string change = fmt::format("[{}, {}] to rank {}: {} of {} parameters, rows weighed by their use", rows,
                                                columns, rank, rank * (rows + columns), rows * columns);
         replaceByFactors(edit, table, factors.rows, factors.basis);
         for (const analysis::Site* site : table.sites) report.changed.push_back({site->name, change, factors.error});
-    }
-
-    /// How often each row is looked up.
-    static std::vector<double> counts(const ir::Model& model, const TargetWeight& table, const data::Dataset& samples,
-                                      const PassContext& context) {
-        calibration::Collector collector(model);
-        std::vector<const calibration::TokenCounts*> seen;
-        for (const analysis::Site* site : table.sites)
-            seen.push_back(&collector.add<calibration::TokenCounts>(calibration::Source(site->input)));
-        context.collect(collector, samples);
-        const std::int64_t rows = table.constant->constant()->shape()[0];
-        std::vector<double> result(static_cast<std::size_t>(rows));
-        for (const calibration::TokenCounts* site : seen)
-            for (const auto& [id, count] : site->result())
-                if (const std::int64_t row = id < 0 ? id + rows : id; row >= 0 && row < rows)
-                    result[static_cast<std::size_t>(row)] += static_cast<double>(count);
-        return result;
     }
 
     static LinearLayer factorise(const LayerProblem& problem, std::int64_t rank, LowRankFactors& factors, PassReport& report) {

@@ -2,6 +2,7 @@
 // How often each row of an embedding table is looked up: counted in calibration data and smoothed, because
 // even much text leaves most of a vocabulary unseen.
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -10,12 +11,22 @@
 
 namespace tcompress::passes {
 
-/// Probability of each row. Vocabularies list frequent tokens first, more or less, so rows of similar rank
-/// are used similarly often: with pᵢ the mean count of rows i/ρ … i·ρ,
-///     uᵢ ∝ countᵢ + m · pᵢ / Σp,
-/// ρ and m chosen by the likelihood of `heldBack` counts under `counts`; the result is made from both. ρ may
-/// be so large that rank plays no role.
-std::vector<double> smoothedUsage(const std::vector<double>& counts, const std::vector<double>& heldBack);
+/// Probability of each row. Rows that were seen once or twice are used less often than it seems, by about a constant
+/// δ, and what is taken from them goes to rows like them (absolute discounting):
+///     uᵢ ∝ countᵢ − min(countᵢ, δ) + pᵢ · Σ min(count, δ) / Σ p.
+/// Vocabularies list frequent tokens first, more or less, so rows of similar rank are used similarly often: pᵢ is the
+/// mean of min(count, δ) over rows i/ρ … i·ρ. Vectors of rare tokens are longer than others in many tables: pᵢ may be
+/// multiplied with how much more is seen of rows of its length (eight classes) at similar ranks. δ, ρ and whether
+/// lengths play a role are chosen by the likelihood of `heldBack` counts under `counts`; the result is made from both.
+/// ρ may be so large that rank plays no role. `energies`: squared length of each row.
+///
+/// Sources: Ney, Essen and Kneser 1994, "On Structuring Probabilistic Dependences in Stochastic Language Modelling";
+/// lengths: Schakel and Wilson 2015, "Measuring Word Significance using Distributed Representations of Words".
+std::vector<double> smoothedUsage(const std::vector<double>& counts, const std::vector<double>& heldBack,
+                                  std::span<const double> energies);
+
+/// Squared length of each row of a float32 matrix, infinite where it is none.
+std::vector<double> rowEnergies(const Tensor& table);
 
 /// That of a table from the calibration samples that were given, a quarter of them held back; padding does not
 /// count. Without calibration data all rows count alike, and the report says so.

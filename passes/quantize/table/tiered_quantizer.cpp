@@ -10,6 +10,7 @@
 #include "passes/quantize/solver/hqq_solver.h"
 #include "passes/quantize/storage/codebook_storage.h"
 #include "passes/quantize/storage/quantized_table.h"
+#include "passes/quantize/table/row_usage.h"
 #include "passes/quantize/table/tiered_table.h"
 
 namespace tcompress::passes {
@@ -76,10 +77,8 @@ TieredQuantizer::TieredQuantizer(const pipeline::PassContext& context, const Tar
       length_(weight.constant->constant()->shape()[1]),
       usage_(std::move(usage)) {
     // Rows whose error costs most come first.
-    std::vector<double> costs(static_cast<std::size_t>(rows_));
-    const auto length = static_cast<std::size_t>(length_);
-    for (std::size_t i = 0; i < costs.size(); ++i)
-        costs[i] = usage_[i] * energyOf(table_.subspan(i * length, length));
+    std::vector<double> costs = rowEnergies(*weight.constant->constant());
+    for (std::size_t i = 0; i < costs.size(); ++i) costs[i] *= usage_[i];
     order_.resize(costs.size());
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {

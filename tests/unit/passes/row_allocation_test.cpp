@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "lib/support/random.h"
 #include "passes/quantize/table/row_usage.h"
 
 using namespace tcompress::passes;
@@ -92,7 +93,7 @@ TEST_CASE("Smoothed usage is a distribution that follows counts and rank") {
     // Frequent tokens come first: row i is used about 1000 / i times, in one of the halves.
     for (std::size_t i = 0; i < kRows; ++i)
         for (std::size_t k = 0; k < 1000 / (i + 1); ++k) ++(k % 2 == i % 2 ? counts : heldBack)[i];
-    const auto usage = smoothedUsage(counts, heldBack);
+    const auto usage = smoothedUsage(counts, heldBack, std::vector<double>(kRows, 1.0));
     CHECK(std::accumulate(usage.begin(), usage.end(), 0.0) == Approx(1.0));
     CHECK(*std::min_element(usage.begin(), usage.end()) > 0);
     CHECK(usage[0] > usage[20]);
@@ -100,6 +101,60 @@ TEST_CASE("Smoothed usage is a distribution that follows counts and rank") {
     // Without any order of the rows nothing but the counts is left to say.
     std::vector<double> lone(kRows, 0.0);
     lone[700] = 50;
-    const auto alone = smoothedUsage(lone, lone);
+    const auto alone = smoothedUsage(lone, lone, std::vector<double>(kRows, 1.0));
     CHECK(alone[700] > 100 * alone[100]);
+}
+
+namespace {
+
+/// Rows drawn with the given probabilities.
+std::vector<double> drawn(const std::vector<double>& probabilities, int tokens, tcompress::Random random) {
+    std::vector<double> counts(probabilities.size(), 0.0), cumulated(probabilities.size());
+    std::partial_sum(probabilities.begin(), probabilities.end(), cumulated.begin());
+    for (int i = 0; i < tokens; ++i) {
+        const double point = random.uniform() * cumulated.back();
+        ++counts[static_cast<std::size_t>(std::upper_bound(cumulated.begin(), cumulated.end() - 1, point) - cumulated.begin())];
+    }
+    return counts;
+}
+
+}  // namespace
+
+TEST_CASE("Rows that were not seen get about the probability that they have together") {
+    std::vector<double> truth;
+    for (int i = 1; i <= 5000; ++i) truth.push_back(1.0 / (i + 3));
+    const double all = std::accumulate(truth.begin(), truth.end(), 0.0);
+    const auto counts = drawn(truth, 1500, tcompress::Random(1, "tokens")), heldBack = drawn(truth, 500, tcompress::Random(2, "tokens"));
+    const auto usage = smoothedUsage(counts, heldBack, std::vector<double>(truth.size(), 1.0));
+    double unseen = 0, estimated = 0;
+    for (std::size_t i = 0; i < truth.size(); ++i)
+        if (counts[i] + heldBack[i] == 0) {
+            unseen += truth[i] / all;
+            estimated += usage[i];
+        }
+    INFO(estimated << " of " << unseen);
+    CHECK(estimated > unseen * 0.75);
+    CHECK(estimated < unseen * 1.25);
+}
+
+TEST_CASE("Where long rows are rare, unseen long rows get less than unseen short ones; where lengths say nothing, as much") {
+    constexpr std::size_t kRows = 5000;
+    const bool longAreRare = GENERATE(true, false);
+    std::vector<double> truth, energies;
+    for (std::size_t i = 0; i < kRows; ++i) {
+        energies.push_back(i % 2 == 0 ? 1.0 : 2.0);
+        truth.push_back((longAreRare && i % 2 == 1 ? 0.05 : 1.0) / static_cast<double>(i + 4));
+    }
+    const auto counts = drawn(truth, 2000, tcompress::Random(3, "tokens")), heldBack = drawn(truth, 700, tcompress::Random(4, "tokens"));
+    const auto usage = smoothedUsage(counts, heldBack, energies);
+    double sums[2] = {0, 0}, rows[2] = {0, 0};
+    for (std::size_t i = kRows / 2; i < kRows; ++i)
+        if (counts[i] + heldBack[i] == 0) {
+            sums[i % 2] += usage[i];
+            ++rows[i % 2];
+        }
+    const double ratio = (sums[1] / rows[1]) / (sums[0] / rows[0]);
+    INFO(ratio);
+    CHECK(ratio < (longAreRare ? 0.3 : 1.3));
+    CHECK(ratio > (longAreRare ? 0.0 : 0.7));
 }
