@@ -86,19 +86,18 @@ TEST_CASE("2:4 and blocks hold in the written weights, in ONNX Runtime too") {
 }
 
 TEST_CASE("alternating directions, and shares by outputs, lose less at the model's outputs") {
-    const std::string name = GENERATE("vit_digits", "gpt2_char");
-    CAPTURE(name);
-    const std::string file = name == "vit_digits" ? "digits_calibration" : "fortunes_char_calibration";
-    const ir::Model model = test::dataModel(name);
-    const data::Dataset fit = samplesOf(file, 0, 64), other = samplesOf(file, 64, 96);
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset fit = samplesOf("digits_calibration", 0, 64), other = samplesOf("digits_calibration", 64, 96);
     const auto error = [&](const std::string& options) {
         return outputError(model, runPass(model, "prune", "sparsegpt", "{" + options + "}", &fit).model, other);
     };
     const double swept = error(R"("sparsity": 0.7)"), directions = error(R"("sparsity": 0.7, "solver": "admm")"),
+                 saliency = error(R"("sparsity": 0.7, "solver": "admm", "allocation": "saliency")"),
                  both = error(R"("sparsity": 0.7, "solver": "admm", "allocation": "outputs")");
-    CAPTURE(swept, directions, both);
+    CAPTURE(swept, directions, saliency, both);
     CHECK(directions < swept);
-    CHECK(both < directions);
+    CHECK(both < 0.9 * directions);
+    CHECK(both < 0.9 * saliency);
     CHECK(error(R"("structure": "2:4", "solver": "admm")") < error(R"("structure": "2:4")"));
 }
 
