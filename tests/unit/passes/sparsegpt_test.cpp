@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "lib/ir/edit.h"
 #include "lib/pipeline/records.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
@@ -99,6 +100,24 @@ TEST_CASE("alternating directions, and shares by outputs, lose less at the model
     CHECK(both < 0.9 * directions);
     CHECK(both < 0.9 * saliency);
     CHECK(error(R"("structure": "2:4", "solver": "admm")") < error(R"("structure": "2:4")"));
+}
+
+TEST_CASE("by outputs a matrix that they hardly need loses most, whatever its own output loses") {
+    ir::Model model = test::dataModel("vit_digits");
+    const auto view = analysis::recognise(model);
+    const analysis::Site& site = view.sites[view.feedForward.back().down.front()];
+    Tensor faint = *site.weight->constant();
+    for (float& value : faint.mutableData<float>()) value *= 1e-3F;
+    ir::Edit edit(model, "test");
+    edit.setConstant(site.weight, faint);
+    edit.commit();
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    const auto shareBy = [&](const std::string& allocation) {
+        const auto options = fmt::format(R"({{"sparsity": 0.5, "allocation": "{}"}})", allocation);
+        return zeroShare(runPass(model, "prune", "sparsegpt", options, &samples).model, site.name);
+    };
+    CHECK(shareBy("outputs") == Approx(0.8).margin(0.01));
+    CHECK(shareBy("saliency") < 0.75);
 }
 
 TEST_CASE("a matrix that the pattern does not divide is left alone, and data are needed") {
