@@ -138,7 +138,7 @@ pipeline::PassInfo quantizeEmbedding() {
     info.method = "embedding";
     info.summary = "embedding tables within a budget: bits by how often rows are used";
     info.details =
-        "Counts in the calibration data how often each row is looked up, smooths the counts by rank, and "
+        "Counts in the calibration data how often each row is looked up, smooths the counts by rank and length, and "
         "divides the rows among integer formats of 8 to 2 bits and codebooks so that the expected error is "
         "smallest within bits_per_weight. Rows are gathered packed and decoded after. Without calibration "
         "data all rows count alike.";
