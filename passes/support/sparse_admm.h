@@ -7,7 +7,7 @@
 //
 // the alternating direction method of multipliers on min tr((W − W*)ᵀ·H·(W − W*)). Inputs are scaled so that H's
 // diagonal is 1, and ρ grows until no mask can move. The zeros are no convex set, so nothing says that the result is
-// the best; on layers of MiniLM it loses about an eighth (2:4) to a quarter (70 % zeros) less than the sweep.
+// the best; what it gains over the sweep on real models is measured in docs/compensation.md.
 //
 // Source: Meng, Behdin, Wang, Mazumder 2024, "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large
 // Language Models" (algorithm 1; the values of the weights that stay are then sparseOptimum()'s).
