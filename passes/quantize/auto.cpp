@@ -21,7 +21,6 @@
 #include "lib/support/error.h"
 #include "passes/passes.h"
 #include "passes/quantize/mixed/mixed_precision.h"
-#include "passes/quantize/mixed/output_damage.h"
 #include "passes/quantize/mixed/size_planner.h"
 #include "passes/quantize/mixed/storage_choices.h"
 #include "passes/quantize/solver/gptq_run.h"
@@ -92,7 +91,6 @@ class QuantizeAuto : public pipeline::Pass {
         const std::vector<TargetWeight> weights = anyStorage().weights(model, context, report);
         std::optional<ChoiceSamples> samples;
         if (options_.maxAccuracyDrop || context.hasCalibration()) samples = this->samples(context);
-        if (samples) requireFloatOutput(model);
         const std::vector<WeightChoices> items =
             measureChoices(model, context, kPass, space(), weights, samples ? &*samples : nullptr, report);
         if (items.empty()) return report;

@@ -103,7 +103,9 @@ class QuantizeEmbedding : public pipeline::Pass {
         std::vector<std::string> targets = options_.targets;
         const auto& sites = context.view(model).sites;
         // Not the linear layers, which this pass would leave in float32.
-        if (targets.empty() && std::any_of(sites.begin(), sites.end(), [](const auto& site) { return site.node->is("Gather"); })) targets.push_back("op:Gather");
+        if (targets.empty() && std::any_of(sites.begin(), sites.end(),
+                                           [](const auto& site) { return site.node->is("Gather"); }))
+            targets.push_back("op:Gather");
         if (!targets.empty()) restoreToRequantize(model, context, {targets, options_.ignore}, kPass, report);
     }
 

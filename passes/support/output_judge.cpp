@@ -4,7 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/calibration/observed_rows.h"
 #include "lib/exec/executor.h"
+#include "lib/support/error.h"
+#include "passes/support/evidence.h"
+#include "passes/support/layer_runs.h"
 
 namespace tcompress::passes {
 
@@ -24,9 +28,18 @@ data::Dataset judgesOf(const data::Split& samples) {
     return allJudgesOf(samples).head(kJudges);
 }
 
+std::vector<std::string> floatOutputs(const ir::Model& model) {
+    std::vector<std::string> names = comparableOutputs(model.graph(), {});
+    if (names.empty()) throw PassError("the model has no floating-point output to compare");
+    return names;
+}
+
 OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> outputs, const data::Dataset& samples,
                          const pipeline::PassContext& context)
-    : names_(std::move(outputs)), context_(context), stream_(context.stream(original, samples)) {
+    : names_(std::move(outputs)),
+      context_(context),
+      stream_(context.stream(original, samples)),
+      store_(std::min(context.resources().memoryLimitBytes, kMemoryForRows)) {
     std::vector<const ir::Value*> values;
     for (const std::string& name : names_) values.push_back(original.graph().find(name));
     exec::Executor executor(original, {.outputs = std::move(values)});
@@ -35,8 +48,9 @@ OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> out
         Batch& batch = batches_.emplace_back();
         batch.mask = calibration::TokenMask(feeds);
         for (const Tensor& tensor : executor.run(feeds)) {
-            batch.outputs.emplace_back(tensor, batch.mask);
-            batch.outputs.back().own();
+            const calibration::ObservedRows seen(tensor, batch.mask);
+            const calibration::Rows rows = seen.rows();
+            batch.outputs.push_back(store_.add(Tensor::of<float>({rows.rows, rows.channels}, rows.values)));
         }
         context_.progress().step(0);
     }
@@ -66,7 +80,8 @@ double OutputJudge::error(const ir::Model& edited) const {
         const std::vector<Tensor> outputs = executor.run(stream_.feeds(Side::edited, b));
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             const calibration::ObservedRows now(outputs[i], batches_[b].mask);
-            const auto before = batches_[b].outputs[places[i]].rows().values, after = now.rows().values;
+            const Tensor kept = store_.get(batches_[b].outputs[places[i]]);
+            const auto before = kept.data<float>(), after = now.rows().values;
             for (std::size_t k = 0; k < std::min(before.size(), after.size()); ++k) {
                 if (!std::isfinite(before[k])) continue;
                 const double difference = static_cast<double>(before[k]) - after[k];

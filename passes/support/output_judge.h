@@ -1,12 +1,13 @@
 #pragma once
 // How far an edited model's outputs are from the original's, over samples whose original outputs are computed once.
-// What lies before the edits runs once, too (calibration::Stream).
+// What lies before the edits runs once, too (calibration::Stream). Outputs that are many wait in a temporary file.
 
 #include <string>
 #include <vector>
 
-#include "lib/calibration/observed_rows.h"
 #include "lib/calibration/stream.h"
+#include "lib/calibration/tensor_store.h"
+#include "lib/calibration/token_mask.h"
 #include "lib/data/split.h"
 #include "lib/pipeline/pass.h"
 
@@ -18,6 +19,9 @@ data::Split samplesToPlanBy(const data::Split& samples);
 const data::Dataset& allJudgesOf(const data::Split& samples);
 /// So few of them that many trials are quick.
 data::Dataset judgesOf(const data::Split& samples);
+
+/// Names of the floating-point outputs that are computed. Throws PassError when there is none.
+std::vector<std::string> floatOutputs(const ir::Model& model);
 
 class OutputJudge {
   public:
@@ -36,11 +40,12 @@ class OutputJudge {
   private:
     struct Batch {
         calibration::TokenMask mask;
-        std::vector<calibration::ObservedRows> outputs;
+        std::vector<calibration::TensorStore::Slot> outputs;  ///< rows that are no padding
     };
     std::vector<std::string> names_;
     const pipeline::PassContext& context_;
     calibration::Stream stream_;
+    calibration::TensorStore store_;
     std::vector<Batch> batches_;
 };
 

@@ -1,9 +1,9 @@
 #include "passes/quantize/mixed/sensitivity.h"
 
 #include "lib/ir/edit.h"
-#include "passes/quantize/mixed/output_damage.h"
 #include "passes/quantize/storage/packed_codes.h"
 #include "passes/quantize/storage/weight_storage.h"
+#include "passes/support/output_judge.h"
 
 namespace tcompress::passes {
 namespace {
@@ -31,7 +31,8 @@ std::vector<WeightSensitivity> measureSensitivity(const ir::Model& model, const 
                        kFewestValuesToStoreNarrower, kFewestTableValuesToStoreNarrower},
                       unused);
     ir::Model edited = model.clone();
-    requireFloatOutput(model);
+    const pipeline::PassContext context(nullptr, 0, kPass, progress);
+    const OutputJudge judge(model, floatOutputs(model), samples, context);
     std::vector<WeightSensitivity> result;
     progress.begin("rounding one weight at a time",
                    static_cast<std::int64_t>(weights.size() * request.bits.size()));
@@ -54,7 +55,7 @@ std::vector<WeightSensitivity> measureSensitivity(const ir::Model& model, const 
             ir::Edit edit(edited, kPass);
             edit.setConstant(target, Tensor::of<float>(constant.shape(), std::span<const float>(values)));
             edit.commit();
-            found.damages.push_back({bits, storedBytes(*quantized), outputDamage(model, edited, samples)});
+            found.damages.push_back({bits, storedBytes(*quantized), judge.error(edited)});
         }
         ir::Edit restore(edited, kPass);
         restore.setConstant(edited.graph().find(weight.constant->name()), constant);

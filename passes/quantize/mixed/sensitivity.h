@@ -22,7 +22,7 @@ struct WeightSensitivity {
     struct Damage {
         std::int64_t bits = 0;
         std::int64_t bytes = 0;  ///< codes, scales and zero points
-        /// ‖y − ŷ‖² / ‖y‖² over samples, the mean over the model's floating-point outputs.
+        /// ‖y − ŷ‖² / ‖y‖² over samples, the mean over the model's floating-point outputs (output_judge.h).
         double damage = 0;
     };
     std::string site;  ///< its first site, as reports call it

@@ -8,11 +8,11 @@
 
 #include "lib/ir/edit.h"
 #include "lib/ir/export.h"
-#include "passes/quantize/mixed/output_damage.h"
 #include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/gptq_solver.h"
 #include "passes/quantize/solver/layer_evidence.h"
 #include "passes/quantize/table/row_usage.h"
+#include "passes/support/output_judge.h"
 
 namespace tcompress::passes {
 namespace {
@@ -28,6 +28,8 @@ constexpr double kDamp = 0.1;
 /// The error of the choice that is put into the model to learn the factor, and for tables its bits.
 constexpr double kProbeError = 1e-2;
 constexpr double kProbeBits = 4.1;
+/// Damage of a choice that makes outputs overflow: a number, which the knapsack can add up.
+constexpr double kLostOutputs = 1e6;
 /// Operands that layers share (shapes, shifts, offsets) are smaller, without their names.
 constexpr std::size_t kSharedBytes = 72;
 
@@ -122,6 +124,7 @@ class Measurement {
           report_(report),
           sizes_(model, pass),
           edited_(model.clone()) {
+        if (samples != nullptr) judge_.emplace(model, floatOutputs(model), samples->damages, context);
         for (const std::int64_t bits : space.bits)
             for (const std::int64_t group : space.groupSizes) {
                 StorageOptions options = space.storage;
@@ -277,7 +280,7 @@ class Measurement {
         const Tensor constant = *of.weight->constant->constant();
         const std::vector<float> values = rounded(of, probe, stage);
         replace(*of.weight, Tensor::of<float>(constant.shape(), std::span<const float>(values)));
-        const double damage = outputDamage(model_, edited_, samples_->damages, context_.resources());
+        const double damage = std::min(judge_->error(edited_), kLostOutputs);
         replace(*of.weight, constant);
         return damage / probe.error;
     }
@@ -296,6 +299,7 @@ class Measurement {
     PassReport& report_;
     Sizes sizes_;
     ir::Model edited_;  ///< the model with at most one weight replaced
+    std::optional<OutputJudge> judge_;  ///< by the samples for damages
     std::vector<std::shared_ptr<const WeightStorage>> storages_;
     std::vector<WeightChoices> result_;
 };

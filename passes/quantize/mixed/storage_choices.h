@@ -8,7 +8,7 @@
 // Damage is second order in the rounding error. With calibration data that error is one of the layer's output,
 // ε = ‖X·(W − V)‖² / ‖X·W‖² on held-back rows with V rounded by GPTQ on the others; for rows of a table it is
 // weighted by their use. One choice of each weight, of medium error, is put into the model by itself, and what
-// that does to the model's outputs (output_damage.h) gives the factor between ε and damage. Damages of weights
+// that does to the model's outputs (output_judge.h) gives the factor between ε and damage. Damages of weights
 // add up as long as their errors are independent. Without data every weight counts alike: damage is
 // ‖W − V‖² / ‖W‖².
 //

@@ -58,6 +58,18 @@ TEST_CASE("outputs that are masked in the original say nothing, and a model that
     CHECK(std::isinf(judge.error(with(masked, "m", 2, std::numeric_limits<float>::quiet_NaN()))));
 }
 
+TEST_CASE("outputs that do not fit into memory are judged as those that do") {
+    const ir::Model model = linear();
+    const data::Dataset samples = data::syntheticDataset(model, 6, /*seed=*/1);
+    calibration::Resources little;
+    little.memoryLimitBytes = 8;
+    const pipeline::PassContext sparing(nullptr, 0, "0", silentProgress(), std::make_shared<pipeline::ViewCache>(), little);
+    const ir::Model edited = with(model, "m", 0, 0.5F);
+    const double error = passes::OutputJudge(model, passes::floatOutputs(model), samples, sparing).error(edited);
+    CHECK(error > 0);
+    CHECK(error == passes::OutputJudge(model, {"y"}, samples, context()).error(edited));
+}
+
 TEST_CASE("a trial whose error is no number is not taken") {
     const auto [best, error] = passes::refinedByTrials(
         1, 0.5, 3, [](int state) { return std::optional(state + 1); },

@@ -5,12 +5,14 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <limits>
 
+#include "lib/ir/edit.h"
 #include "lib/ir/load.h"
 #include "lib/ir/save.h"
 #include "lib/ir/validate.h"
 #include "lib/support/parallel.h"
-#include "passes/quantize/mixed/output_damage.h"
+#include "passes/support/output_judge.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
@@ -63,8 +65,9 @@ TEST_CASE("Mixed precision beats one choice for all weights in a file of the sam
     CHECK(written <= budget);
     CHECK(says(mixed.report, fmt::format("predicted at {} bytes, is {} bytes", written, written)));
     const data::Dataset unseen = samples("validation");
-    const double one = passes::outputDamage(model, uniform.model, unseen),
-                 chosen = passes::outputDamage(model, mixed.model, unseen);
+    const pipeline::PassContext context(nullptr, 0, "test", silentProgress());
+    const passes::OutputJudge judge(model, passes::floatOutputs(model), unseen, context);
+    const double one = judge.error(uniform.model), chosen = judge.error(mixed.model);
     INFO(name << " at " << bits << " bits, " << budget << " bytes: " << one << " to " << chosen);
     CHECK(chosen < one);
     if (bits == 3 && test::haveJudge()) {
@@ -122,6 +125,31 @@ TEST_CASE("An accuracy that is to be kept is measured on labels, or refused") {
     CHECK_THROWS_WITH(run("0.1", nullptr), Catch::Contains("calibration data"));
     const data::Dataset unlabelled(samples.arrays(), std::nullopt, "unlabelled");
     CHECK_THROWS_WITH(run("0.1", &unlabelled), Catch::Contains("holds no labels"));
+}
+
+TEST_CASE("Outputs that are masked say nothing about what rounding costs") {
+    const char* const text = R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,64] x) => (float[N,32] y)
+        <float w1 = {0}, float w2 = {0}, float mask = {0}>
+        {
+            a = MatMul(x, w1)
+            b = MatMul(a, w2)
+            y = Add(b, mask)
+        })";
+    ir::Model model = test::modelWithWeights(text, {{"w1", {64, 64}}, {"w2", {64, 32}}, {"mask", {32}}});
+    const data::Dataset samples({{"x", test::randomTensor({64, 64}, 3, 1.0)}}, std::nullopt, "test");
+    const auto bits = [&](float masked) {
+        Tensor mask = *model.graph().find("mask")->constant();
+        mask.mutableData<float>()[5] = masked;
+        ir::Edit edit(model, "test");
+        edit.setConstant(model.graph().find("mask"), mask);
+        edit.commit();
+        const auto [quantized, report] = runPass(model, "quantize", "auto", R"({"bits_per_weight": 9})", &samples);
+        CHECK(report.changed.size() == 2);
+        return quantized.constantBytes();
+    };
+    CHECK(bits(-std::numeric_limits<float>::infinity()) == bits(0));
 }
 
 TEST_CASE("A budget below the narrowest choices is refused with what they take") {
