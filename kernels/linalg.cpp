@@ -41,14 +41,14 @@ void cholesky(std::span<double> a, std::int64_t n) {
         factorDiagonal(square, width, begin, n);
         parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
             lapack().dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
-                              toInt(last - first), toInt(width), 1.0, square, toInt(n),
-                              a.data() + (end + first) * n + begin, toInt(n));
+                           toInt(last - first), toInt(width), 1.0, square, toInt(n),
+                           a.data() + (end + first) * n + begin, toInt(n));
         });
         parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
             lapack().dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, toInt(last - first), toInt(last),
-                              toInt(width), -1.0, a.data() + (end + first) * n + begin, toInt(n),
-                              a.data() + end * n + begin, toInt(n), 1.0, a.data() + (end + first) * n + end,
-                              toInt(n));
+                           toInt(width), -1.0, a.data() + (end + first) * n + begin, toInt(n),
+                           a.data() + end * n + begin, toInt(n), 1.0, a.data() + (end + first) * n + end,
+                           toInt(n));
         });
     }
     for (std::int64_t i = 0; i < n; ++i) std::fill_n(a.data() + i * n + i + 1, n - i - 1, 0.0);
@@ -73,7 +73,7 @@ SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n) {
     result.values.resize(static_cast<std::size_t>(n));
     std::vector<double> columns(a.begin(), a.end());
     const int info = lapack().dsyevd(LAPACK_COL_MAJOR, 'V', 'L', toInt(n), columns.data(), toInt(n),
-                                          result.values.data());
+                                     result.values.data());
     if (info > 0) throw KernelError(fmt::format("eigenvalues of a {} × {} matrix did not converge", n, n));
     TCOMPRESS_CHECK(info == 0, fmt::format("syevd refused argument {}", -info));
     result.vectors.resize(columns.size());
@@ -95,9 +95,9 @@ void solveTriangular(Triangle triangle, Transposition transposition, std::span<c
     constexpr std::int64_t kColumns = 128;
     parallelRanges(columns, kColumns, [&](std::int64_t begin, std::int64_t end) {
         lapack().dtrsm(CblasRowMajor, CblasLeft, triangle == Triangle::lower ? CblasLower : CblasUpper,
-                          transposition == Transposition::yes ? CblasTrans : CblasNoTrans, CblasNonUnit,
-                          toInt(n), toInt(end - begin), 1.0, t.data(), toInt(n), b.data() + begin,
-                          toInt(columns));
+                       transposition == Transposition::yes ? CblasTrans : CblasNoTrans, CblasNonUnit,
+                       toInt(n), toInt(end - begin), 1.0, t.data(), toInt(n), b.data() + begin,
+                       toInt(columns));
     });
 }
 
@@ -115,7 +115,7 @@ std::vector<double> leastSquares(std::span<const double> a, std::int64_t m, std:
     int rank = 0;
     const int info =
         lapack().dgelsd(LAPACK_ROW_MAJOR, toInt(m), toInt(n), toInt(columns), matrix.data(), toInt(n),
-                             solution.data(), toInt(columns), s.data(), relativeCutoff, &rank);
+                        solution.data(), toInt(columns), s.data(), relativeCutoff, &rank);
     if (info > 0) throw KernelError(fmt::format("least squares of a {} × {} matrix did not converge", m, n));
     TCOMPRESS_CHECK(info == 0, fmt::format("gelsd refused argument {}", -info));
     solution.resize(static_cast<std::size_t>(n * columns));
@@ -143,7 +143,7 @@ void addProduct(double scale, double keep, Transposition aTransposition, Transpo
     // A product with one vector reads its matrix once; gemm would pack it first.
     if (m == 1) {
         lapack().dgemv(CblasRowMajor, bTransposed ? CblasNoTrans : CblasTrans, toInt(bTransposed ? n : inner),
-                          toInt(bTransposed ? inner : n), scale, b.data(), bStride, a.data(), 1, keep, c.data(), 1);
+                       toInt(bTransposed ? inner : n), scale, b.data(), bStride, a.data(), 1, keep, c.data(), 1);
         return;
     }
     constexpr std::int64_t kRows = 256;
@@ -152,12 +152,12 @@ void addProduct(double scale, double keep, Transposition aTransposition, Transpo
         const int count = toInt(end - begin);
         if (n == 1)
             lapack().dgemv(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
-                              aTransposed ? toInt(inner) : count, aTransposed ? count : toInt(inner), scale, rows, aStride,
-                              b.data(), 1, keep, c.data() + begin, 1);
+                           aTransposed ? toInt(inner) : count, aTransposed ? count : toInt(inner), scale, rows, aStride,
+                           b.data(), 1, keep, c.data() + begin, 1);
         else
             lapack().dgemm(CblasRowMajor, aTransposed ? CblasTrans : CblasNoTrans,
-                              bTransposed ? CblasTrans : CblasNoTrans, count, toInt(n), toInt(inner), scale, rows, aStride,
-                              b.data(), bStride, keep, c.data() + begin * n, toInt(n));
+                           bTransposed ? CblasTrans : CblasNoTrans, count, toInt(n), toInt(inner), scale, rows, aStride,
+                           b.data(), bStride, keep, c.data() + begin * n, toInt(n));
     });
 }
 

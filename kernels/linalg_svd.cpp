@@ -24,13 +24,13 @@ void factorize(char job, std::span<const float> a, std::int64_t m, std::int64_t 
     s.resize(static_cast<std::size_t>(rank));
     std::vector<double> copy(a.begin(), a.end());
     int info = lapack().dgesdd(LAPACK_COL_MAJOR, job, rows, columns, copy.data(), std::max(1, rows),
-                                    s.data(), vt.data(), std::max(1, rows), u.data(), std::max(1, rank));
+                               s.data(), vt.data(), std::max(1, rows), u.data(), std::max(1, rank));
     if (info > 0) {
         copy.assign(a.begin(), a.end());
         std::vector<double> superdiagonal(static_cast<std::size_t>(std::max(1, rank)));
         info = lapack().dgesvd(LAPACK_COL_MAJOR, job, job, rows, columns, copy.data(), std::max(1, rows),
-                                    s.data(), vt.data(), std::max(1, rows), u.data(), std::max(1, rank),
-                                    superdiagonal.data());
+                               s.data(), vt.data(), std::max(1, rows), u.data(), std::max(1, rank),
+                               superdiagonal.data());
     }
     if (info > 0)
         throw KernelError(
