@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,8 +45,13 @@ struct Descriptor {
 };
 
 /// Files that may stay open to be read: a model can have one for each weight, and a process must not have
-/// more than a thousand as a rule.
-constexpr int kMostOpen = 100;
+/// more than a thousand as a rule, and fewer where its user or system says so.
+int mostOpen() {
+    constexpr rlim_t kMost = 100;
+    rlimit limit{};
+    return static_cast<int>(::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? std::min(kMost, limit.rlim_cur / 4)
+                                                                    : kMost);
+}
 std::atomic<int> filesOpen{0};
 
 Registry& registry() {
@@ -74,7 +80,7 @@ bool MappedFile::map(int opened, std::size_t size) {
     if (address == MAP_FAILED) return false;
     data_ = static_cast<const std::byte*>(address);
     size_ = size;
-    if (filesOpen.fetch_add(1) < kMostOpen)
+    if (filesOpen.fetch_add(1) < mostOpen())
         descriptor_ = descriptor.release();
     else
         filesOpen.fetch_sub(1);

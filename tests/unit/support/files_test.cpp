@@ -164,6 +164,28 @@ TEST_CASE(
                       Contains("data: it became shorter"));
 }
 
+TEST_CASE("more files are mapped than a process may have open") {
+    ScratchFolder folder;
+    const std::filesystem::path path = folder.path() / "data";
+    writeFile(path, "abc");
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    rlimit few{64, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    std::vector<std::shared_ptr<const MappedFile>> files;
+    std::string message;
+    try {
+        while (files.size() < 90) files.push_back(MappedFile::open(path));
+    } catch (const Error& error) {
+        message = error.what();
+    }
+    ::setrlimit(RLIMIT_NOFILE, &before);
+    CHECK(message.empty());
+    std::array<std::byte, 3> found{};
+    REQUIRE(readIfMapped(files.back()->bytes(), found.data()));
+    CHECK(std::memcmp(found.data(), "abc", 3) == 0);
+}
+
 TEST_CASE("memory that is no mapped file is not released, nor read from one") {
     std::vector<std::byte> bytes(1 << 20, std::byte{7});
     std::array<std::byte, 4> target{};
