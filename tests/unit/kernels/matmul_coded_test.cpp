@@ -418,15 +418,29 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
                                                 : set->addThreeDigits[codedKernelIndex(bits)])(task);
                         for (std::int64_t row = 0; row < count; ++row)
                             for (std::int64_t n = 0; n < task.panels * kPanelColumns; ++n) {
-                                double expected = 0;
-                                for (std::int64_t i = 0; i < k; ++i)
-                                    expected +=
-                                        static_cast<double>(split.number(row, i)) * packed->value(i, n);
-                                const std::int64_t place = n / kPanelColumns * count + row;
-                                // Six segments are added in float32.
-                                const double magnitude = 1e6 + 9e6 * 0.03 * 256 * 16;
-                                REQUIRE(c[place * kPanelColumns + n % kPanelColumns] ==
-                                        Approx(1e6 + expected).margin(12 * 0x1p-24 * magnitude));
+                                // Each segment's products are rounded once and added by one multiply-add;
+                                // zero points are rounded twice, and taken off by another.
+                                const std::int64_t panel = n / kPanelColumns, column = n % kPanelColumns;
+                                double total = 1e6, rounded = 0;
+                                for (std::int64_t first = 0; first < k; first += given.segment) {
+                                    const std::int64_t at = first / block * kPanelColumns + column;
+                                    const double scale = packed->panelScales(panel)[at];
+                                    const double zero =
+                                        packed->panelZeros(panel) ? packed->panelZeros(panel)[at] : packed->zero;
+                                    double products = 0, numbers = 0;
+                                    for (std::int64_t i = first; i < first + given.segment; ++i) {
+                                        const auto number = static_cast<double>(split.number(row, i));
+                                        products += number * std::nearbyint(packed->value(i, n) / scale + zero);
+                                        numbers += number;
+                                    }
+                                    products *= scale;
+                                    const double taken = scale * zero * numbers;
+                                    rounded += std::abs(products) + std::abs(total + products) + 2 * std::abs(taken);
+                                    total += products - taken;
+                                    rounded += std::abs(total);
+                                }
+                                const float found = c[(panel * count + row) * kPanelColumns + column];
+                                REQUIRE(std::abs(found - total) <= 1.01 * 0x1p-24 * rounded);
                             }
                     }
                 }
