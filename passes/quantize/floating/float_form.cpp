@@ -205,14 +205,25 @@ bool isLookUp(const ir::Node& node) {
            (node.is("com.microsoft", "GatherBlockQuantized") && node.attributeInt("gather_axis", 0) == 0);
 }
 
-/// The numbers that rows have before a map says where they lie (tiered_table.h).
+/// Whether the map gives every number a place of its own.
+bool isPermutation(const Tensor& map) {
+    if (map.rank() != 1 || !isInteger(map.dtype())) return false;
+    std::vector<std::int64_t> places = toInt64(map);
+    std::sort(places.begin(), places.end());
+    for (std::size_t i = 0; i < places.size(); ++i)
+        if (places[i] != static_cast<std::int64_t>(i)) return false;
+    return true;
+}
+
+/// The numbers that rows have before a map says where they lie (tiered_table.h). A map that gives several numbers one row
+/// is the model's (prune/embedding-rows): behind it a table would hold that row once for each of them.
 ir::Value* numbersOf(ir::Value* places, std::int64_t& count) {
-    for (ir::Value* at = places; at->producer() != nullptr; at = at->producer()->input(0)) {
+    for (ir::Value* at = places; at != nullptr && at->producer() != nullptr; at = at->producer()->input(0)) {
         const ir::Node& node = *at->producer();
         if (isLookUp(node)) {
-            const Tensor* map = node.input(0)->constant();
-            if (map == nullptr || map->rank() != 1 || !isInteger(map->dtype())) break;
-            count = map->shape()[0];
+            const Tensor* map = node.input(0) == nullptr ? nullptr : node.input(0)->constant();
+            if (map == nullptr || node.input(1) == nullptr || !isPermutation(*map)) break;
+            count = map->size();
             return node.input(1);
         }
         if (!node.is("Cast") && !node.is("Sub") && !node.is("Max") && !node.is("Min")) break;
@@ -327,7 +338,8 @@ class RowDecoder {
 std::optional<CodedRows> codedRows(const TransformerView& view, const ir::Model& model, ir::Node& node) {
     if (!isLookUp(node)) return std::nullopt;
     const Tensor* table = node.input(0)->constant();
-    if (table == nullptr || !isInteger(table->dtype()) || bitsPerElement(table->dtype()) > 8 || table->rank() != 2)
+    if (table == nullptr || !isInteger(table->dtype()) || bitsPerElement(table->dtype()) > 8 || table->rank() != 2 ||
+        table->size() == 0)
         return std::nullopt;
     CodedRows found{&node, nullptr, nullptr, table->shape()[0]};
     found.indices = numbersOf(node.input(1), found.count);

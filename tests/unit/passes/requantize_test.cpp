@@ -8,6 +8,7 @@
 #include "lib/ir/validate.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
+#include "tests/support/text_model.h"
 #include "tests/unit/passes/weight_models.h"
 
 using namespace tcompress;
@@ -138,6 +139,49 @@ TEST_CASE("Tables come back whole, however their rows are stored") {
     CHECK(countOf(again.model, "MatMul") == countOf(first.model, "MatMul"));
     const test::Feeds feeds = test::feedsFor(model);
     CHECK(test::largestDifference(test::outputsOf(again.model, feeds), test::outputsOf(first.model, feeds)) < 0.02);
+}
+
+TEST_CASE("Rows that were pruned do not come back when their table is quantized anew") {
+    const ir::Model model = test::dataModel("gpt2_char");
+    const data::Dataset samples(test::feedsFor(model), std::nullopt, "test");
+    ir::Model pruned =
+        runPass(model, "prune", "embedding-rows", R"({"unknown": 1, "always": ["0-39"]})", &samples).model;
+    ir::inferTypes(pruned);
+    const std::string options = GENERATE(R"({"small_table_bits": 8)", R"({"bits_per_weight": 4, "fewest_rows": 16)");
+    INFO(options);
+    const auto first = runPass(pruned, "quantize", "embedding", options + "}");
+    const auto again = runPass(first.model, "quantize", "embedding", R"({"small_table_bits": 8, "requantize": true})");
+    const auto direct = runPass(pruned, "quantize", "embedding", R"({"small_table_bits": 8})");
+    REQUIRE(direct.report.changed.size() == 2);
+    REQUIRE(again.report.changed.size() == 2);
+    for (std::size_t i = 0; i < direct.report.changed.size(); ++i)
+        CHECK(again.report.changed[i].change == direct.report.changed[i].change);
+    CHECK(again.model.constantBytes() == direct.model.constantBytes());
+    const test::Feeds feeds = test::feedsFor(model);
+    CHECK(test::largestDifference(test::outputsOf(again.model, feeds), test::outputsOf(first.model, feeds)) < 0.02);
+}
+
+TEST_CASE("A table without rows, and look-ups of nothing, are left as they are") {
+    const auto [codes, number] = GENERATE(table<std::string, std::string>({
+        {"int8[0,64] codes = {}, float[0,1] scales = {}", "number = Cast <to = 7> (ids)"},
+        {"int8[2,64] codes, float[2,1] scales", "number = Sub(, ids)"},
+    }));
+    INFO(codes << "; " << number);
+    const ir::Model model = test::modelFromText(R"(
+<ir_version: 10, opset_import: ["" : 17]>
+g (int64[n] ids) => (float[n,64] y)
+<)" + codes + R"(>
+{
+  )" + number + R"(
+  rows = Gather(codes, number)
+  real = Cast <to = 1> (rows)
+  scale = Gather(scales, number)
+  y = Mul(real, scale)
+}
+)");
+    const auto again = runPass(model, "quantize", "weight-only", R"({"bits": 8, "requantize": true})");
+    CHECK(again.report.changed.empty());
+    CHECK(countOf(again.model, "Mul") == 1);
 }
 
 TEST_CASE("The forms of ONNX Runtime's quantizer are decoded") {
