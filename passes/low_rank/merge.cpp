@@ -65,15 +65,10 @@ ir::Node* biasAdd(const Site& site) {
     return std::find(inputs.begin(), inputs.end(), site.output) != inputs.end() ? site.biasNode : nullptr;
 }
 
-/// Everything that is added behind a site's product.
-std::vector<double> wholeBias(const Site& site) {
+/// What is added to a site's product up to resultOf().
+std::vector<double> mergedBias(const Site& site) {
     if (isEmbedding(site)) return std::vector<double>(static_cast<std::size_t>(site.weight->constant()->shape()[1]));
-    std::vector<double> bias = readLayer(site).bias;
-    if (biasAdd(site) != nullptr) {
-        const auto added = site.bias->constant()->data<float>();
-        for (std::size_t o = 0; o < bias.size(); ++o) bias[o] += added[o];
-    }
-    return bias;
+    return biasAdd(site) != nullptr ? wholeBias(site) : readLayer(site).bias;
 }
 
 ir::Value* resultOf(const Site& site) {
@@ -99,6 +94,8 @@ class Merge : public pipeline::Pass {
             names.insert(view.sites[site].name);
         // One pair at a time: what comes out may be the first of another.
         while (mergeOne(model, context, names, report)) continue;
+        if (report.changed.empty())
+            report.notes.push_back("nothing merged: no layer and the one in front of it are smaller as one");
         return report;
     }
 
@@ -190,8 +187,8 @@ class Merge : public pipeline::Pass {
         } else {
             before = readLayer(first).weight;
         }
-        const std::vector<double> bias = wholeBias(first);
-        std::vector<double> product(static_cast<std::size_t>(pair.parametersAfter())), moved = wholeBias(second);
+        const std::vector<double> bias = mergedBias(first);
+        std::vector<double> product(static_cast<std::size_t>(pair.parametersAfter())), moved = mergedBias(second);
         using kernels::Transposition;
         kernels::gemm(Transposition::no, Transposition::no, pair.rows(), pair.columns(), pair.inner(), before,
                       after.weight, product);

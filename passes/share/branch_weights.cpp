@@ -18,17 +18,6 @@ using analysis::FeedForward;
 using analysis::Site;
 using analysis::TransformerView;
 
-/// The bias that is added to a layer's output, wherever that happens.
-std::vector<double> fullBias(const Site& site) {
-    std::vector<double> bias(static_cast<std::size_t>(site.outFeatures));
-    if (biasFit(site) == BiasFit::kept) return bias;
-    const auto values = site.bias->constant()->data<float>();
-    const bool isInside = site.biasNode == nullptr && site.node->is("Gemm");
-    const double scale = isInside ? site.node->attributeFloat("beta", 1.0f) : 1.0;
-    for (std::size_t o = 0; o < bias.size(); ++o) bias[o] = scale * values[o];
-    return bias;
-}
-
 const TargetWeight* weightOf(const Site& site, const std::vector<TargetWeight>& weights, std::string& refusal) {
     for (const TargetWeight& weight : weights)
         if (std::find(weight.sites.begin(), weight.sites.end(), &site) != weight.sites.end()) {
@@ -127,7 +116,7 @@ std::string read(const TransformerView& view, const std::vector<TargetWeight>& w
         up.columns = positionsOf(view, site, site.outAxis, branch.leaf);
         if (!isAscending(up.columns)) return "its units are in no plain order";
         up.now = readLayer(site);
-        up.now.bias = fullBias(site);
+        up.now.bias = wholeBias(site);
         result.kind += " | " + describeSite(site, up.columns);
         result.ups.push_back(std::move(up));
     }

@@ -38,6 +38,7 @@ struct Grid {
 std::string refitRefusal(const TargetWeight& weight) {
     const Tensor& tensor = *weight.constant->constant();
     if (tensor.rank() != 2) return fmt::format("its weight has rank {}, not 2", tensor.rank());
+    if (tensor.size() == 0) return "its weight has no elements";
     for (const Site* site : weight.sites) {
         const ir::Node& node = *site->node;
         if (!node.is("MatMul") && !node.is("Gemm"))
@@ -69,13 +70,16 @@ LinearLayer readLayer(const Site& site) {
     layer.weight.reserve(values.size());
     for (std::int64_t i = 0; i < grid.inputs; ++i)
         for (std::int64_t o = 0; o < grid.outputs; ++o) layer.weight.push_back(scale * values[grid.at(i, o)]);
-    layer.bias.assign(static_cast<std::size_t>(grid.outputs), 0.0);
-    if (isInside(site) && biasFit(site) == BiasFit::fitted) {
-        const auto bias = site.bias->constant()->data<float>();
-        for (std::size_t o = 0; o < layer.bias.size(); ++o)
-            layer.bias[o] = static_cast<double>(bias[o]) * biasScale(site);
-    }
+    layer.bias = isInside(site) ? wholeBias(site) : std::vector<double>(static_cast<std::size_t>(grid.outputs));
     return layer;
+}
+
+std::vector<double> wholeBias(const Site& site) {
+    std::vector<double> result(static_cast<std::size_t>(site.outFeatures));
+    if (biasFit(site) == BiasFit::kept) return result;
+    const auto bias = site.bias->constant()->data<float>();
+    for (std::size_t o = 0; o < result.size(); ++o) result[o] = static_cast<double>(bias[o]) * biasScale(site);
+    return result;
 }
 
 void writeLayer(ir::Edit& edit, const TargetWeight& weight, const LinearLayer& before,

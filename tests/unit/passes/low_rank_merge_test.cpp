@@ -22,6 +22,7 @@ void checkMerged(const ir::Model& before, std::size_t merges) {
     const auto [after, report] = runPass(before, "low-rank", "merge", "{}");
     ir::validateStructure(after);
     CHECK(report.changed.size() == merges);
+    CHECK(report.notes.empty() == (merges > 0));
     CHECK((after.constantBytes() < before.constantBytes()) == (merges > 0));
     const test::Feeds feeds = test::feedsFor(before);
     CHECK(test::largestDifference(test::outputsOf(after, feeds), test::outputsOf(before, feeds)) <

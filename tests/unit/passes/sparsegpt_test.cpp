@@ -10,6 +10,7 @@
 #include "lib/pipeline/records.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
+#include "tests/support/text_model.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
@@ -128,6 +129,31 @@ TEST_CASE("a matrix that the pattern does not divide is left alone, and data are
     CHECK_FALSE(result.report.skipped.empty());
     CHECK_THROWS_WITH(runPass(model, "prune", "sparsegpt", "{}"), Catch::Contains("--calibration"));
     CHECK_THROWS_WITH(test::makePass("prune", "wanda", R"({"structure": "4:2"})"), Catch::Contains("2:4"));
+}
+
+TEST_CASE("matrices without elements are left alone, whatever spreads the share over the others") {
+    const ir::Model model = test::modelFromText(R"(
+<ir_version: 10, opset_import: ["" : 17]>
+g (float[n,4] x) => (float[n,4] y)
+<float[4,0] none, float[0,4] nothing, float[4,8] up, float[8,4] down>
+{
+  e = MatMul(x, none)
+  z = MatMul(e, nothing)
+  r = Add(x, z)
+  u = MatMul(r, up)
+  h = Relu(u)
+  y = MatMul(h, down)
+}
+)");
+    const data::Dataset samples = data::syntheticDataset(model, 32, /*seed=*/1);
+    for (const char* allocation : {"uniform", "saliency", "outputs", "owl", "er"}) {
+        CAPTURE(allocation);
+        const auto [pruned, report] =
+            runPass(model, "prune", "sparsegpt", fmt::format(R"({{"sparsity": 0.5, "allocation": "{}"}})", allocation), &samples);
+        CHECK(report.changed.size() == 2);
+        REQUIRE(report.skipped.size() == 2);
+        for (const auto& skipped : report.skipped) CHECK_THAT(skipped.reason, Catch::Contains("no elements"));
+    }
 }
 
 TEST_CASE("zeros by allocation and in rounds are as many as were asked for, and lie elsewhere") {
