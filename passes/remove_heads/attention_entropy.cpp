@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "lib/calibration/stream.h"
 #include "lib/calibration/token_mask.h"
@@ -68,35 +69,77 @@ void addCertainty(const Tensor& weights, std::size_t headAxis, const std::vector
     }
 }
 
-std::optional<std::vector<double>> attentionCertainty(const ir::Model& model, const TransformerView& view,
-                                                      const UnitLayers& group, const data::Dataset& samples,
-                                                      const pipeline::PassContext& context) {
-    std::vector<HeadWeights> layers;
-    std::vector<const ir::Value*> values;
-    for (const UnitLayer& layer : group.layers) {
-        std::optional<HeadWeights> found = weightsOf(view, layer);
-        if (!found) return std::nullopt;
-        values.push_back(found->value);
-        layers.push_back(std::move(*found));
+namespace {
+
+/// Sums of all groups while the model runs: a tensor is looked at as it is computed, and never kept.
+class CertaintyObserver : public exec::Observer {
+  public:
+    CertaintyObserver(const TransformerView& view, const std::vector<UnitLayers>& groups) {
+        for (const UnitLayers& group : groups) {
+            const auto units = static_cast<std::size_t>(view.axes->store->leafSize(group.leaf));
+            sums_.emplace_back(CertaintySums{std::vector<double>(units), std::vector<double>(units)});
+            std::vector<HeadWeights> layers;
+            for (const UnitLayer& layer : group.layers)
+                if (std::optional<HeadWeights> found = weightsOf(view, layer)) layers.push_back(std::move(*found));
+            if (layers.size() < group.layers.size())
+                sums_.back().reset();
+            else
+                for (HeadWeights& layer : layers) layers_[layer.value].push_back({std::move(layer), sums_.size() - 1});
+        }
     }
-    const auto units = static_cast<std::size_t>(view.axes->store->leafSize(group.leaf));
-    CertaintySums sums{std::vector<double>(units), std::vector<double>(units)};
+
+    void begin(const exec::Feeds& feeds) { mask_ = calibration::TokenMask(feeds); }
+    bool wants(const ir::Value& value) const override { return layers_.contains(&value); }
+    void observe(const ir::Value& value, const Tensor& tensor) override {
+        for (const auto& [layer, group] : layers_.at(&value)) {
+            if (tensor.dtype() != DType::float32) sums_[group].reset();
+            if (!sums_[group]) continue;
+            const Shape& shape = tensor.shape();
+            addCertainty(tensor, layer.axis, layer.unitOf, mask_.elementsOf({shape.front(), shape[shape.size() - 2]}),
+                         *sums_[group]);
+        }
+    }
+    bool isIdle() const { return layers_.empty(); }
+
+    std::vector<std::optional<std::vector<double>>> means() const {
+        std::vector<std::optional<std::vector<double>>> result;
+        for (const std::optional<CertaintySums>& sums : sums_) {
+            result.emplace_back();
+            if (!sums) continue;
+            result.back() = sums->certainty;
+            for (std::size_t unit = 0; unit < sums->count.size(); ++unit)
+                (*result.back())[unit] /= std::max(1.0, sums->count[unit]);
+        }
+        return result;
+    }
+
+  private:
+    struct Layer {
+        HeadWeights weights;
+        std::size_t group;
+    };
+    std::map<const ir::Value*, std::vector<Layer>> layers_;
+    std::vector<std::optional<CertaintySums>> sums_;  ///< by group
+    calibration::TokenMask mask_;
+};
+
+}  // namespace
+
+std::vector<std::optional<std::vector<double>>> attentionCertainty(const ir::Model& model, const TransformerView& view,
+                                                                   const std::vector<UnitLayers>& groups,
+                                                                   const data::Dataset& samples,
+                                                                   const pipeline::PassContext& context) {
+    CertaintyObserver observer(view, groups);
+    if (observer.isIdle()) return observer.means();
     const calibration::Stream stream = context.stream(model, samples);
-    exec::Executor executor(model, {.outputs = values});
+    exec::Executor executor(model, {.outputs = std::vector<const ir::Value*>()}, &observer);
     for (std::size_t batch = 0; batch < stream.batchCount(); ++batch) {
         const exec::Feeds feeds = stream.feeds(Side::edited, batch);
-        const calibration::TokenMask mask(feeds);
-        const std::vector<Tensor> weights = executor.run(feeds);
-        for (std::size_t i = 0; i < layers.size(); ++i) {
-            const Shape& shape = weights[i].shape();
-            if (weights[i].dtype() != DType::float32) return std::nullopt;
-            addCertainty(weights[i], layers[i].axis, layers[i].unitOf, mask.elementsOf({shape.front(), shape[shape.size() - 2]}),
-                         sums);
-        }
+        observer.begin(feeds);
+        executor.run(feeds);
         context.progress().step(0);
     }
-    for (std::size_t unit = 0; unit < units; ++unit) sums.certainty[unit] /= std::max(1.0, sums.count[unit]);
-    return sums.certainty;
+    return observer.means();
 }
 
 }  // namespace tcompress::passes

@@ -13,12 +13,14 @@
 
 namespace tcompress::passes {
 
-/// For each position of the group's leaf the mean over layers, heads and queries that are no padding of
-/// 1 − H(p) / log(keys with weight): 0 = uniform, 1 = one key. Nothing when a layer's attention weights are no value of
-/// the graph (a fused operator).
-std::optional<std::vector<double>> attentionCertainty(const ir::Model& model, const analysis::TransformerView& view,
-                                                      const UnitLayers& group, const data::Dataset& samples,
-                                                      const pipeline::PassContext& context);
+/// For each group, and in it each position of its leaf, the mean over layers, heads and queries that are no padding of
+/// 1 − H(p) / log(keys with weight): 0 = uniform, 1 = one key; the model runs once over the samples for all of them. Nothing
+/// for a group when a layer's attention weights are no float32 value of the graph (a fused operator).
+std::vector<std::optional<std::vector<double>>> attentionCertainty(const ir::Model& model,
+                                                                   const analysis::TransformerView& view,
+                                                                   const std::vector<UnitLayers>& groups,
+                                                                   const data::Dataset& samples,
+                                                                   const pipeline::PassContext& context);
 
 /// The same of one tensor [samples, …, queries, keys]: adds certainties and counts by unit; `unitOf[i]` is the unit at index
 /// i of `headAxis`. `isToken` has a flag for each sample and query; empty: all count.

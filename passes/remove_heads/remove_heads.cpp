@@ -197,14 +197,19 @@ class RemoveHeads : public pipeline::Pass {
                                         std::vector<UnitLayers>& groups, PassReport& report) const {
         const data::Dataset& calibration = context.calibration(kPass, "entropy looks at what heads attend to");
         report.notes.push_back("heads ranked by how far their attention on calibration data is from uniform");
+        std::vector<std::optional<std::vector<double>>> scores = attentionCertainty(model, view, groups, calibration, context);
         std::vector<UnitGroup> units;
-        std::erase_if(groups, [&](const UnitLayers& group) {
-            const std::string& name = group.layers.front().name;
-            std::optional<std::vector<double>> scores = attentionCertainty(model, view, group, calibration, context);
-            if (!scores) report.skipped.push_back({name, "its attention weights are no value of the graph"});
-            if (scores) units.push_back({name, std::move(*scores)});
-            return !scores;
-        });
+        std::vector<UnitLayers> scored;
+        for (std::size_t i = 0; i < groups.size(); ++i) {
+            const std::string& name = groups[i].layers.front().name;
+            if (!scores[i]) {
+                report.skipped.push_back({name, "its attention weights are no value of the graph"});
+                continue;
+            }
+            units.push_back({name, std::move(*scores[i])});
+            scored.push_back(std::move(groups[i]));
+        }
+        groups = std::move(scored);
         return keepMasks(groups, selectUnits(units, selection()), kIdle, report);
     }
 

@@ -59,8 +59,10 @@ TEST_CASE("the least certain heads go, and layers whose attention is inside an o
     const analysis::TransformerView view = analysis::recognise(model);
     pipeline::PassReport unused;
     const auto groups = passes::targetLayers(view, passes::attentionUnits(view), {}, {}, unused);
+    const auto certainties = passes::attentionCertainty(model, view, groups, samples, context);
+    REQUIRE(certainties.size() == groups.size());
     for (std::size_t layer = 0; layer < groups.size(); ++layer) {
-        const auto certainty = passes::attentionCertainty(model, view, groups[layer], samples, context);
+        const auto& certainty = certainties[layer];
         REQUIRE(certainty);
         std::vector<std::size_t> lowest(certainty->size());
         std::iota(lowest.begin(), lowest.end(), std::size_t{0});
