@@ -184,13 +184,18 @@ RefitChoice chooseUnderConstraint(const LayerProblem& problem, const Solve& solv
 }
 
 ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial, const Solve& solve) {
-    // The ridges beside the middle are nearly always asked for.
-    std::array<RefitChoice, 3> first;
-    parallelFor(std::ssize(first), [&](std::int64_t i) {
-        first[static_cast<std::size_t>(i)] = tryRidge(problem, trial, kRidges[kMiddle - 1 + static_cast<std::size_t>(i)]);
+    // In the order in which they are asked for. As many as there are threads go side by side; what is asked for then has all
+    // threads to itself.
+    constexpr std::array<std::size_t, 3> kOrder = {kMiddle, kMiddle + 1, kMiddle - 1};
+    const auto count = std::min<std::int64_t>(std::ssize(kOrder), threadCount());
+    std::array<RefitChoice, kOrder.size()> first;
+    parallelFor(count, [&](std::int64_t i) {
+        const auto at = static_cast<std::size_t>(i);
+        first[at] = tryRidge(problem, trial, kRidges[kOrder[at]]);
     });
-    const RefitChoice choice =
-        downhill(problem, trial, {{kMiddle - 1, first[0]}, {kMiddle, first[1]}, {kMiddle + 1, first[2]}});
+    std::map<std::size_t, RefitChoice> tried;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) tried[kOrder[i]] = first[i];
+    const RefitChoice choice = downhill(problem, trial, std::move(tried));
     return {choice, solve(problem.evidence.all(), choice)};
 }
 
