@@ -137,14 +137,10 @@ std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>&
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         Candidate& candidate = candidates[i];
         if (fits[i]) candidate.runs[candidate.own].patch = std::move(fits[i]->map);
-        const double error =
+        errors[candidate.layer] =
             outputError(original, without(original, candidate.runs), outputs, allJudgesOf(samples), environment);
-        if (std::isfinite(error)) errors[candidate.layer] = error;
     }
-    // Of the candidates alone: all of them may be infinite.
-    return std::min_element(candidates.begin(), candidates.end(), [&](const Candidate& a, const Candidate& b) {
-               return errors[a.layer] < errors[b.layer];
-           })->layer;
+    return static_cast<std::size_t>(std::min_element(errors.begin(), errors.end()) - errors.begin());
 }
 
 void cutOutRuns(ir::Model& model, std::vector<LayerRun> runs, Patch patch, const data::Split& samples,

@@ -35,7 +35,7 @@ double outputError(const ir::Model& original, const ir::Model& edited, const std
                    const data::Dataset& samples, const calibration::Environment& environment);
 
 /// The droppable span whose removal, next to those in `dropped`, changes the outputs least; there is one. `errors` gets
-/// each candidate's error, infinite for those that are none and where outputs overflow.
+/// each candidate's error, infinite for those that are none. Throws PassError where outputs overflow.
 std::size_t leastMissed(const ir::Model& original, const std::vector<LayerSpan>& spans,
                         const std::set<std::size_t>& dropped, Patch patch, const data::Split& samples,
                         const calibration::Environment& environment, std::vector<double>& errors);
