@@ -15,14 +15,8 @@ using test::runPass;
 
 namespace {
 
-/// A layer of a pre-norm model with single-head attention; `norm` makes m of the stream r, `last` makes y of the stream z.
-ir::Model layer(const std::string& last, const std::string& norm = "m = LayerNormalization <axis = -1> (r, g1, b1)") {
-    return test::modelFromText(R"(
-<ir_version: 10, opset_import: ["" : 17]>
-g (int64[b,s] ids) => (float[b,s,8] y)
-<float[16,8] table, float[8,8] wq, float[8,8] wk, float[8,8] wv, float[8,8] wo, float[8] bo, float[8,32] up, float[32,8] down,
- float[8] g0, float[8] b0, float[8] g1, float[8] b1, float[8,8] head>
-{
+/// Single-head attention: o of the stream x, which is looked up.
+const std::string kAttention = R"(
   x = Gather(table, ids)
   n = LayerNormalization <axis = -1> (x, g0, b0)
   q = MatMul(n, wq)
@@ -33,6 +27,16 @@ g (int64[b,s] ids) => (float[b,s,8] y)
   p = Softmax <axis = -1> (s)
   c = MatMul(p, v)
   o = MatMul(c, wo)
+)";
+
+/// A layer of a pre-norm model with single-head attention; `norm` makes m of the stream r, `last` makes y of the stream z.
+ir::Model layer(const std::string& last, const std::string& norm = "m = LayerNormalization <axis = -1> (r, g1, b1)") {
+    return test::modelFromText(R"(
+<ir_version: 10, opset_import: ["" : 17]>
+g (int64[b,s] ids) => (float[b,s,8] y)
+<float[16,8] table, float[8,8] wq, float[8,8] wk, float[8,8] wv, float[8,8] wo, float[8] bo, float[8,32] up, float[32,8] down,
+ float[8] g0, float[8] b0, float[8] g1, float[8] b1, float[8,8] head>
+{)" + kAttention + R"(
   ob = Add(o, bo)
   r = Add(x, ob)
   )" + norm + R"(
@@ -190,17 +194,7 @@ TEST_CASE("a table that is the output head too is centred where it is looked up"
 <ir_version: 10, opset_import: ["" : 17]>
 g (int64[b,s] ids) => (float[b,s,16] y)
 <float[16,8] table, float[8,8] wq, float[8,8] wk, float[8,8] wv, float[8,8] wo, float[8] g0, float[8] b0, float[8] g1, float[8] b1>
-{
-  x = Gather(table, ids)
-  n = LayerNormalization <axis = -1> (x, g0, b0)
-  q = MatMul(n, wq)
-  k = MatMul(n, wk)
-  v = MatMul(n, wv)
-  t = Transpose <perm = [0, 2, 1]> (k)
-  s = MatMul(q, t)
-  p = Softmax <axis = -1> (s)
-  c = MatMul(p, v)
-  o = MatMul(c, wo)
+{)" + kAttention + R"(
   z = Add(x, o)
   f = LayerNormalization <axis = -1> (z, g1, b1)
   head = Transpose <perm = [1, 0]> (table)
