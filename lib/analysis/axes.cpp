@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "lib/analysis/axis_rules.h"
 #include "lib/analysis/shape_rules.h"
@@ -111,6 +112,8 @@ void AxisBuilder::visit(const ir::Node& node) {
     } catch (const AxisConflict& conflict) {
         out_.conflicts.push_back({&node, conflict.reason()});
         opaque(node, conflict.reason());
+    } catch (const std::out_of_range&) {
+        opaque(node, "an operand or a shape has fewer numbers than the operator takes");
     }
     const bool continuesScore =
         isLayout(node) && node.input(0) != nullptr && scores_.count(node.input(0)) != 0;

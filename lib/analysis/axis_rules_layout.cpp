@@ -37,7 +37,7 @@ void transpose(NodeAxes& n) {
     std::iota(order.rbegin(), order.rend(), 0);
     if (auto perm = n.node().attributeInts("perm")) order = *perm;
     std::vector<Axis> axes;
-    for (std::int64_t k : order) axes.push_back(in.at(static_cast<std::size_t>(k)));
+    for (std::int64_t k : order) axes.push_back(in[n.position(k, in.size())]);
     n.set(0, std::move(axes));
 }
 
@@ -46,6 +46,7 @@ void concat(NodeAxes& n) {
     const std::size_t axis = n.position(n.node().attributeInt("axis", 0), out.size());
     std::vector<std::size_t> present;
     for (std::size_t i = 0; i < n.node().inputs().size(); ++i) {
+        if (n.shape(i).size() != out.size()) throw NotUnderstood("pieces of different ranks");
         if (elementCount(n.shape(i)) > 0) present.push_back(i);
     }
     const std::size_t first = present.empty() ? 0 : present.front();
@@ -72,10 +73,11 @@ void split(NodeAxes& n) {
     std::int64_t offset = 0;
     for (std::size_t i = 0; i < n.node().outputs().size(); ++i) {
         // The size of an output that is left out comes from the operand.
-        const std::int64_t size = n.hasOutput(i) ? n.outputShape(i)[axis]
+        const std::int64_t size = n.hasOutput(i) ? n.outputShape(i).at(axis)
                                   : sizes        ? sizes->at(i)
                                                  : throw NotUnderstood("sizes of the pieces");
         std::vector<Axis> axes = n.axes(0);
+        if (size < 0 || size > n.shape(0)[axis] - offset) throw NotUnderstood("sizes of the pieces");
         axes[axis] = n.store().slice(axes[axis], offset, offset + size);
         n.set(i, std::move(axes));
         offset += size;
@@ -94,6 +96,8 @@ void slice(NodeAxes& n) {
     }
     std::vector<std::int64_t> steps(starts->size(), 1);
     if (n.has(4)) steps = n.ints(4);
+    if (axesOperand->size() != starts->size() || steps.size() != starts->size() || out.size() != in.size())
+        throw NotUnderstood("bounds that do not fit the shape");
     std::vector<Axis> axes = n.axes(0);
     for (std::size_t i = 0; i < starts->size(); ++i) {
         const std::size_t k = n.position((*axesOperand)[i], in.size());
@@ -104,6 +108,7 @@ void slice(NodeAxes& n) {
         if (out[k] == 0) {
             axes[k] = n.store().axis(0);
         } else if (step == 1) {
+            if (out[k] > in[k] - begin) throw NotUnderstood("bounds that do not fit the shape");
             axes[k] = n.store().slice(axes[k], begin, begin + out[k]);
         } else if (step > 1 && in[k] % step == 0 && out[k] == in[k] / step) {
             // Every step-th position: of pairs (interleaved rotary embeddings) it picks one.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "lib/analysis/shape_rules.h"
 #include "lib/analysis/small_values.h"
@@ -185,6 +186,8 @@ class Concretiser {
             // Left open, or closed by the declared shape.
         } catch (const Error&) {
             // A value of a type that has no integer or float reading.
+        } catch (const std::out_of_range&) {
+            // An operand or a shape with fewer numbers than the operator takes.
         }
     }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "lib/analysis/shape_rules.h"
@@ -97,9 +98,10 @@ void transpose(NodeShapes& s) {
     if (order.size() != in.size()) throw UnknownShape("perm has another rank");
     const Shape steps = strides(in);
     Shape out, outSteps;
-    for (std::int64_t axis : order) {
-        out.push_back(in.at(static_cast<std::size_t>(axis)));
-        outSteps.push_back(steps[static_cast<std::size_t>(axis)]);
+    for (std::int64_t k : order) {
+        const std::size_t axis = s.axis(k, in.size());
+        out.push_back(in[axis]);
+        outSteps.push_back(steps[axis]);
     }
     s.set(0, out);
     if (s.hasValue(0)) s.set(0, pick(s.value(0), out, positions(out, outSteps)));
@@ -110,7 +112,8 @@ void concat(NodeShapes& s) {
     const std::size_t axis = s.axis(s.node().attributeInt("axis", 0), out.size());
     bool known = s.hasValue(0);
     for (std::size_t i = 1; i < s.node().inputs().size(); ++i) {
-        out[axis] += s.shape(i).at(axis);
+        if (s.shape(i).size() != out.size()) throw UnknownShape("pieces of different ranks");
+        out[axis] += s.shape(i)[axis];
         known = known && s.hasValue(i);
     }
     s.set(0, out);
@@ -172,6 +175,8 @@ void slice(NodeShapes& s) {
     }
     std::vector<std::int64_t> steps(starts->size(), 1);
     if (s.has(4)) steps = s.ints(4);
+    if (ends->size() != starts->size() || axes->size() != starts->size() || steps.size() != starts->size())
+        throw UnknownShape("a start, an end and a step an axis");
     Shape out = in;
     Shape sourceSteps = strides(in);
     std::int64_t offset = 0;
@@ -179,9 +184,10 @@ void slice(NodeShapes& s) {
         const std::size_t axis = s.axis((*axes)[i], in.size());
         const std::int64_t size = in[axis];
         const std::int64_t step = steps[i];
-        if (step == 0) throw UnknownShape("step 0");
+        if (step == 0 || step == std::numeric_limits<std::int64_t>::min())
+            throw UnknownShape(fmt::format("step {}", step));
         auto bounded = [&](std::int64_t at, std::int64_t low, std::int64_t high) {
-            return std::clamp(at < 0 ? at + size : at, low, high);
+            return std::max(low, std::min(at < 0 ? at + size : at, high));
         };
         const std::int64_t begin =
             step > 0 ? bounded((*starts)[i], 0, size) : bounded((*starts)[i], 0, size - 1);
@@ -190,9 +196,9 @@ void slice(NodeShapes& s) {
         const std::int64_t end = step > 0 ? bounded((*ends)[i], 0, size) : bounded((*ends)[i], -1, size - 1);
         const std::int64_t span = step > 0 ? end - begin : begin - end;
         const std::int64_t stride = step > 0 ? step : -step;
-        out[axis] = span <= 0 ? 0 : (span + stride - 1) / stride;
+        out[axis] = span <= 0 ? 0 : (span - 1) / stride + 1;
         offset += begin * sourceSteps[axis];
-        sourceSteps[axis] *= step;
+        if (out[axis] > 1) sourceSteps[axis] *= step;
     }
     setSlice(s, 0, out, sourceSteps, elementCount(out) == 0 ? 0 : offset);
 }

@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "lib/analysis/transformer_view.h"
 #include "lib/ir/load.h"
 
 namespace tcompress::analysis {
@@ -106,6 +107,29 @@ TEST_CASE("cutting, joining and repeating") {
     CHECK(shapeOf(model, "tiled") == Shape{2, 22, 10});
     CHECK(shapeOf(model, "padded") == Shape{2, 14, 10});
     CHECK(shapeOf(model, "flat") == Shape{22, 10});
+}
+
+TEST_CASE("operands that do not fit their operator say nothing, and a shape that is declared all the same holds no trap") {
+    const std::string body = GENERATE("y = Concat <axis = 0> (x, v)", "y = Concat <axis = 1> (v, x)",
+                                      "y = Slice(x, two, one, two)", "y = Slice(x, two, two, one)", "y = Slice(x, one, one, none)",
+                                      "y = Slice(x, two, two, two, one)", "y = Slice(x, one, one, one, least)",
+                                      "y = Split <axis = 0> (x, four)", "y = Split <axis = 1> (v)", "y = Transpose <perm = [0, 7]> (x)", "y = Transpose <perm = [0, -7]> (x)");
+    CAPTURE(body);
+    const ir::Model model =
+        graph("float[2, 3] x, float[2] v", "float[4, 3] y",
+              "int64[2] two = {0, 1}, int64[1] one = {0}, int64[1] four = {4}, int64[0] none = {}, int64[1] least = {-9223372036854775808}", body);
+    CHECK(shapeOf(model, "y") == Shape{4, 3});
+    CHECK_NOTHROW(recognise(model));
+}
+
+TEST_CASE("steps of any size are counted") {
+    const std::string step = GENERATE("4611686018427387904", "9223372036854775807", "-9223372036854775807");
+    CAPTURE(step);
+    const ir::Model model = graph("float[2, 3] x", "float[n, m] y",
+                                  "int64[1] from = {1}, int64[1] to = {" + std::string(step[0] == '-' ? "-9" : "3") +
+                                      "}, int64[1] axis = {1}, int64[1] step = {" + step + "}",
+                                  "y = Slice(x, from, to, axis, step)");
+    CHECK(shapeOf(model, "y") == Shape{2, 1});
 }
 
 TEST_CASE("convolutions and pooling") {
