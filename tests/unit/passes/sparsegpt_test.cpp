@@ -7,7 +7,9 @@
 #include <cmath>
 
 #include "lib/ir/edit.h"
+#include "lib/ir/save.h"
 #include "lib/pipeline/records.h"
+#include "lib/support/parallel.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/support/text_model.h"
@@ -154,6 +156,20 @@ g (float[n,4] x) => (float[n,4] y)
         REQUIRE(report.skipped.size() == 2);
         for (const auto& skipped : report.skipped) CHECK_THAT(skipped.reason, Catch::Contains("no elements"));
     }
+}
+
+TEST_CASE("as many ridges as there are threads are tried at once, and every number of threads gives the same bytes") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 32);
+    const auto pruned = [&](int threads) {
+        setThreadCount(threads);
+        const auto result = runPass(model, "prune", "sparsegpt", R"({"sparsity": 0.6})", &samples);
+        setThreadCount(0);
+        return ir::modelToProto(result.model, ir::WeightData::embed).SerializeAsString();
+    };
+    const std::string alone = pruned(1);
+    CHECK((pruned(2) == alone));
+    CHECK((pruned(4) == alone));
 }
 
 TEST_CASE("zeros by allocation and in rounds are as many as were asked for, and lie elsewhere") {
