@@ -6,6 +6,7 @@
 
 #include <unordered_map>
 
+#include "lib/ir/check_nodes.h"
 #include "lib/ir/internals.h"
 #include "lib/ir/subgraphs.h"
 #include "lib/ir/topology.h"
@@ -22,6 +23,7 @@ class GraphBuilder {
 
     Model build() {
         checkVersions();
+        checkNodes(source_.proto);
         addInputs();
         addInitializers();
         addNodes();

@@ -1,6 +1,6 @@
-#include <onnx/defs/schema.h>
 #include <onnx/shape_inference/implementation.h>
 
+#include "lib/ir/bounded_schemas.h"
 #include "lib/ir/internals.h"
 #include "lib/ir/load.h"
 #include "lib/support/log.h"
@@ -11,7 +11,7 @@ namespace {
 bool infer(onnx::ModelProto& proto) {
     try {
         onnx::ShapeInferenceOptions options{false, 0, true};
-        onnx::shape_inference::InferShapes(proto, onnx::OpSchemaRegistry::Instance(), options);
+        onnx::shape_inference::InferShapes(proto, boundedSchemas(), options);
         return true;
     } catch (const std::exception& problem) {
         log::debug("shape inference: {}", problem.what());

@@ -164,6 +164,66 @@ TEST_CASE("a sub-graph that reads what nothing produces") {
                Contains("'z' (If) reads 'nothing'"));
 }
 
+TEST_CASE("a node that lacks what its operator needs") {
+    CHECK_THAT(complaint([](G graph) { graph.mutable_node(0)->mutable_input()->RemoveLast(); }),
+               Contains("(Add) has no input 'B', which the operator needs"));
+    CHECK_THAT(complaint([](G graph) { graph.mutable_node(0)->set_input(0, ""); }),
+               Contains("(Add) has no input 'A', which the operator needs"));
+    CHECK_THAT(complaint([](G graph) {
+                   onnx::NodeProto& node = *graph.add_node();
+                   node.set_op_type("Neg");
+                   node.add_input("x");
+                   node.add_output("");
+               }),
+               Contains("(Neg) has no output 'Y', which the operator needs"));
+    CHECK_THAT(complaint([](G graph) {
+                   onnx::NodeProto& node = *graph.add_node();
+                   node.set_op_type("If");
+                   node.add_input("x");
+                   node.add_output("z");
+                   onnx::AttributeProto& branch = *node.add_attribute();
+                   branch.set_name("then_branch");
+                   branch.set_type(onnx::AttributeProto::GRAPH);
+                   branch.mutable_g()->add_node()->set_op_type("Neg");
+               }),
+               Contains("node 'Neg' (Neg) has no input 'X', which the operator needs"));
+    // Of an operator that the model defines itself, the model knows.
+    onnx::ModelProto proto = sound();
+    onnx::FunctionProto& function = *proto.add_functions();
+    function.set_name("Add");
+    function.add_input("x");
+    function.add_output("y");
+    proto.mutable_graph()->mutable_node(0)->mutable_input()->RemoveLast();
+    CHECK_NOTHROW(fromProto(proto));
+}
+
+TEST_CASE("attributes that lead the shape inference of the onnx library astray") {
+    const std::string refused = GENERATE("y = LayerNormalization <axis = 2147483648> (x, x)",
+                                         "y = GatherND <batch_dims = -7> (x, i)", "y = Softmax <axis = -65537> (x)",
+                                         "y = Einsum <equation = \"i?\"> (x)", "y = Einsum <equation = \"i-\"> (x)",
+                                         "y = Einsum <equation = \"....\"> (x)");
+    CAPTURE(refused);
+    const auto text = [](const std::string& node) {
+        return "<ir_version: 10, opset_import: [\"\" : 18]> g (float[3, 3] x, int64[1, 1] i) => (y) { " + node + " }";
+    };
+    CHECK_THROWS_WITH(fromText(text(refused)), Contains("no tensor has") || Contains("no equation"));
+    const std::string taken = GENERATE("y = Einsum <equation = \"i j -> j i\"> (x)",
+                                       "y = Einsum <equation = \"i...\"> (x)", "y = Softmax <axis = 7> (x)");
+    CHECK_NOTHROW(fromText(text(taken)));
+}
+
+TEST_CASE("vectors without end are not followed element by element") {
+    const Model model = fromText(R"(<ir_version: 10, opset_import: ["" : 18]>
+        g (int64[1099511627776] x, float[n, m] z) => (y, s)
+        <int64[1] at = {5}, int64[2] two = {0, 1}>
+        { y = Gather(x, at)
+          shape = Shape(z)
+          turned = Gather(shape, two)
+          s = Reshape(z, turned) })");
+    CHECK(model.graph().find("y")->shape() == Shape{1});
+    CHECK(model.graph().find("s")->type()->tensor_type().shape().dim(1).dim_param() == "m");
+}
+
 TEST_CASE("versions that are not supported") {
     auto withVersions = [](std::int64_t ir, std::int64_t opset) {
         onnx::ModelProto proto = sound();

@@ -216,6 +216,7 @@ TEST_CASE("large tensors of Constant nodes and of other attributes survive") {
     for (const char* opType : {"Constant", "ConstantOfShape"}) {
         onnx::NodeProto& node = *proto.mutable_graph()->add_node();
         node.set_op_type(opType);
+        if (node.op_type() == "ConstantOfShape") node.add_input("x");
         node.add_output(opType);
         node.set_doc_string("before the attributes in the text, behind them in the file");
         onnx::AttributeProto& other = *node.add_attribute();
