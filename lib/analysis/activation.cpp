@@ -151,6 +151,7 @@ class Evaluation {
         const Samples* right = nullptr;
         if (const auto found = known.find(node.input(0)); found != known.end()) left = &found->second;
         if (const auto found = known.find(node.input(1)); found != known.end()) right = &found->second;
+        if (left == nullptr && right == nullptr) return {};  // a third operand of Max or Min
         if (left != nullptr && right != nullptr) {
             Samples out = *left;
             for (std::size_t i = 0; i < out.size(); ++i) out[i] = function(out[i], (*right)[i]);

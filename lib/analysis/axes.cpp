@@ -114,6 +114,8 @@ void AxisBuilder::visit(const ir::Node& node) {
         opaque(node, conflict.reason());
     } catch (const std::out_of_range&) {
         opaque(node, "an operand or a shape has fewer numbers than the operator takes");
+    } catch (const ModelError& problem) {
+        opaque(node, problem.what());
     }
     const bool continuesScore =
         isLayout(node) && node.input(0) != nullptr && scores_.count(node.input(0)) != 0;
@@ -221,6 +223,12 @@ const Shape& NodeAxes::outputShape(std::size_t output) const {
     return *builder_.shape(node_.output(output));
 }
 
+const Shape& NodeAxes::outputOfSameRank() const {
+    const Shape& out = outputShape(0);
+    if (out.size() != shape(0).size()) throw NotUnderstood("an output of another rank");
+    return out;
+}
+
 std::vector<std::int64_t> NodeAxes::ints(std::size_t input) const {
     if (has(input)) {
         if (auto value = builder_.out_.shapes.value(*node_.input(input))) return toInt64(*value);
@@ -243,6 +251,11 @@ std::size_t NodeAxes::position(std::int64_t axis, std::size_t rank) const {
 const std::vector<Axis>& NodeAxes::axes(std::size_t input) {
     if (!has(input)) throw NotUnderstood(fmt::format("input {} is left out", input));
     return builder_.axes(node_, input);
+}
+
+Axis NodeAxes::lastAxis(std::size_t input) {
+    if (axes(input).empty()) throw NotUnderstood(fmt::format("input {} is a scalar", input));
+    return axes(input).back();
 }
 
 void NodeAxes::set(std::size_t output, std::vector<Axis> axes) {
@@ -288,6 +301,7 @@ void NodeAxes::event(EventKind kind, const Axis& axis) {
 }
 
 void NodeAxes::product(const Product& p) {
+    if (node_.output() == nullptr) throw NotUnderstood("its output is left out");
     const bool constantA = isConstant(p.a);
     const bool constantB = isConstant(p.b);
     auto* node = const_cast<ir::Node*>(&node_);
@@ -303,6 +317,7 @@ void NodeAxes::product(const Product& p) {
 }
 
 void NodeAxes::fusedAttention(FusedAttention attention) {
+    if (node_.output() == nullptr) throw NotUnderstood("its output is left out");
     attention.node = &node_;
     attention.output = node_.output();
     builder_.out_.fusedAttentions.push_back(std::move(attention));
@@ -324,6 +339,7 @@ void NodeAxes::broadcast(const std::vector<std::size_t>& inputs) {
                     continue;
                 }
                 const std::vector<Axis> side = axes(i);
+                if (side.size() > out.size()) throw NotUnderstood("an operand of more axes than its result");
                 for (std::size_t k = 0; k < side.size(); ++k) {
                     if (side[k].empty()) continue;
                     builder_.out_.weakLinks.push_back({const_cast<ir::Node*>(&node_), node_.input(i), k,

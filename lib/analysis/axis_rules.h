@@ -39,6 +39,8 @@ class NodeAxes {
     bool isConstant(std::size_t input) const;
     const Shape& shape(std::size_t input) const;
     const Shape& outputShape(std::size_t output) const;
+    /// Shape of the first output, which has the rank of the first input: throws NotUnderstood when it does not.
+    const Shape& outputOfSameRank() const;
     /// True when the output is there and its shape is known.
     bool hasOutput(std::size_t output) const;
     std::vector<std::int64_t> ints(std::size_t input) const;
@@ -47,6 +49,8 @@ class NodeAxes {
     std::size_t position(std::int64_t axis, std::size_t rank) const;
 
     const std::vector<Axis>& axes(std::size_t input);
+    /// Throws NotUnderstood for a scalar.
+    Axis lastAxis(std::size_t input);
     void set(std::size_t output, std::vector<Axis> axes);
     /// Fresh axes; frozen when a reason is given.
     void setFresh(std::size_t output, const std::string& frozen = {});

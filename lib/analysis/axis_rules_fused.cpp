@@ -15,10 +15,10 @@ Axis joined(const Axis& major, const Axis& minor) {
 void embedLayerNorm(NodeAxes& n) {
     const Axis channels = n.axes(2).at(1);
     for (std::size_t i = 3; i <= 6; ++i) {
-        if (n.has(i) && !n.axes(i).back().empty()) n.unify(n.axes(i).back(), channels);
+        if (n.has(i) && !n.lastAxis(i).empty()) n.unify(n.lastAxis(i), channels);
     }
     for (std::size_t i = 2; i <= 4; ++i) {
-        if (n.has(i)) n.freeze(n.axes(i)[0], "indexed");
+        if (n.has(i)) n.freeze(n.axes(i).front(), "indexed");
     }
     std::vector<Axis> out = n.axes(0);
     out.push_back(channels);
@@ -85,8 +85,9 @@ void packedAttention(NodeAxes& n, const PackedInputs& inputs) {
     const std::int64_t width = n.shape(1).at(1);
     const auto sizes =
         n.node().attributeInts("qkv_hidden_sizes").value_or(std::vector<std::int64_t>(3, width / 3));
-    if (x.size() != 3 || heads <= 0 || sizes.size() != 3 || sizes[0] != sizes[1] || sizes[0] % heads != 0 ||
-        sizes[2] % heads != 0) {
+    const auto areHeads = [&](std::int64_t size) { return size >= 0 && size % heads == 0; };
+    if (x.size() != 3 || heads <= 0 || sizes.size() != 3 || sizes[0] != sizes[1] || !areHeads(sizes[0]) ||
+        !areHeads(sizes[2])) {
         throw NotUnderstood("its head attributes");
     }
     FusedAttention fused;
@@ -137,7 +138,7 @@ void multiHeadAttention(NodeAxes& n) {
     perHead(n, 2, fused.group, fused.valueDim);
     const Axis q = joined(fused.group, fused.headDim);
     const Axis v = joined(fused.group, fused.valueDim);
-    if (n.has(3)) n.unify(n.axes(3).back(), n.store().concatenate({q, q, v}));
+    if (n.has(3)) n.unify(n.lastAxis(3), n.store().concatenate({q, q, v}));
     scoreBias(n, 5, fused.group);
     n.set(0, {query[0], query[1], v});
     cache(n, 6, 1, fused.group, fused.headDim);
@@ -166,9 +167,13 @@ void groupQueryAttention(NodeAxes& n) {
     const std::vector<Axis> query = n.axes(0);
     const std::int64_t heads = n.node().attributeInt("num_heads", 0);
     const std::int64_t kvHeads = n.node().attributeInt("kv_num_heads", 0);
-    if (query.size() != 3 || heads <= 0 || kvHeads <= 0) throw NotUnderstood("its head attributes");
     const bool packed = !n.has(1);
-    const std::int64_t dim = n.shape(0)[2] / (packed ? heads + 2 * kvHeads : heads);
+    const std::int64_t width = n.shape(0).at(2);
+    if (query.size() != 3 || heads <= 0 || heads > width || kvHeads <= 0 ||
+        kvHeads > (packed ? (width - heads) / 2 : heads)) {
+        throw NotUnderstood("its head attributes");
+    }
+    const std::int64_t dim = width / (packed ? heads + 2 * kvHeads : heads);
     FusedAttention fused = grouped(n, heads, kvHeads, dim, dim);
     const Axis queryHeads = joined(fused.group, fused.repeat);
     const Axis kv = joined(fused.group, fused.headDim);

@@ -23,9 +23,12 @@ void gather(NodeAxes& n) {
 void gatherNd(NodeAxes& n) {
     const std::vector<Axis> data = n.axes(0);
     const std::vector<Axis> indices = n.axes(1);
-    const auto batch = static_cast<std::size_t>(n.node().attributeInt("batch_dims", 0));
-    const auto count = static_cast<std::size_t>(n.shape(1).back());
-    for (std::size_t i = 0; i < batch + count; ++i) n.freeze(data.at(i), kIndexed);
+    const std::int64_t given = n.node().attributeInt("batch_dims", 0);
+    const auto rank = static_cast<std::int64_t>(data.size());
+    if (indices.empty() || given < 0 || given > rank || n.shape(1).back() > rank - given)
+        throw NotUnderstood("indices that do not fit");
+    const auto batch = static_cast<std::size_t>(given), count = static_cast<std::size_t>(n.shape(1).back());
+    for (std::size_t i = 0; i < batch + count; ++i) n.freeze(data[i], kIndexed);
     std::vector<Axis> axes(indices.begin(), indices.end() - 1);
     axes.insert(axes.end(), data.begin() + static_cast<std::ptrdiff_t>(batch + count), data.end());
     n.set(0, std::move(axes));
@@ -34,6 +37,7 @@ void gatherNd(NodeAxes& n) {
 void gatherElements(NodeAxes& n) {
     const Shape& data = n.shape(0);
     const Shape& indices = n.shape(1);
+    if (indices.size() != data.size()) throw NotUnderstood("indices of another rank");
     const std::size_t axis = n.position(n.node().attributeInt("axis", 0), data.size());
     for (std::size_t i = 0; i < data.size(); ++i) {
         if (i != axis && data[i] == indices[i]) {

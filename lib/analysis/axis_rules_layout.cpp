@@ -86,7 +86,7 @@ void split(NodeAxes& n) {
 
 void slice(NodeAxes& n) {
     const Shape& in = n.shape(0);
-    const Shape& out = n.outputShape(0);
+    const Shape& out = n.outputOfSameRank();
     const auto starts = n.operand(1, "starts");
     if (!starts) throw NotUnderstood("bounds");
     auto axesOperand = n.operand(3, "axes");
@@ -96,11 +96,14 @@ void slice(NodeAxes& n) {
     }
     std::vector<std::int64_t> steps(starts->size(), 1);
     if (n.has(4)) steps = n.ints(4);
-    if (axesOperand->size() != starts->size() || steps.size() != starts->size() || out.size() != in.size())
+    if (axesOperand->size() != starts->size() || steps.size() != starts->size())
         throw NotUnderstood("bounds that do not fit the shape");
     std::vector<Axis> axes = n.axes(0);
+    std::vector<bool> isCut(in.size(), false);
     for (std::size_t i = 0; i < starts->size(); ++i) {
         const std::size_t k = n.position((*axesOperand)[i], in.size());
+        if (isCut[k]) throw NotUnderstood("an axis is cut twice");
+        isCut[k] = true;
         const std::int64_t step = steps[i];
         const std::int64_t begin =
             std::clamp<std::int64_t>((*starts)[i] < 0 ? (*starts)[i] + in[k] : (*starts)[i], 0, in[k]);
@@ -138,7 +141,7 @@ void expand(NodeAxes& n) {
 
 void tile(NodeAxes& n) {
     const Shape& in = n.shape(0);
-    const Shape& out = n.outputShape(0);
+    const Shape& out = n.outputOfSameRank();
     std::vector<Axis> axes;
     for (std::size_t j = 0; j < out.size(); ++j) {
         Axis axis = n.store().axis(in[j] == 0 ? 1 : out[j] / in[j]);
@@ -151,7 +154,7 @@ void tile(NodeAxes& n) {
 
 void pad(NodeAxes& n) {
     const Shape& in = n.shape(0);
-    const Shape& out = n.outputShape(0);
+    const Shape& out = n.outputOfSameRank();
     std::vector<Axis> axes = n.axes(0);
     for (std::size_t j = 0; j < out.size(); ++j) {
         if (in[j] == out[j]) continue;
@@ -165,7 +168,7 @@ void pad(NodeAxes& n) {
 // Channels stay, the spatial axes are new.
 void spatial(NodeAxes& n) {
     const Shape& in = n.shape(0);
-    const Shape& out = n.outputShape(0);
+    const Shape& out = n.outputOfSameRank();
     std::vector<Axis> axes = n.axes(0);
     for (std::size_t j = 2; j < out.size(); ++j) {
         if (in[j] == out[j]) continue;

@@ -91,7 +91,8 @@ void conv(NodeAxes& n, std::size_t weightInput, std::size_t biasInput) {
     const Shape& kernel = n.shape(weightInput);
     const Shape& in = n.shape(0);
     const Shape& out = n.outputShape(0);
-    if (x.size() != weight.size() || x.size() < 3) throw NotUnderstood("convolution of other ranks");
+    if (x.size() != weight.size() || x.size() < 3 || out.size() != x.size())
+        throw NotUnderstood("convolution of other ranks");
     const std::int64_t groups = n.node().attributeInt("group", 1);
     if (groups == 1) {
         n.unify(x[1], weight[1]);
@@ -112,7 +113,7 @@ void conv(NodeAxes& n, std::size_t weightInput, std::size_t biasInput) {
         }
     }
     n.set(0, std::move(axes));
-    if (biasInput != 0 && n.has(biasInput)) n.unify(n.axes(biasInput)[0], weight[0]);
+    if (biasInput != 0 && n.has(biasInput)) n.unify(n.lastAxis(biasInput), weight[0]);
     if (groups == 1) n.product({0, weightInput, x[1], x[0], weight[0], {}});
 }
 
@@ -121,8 +122,9 @@ void einsum(NodeAxes& n) {
     if (!equation || equation->inputs.size() != n.node().inputs().size()) throw NotUnderstood("its equation");
     std::map<char, Axis> letters;
     for (std::size_t i = 0; i < equation->inputs.size(); ++i) {
+        if (n.axes(i).size() != equation->inputs[i].size()) throw NotUnderstood("an equation of other ranks");
         for (std::size_t k = 0; k < equation->inputs[i].size(); ++k) {
-            const Axis own = n.axes(i).at(k);
+            const Axis own = n.axes(i)[k];
             Axis& known = letters[equation->inputs[i][k]];
             if (!own.empty() && !known.empty()) n.unify(known, own);
             if (known.empty()) known = own;
@@ -158,20 +160,22 @@ void einsum(NodeAxes& n) {
     for (char c : equation->output) {
         if (in(a, c) && in(b, c)) product.batch.push_back(letters.at(c));
     }
-    n.product(product);
+    if (!a.empty() && !b.empty()) n.product(product);
 }
 
 // Weights packed in blocks along K: whole blocks could go, but the packed layout is not cut here.
 void matmulNBits(NodeAxes& n) {
     const std::vector<Axis> x = n.axes(0);
-    const Axis columns = n.store().axis(n.outputShape(0).back());
-    n.freeze(x.back(), "packed in blocks");
+    const Axis inner = n.lastAxis(0);
+    if (n.shape(1).size() < 2) throw NotUnderstood("a packed matrix expected");
+    const Axis columns = n.store().axis(n.outputOfSameRank().back());
+    n.freeze(inner, "packed in blocks");
     n.freeze(columns, "packed in blocks");
     for (std::size_t i = 1; i < n.node().inputs().size(); ++i) n.freezeInput(i, "packed in blocks");
     std::vector<Axis> out(x.begin(), x.end() - 1);
     out.push_back(columns);
     n.set(0, std::move(out));
-    n.product({0, 1, x.back(), {}, columns, {}});
+    n.product({0, 1, inner, {}, columns, {}});
 }
 
 }  // namespace
@@ -184,7 +188,7 @@ void addLinearAxisRules(AxisRules& rules) {
     rules["MatMulInteger"] = [](NodeAxes& n) { quantizedMatmul(n, 0, 1, {3}); };
     rules["com.microsoft.MatMulIntegerToFloat"] = [](NodeAxes& n) { quantizedMatmul(n, 0, 1, {3, 5, 6}); };
     rules["com.microsoft.DynamicQuantizeMatMul"] = [](NodeAxes& n) {
-        n.event(EventKind::dynamicQuantization, n.axes(0).back());
+        n.event(EventKind::dynamicQuantization, n.lastAxis(0));
         quantizedMatmul(n, 0, 1, {2, 3, 4});
     };
     rules["QLinearMatMul"] = [](NodeAxes& n) { quantizedMatmul(n, 0, 3, {4, 5}); };

@@ -43,7 +43,7 @@ void skipLayerNorm(NodeAxes& n) {
     for (std::size_t i = 1; i < n.node().inputs().size(); ++i) n.unifyTrailing(i, data);
     n.set(0, data);
     for (std::size_t output = 1; output < n.node().outputs().size(); ++output) statistics(n, output, data);
-    n.event(EventKind::norm, data.back());
+    n.event(EventKind::norm, n.lastAxis(0));
 }
 
 void channelNorm(NodeAxes& n) {

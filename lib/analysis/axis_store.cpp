@@ -15,6 +15,10 @@ namespace tcompress::analysis {
 
 namespace {
 
+/// An axis of more parts is not followed: real ones have a few hundred, and doubling an axis forty times is a
+/// short model too.
+constexpr std::size_t kMostParts = 4096;
+
 Axis tail(const Axis& axis) { return Axis(axis.begin() + 1, axis.end()); }
 
 Axis joined(Axis major, const Axis& minor) {
@@ -110,11 +114,14 @@ std::vector<Axis> AxisStore::parts(const Axis& axis) const {
 Axis AxisStore::concatenate(const std::vector<Axis>& parts) {
     std::vector<Axis> present;
     std::int64_t total = 0;
+    std::size_t below = 0;
     for (const Axis& part : parts) {
         if (size(part) == 0) continue;
         total += size(part);
+        below += leaves(part).size();
         present.push_back(part);
     }
+    if (below > kMostParts) throw AxisConflict(fmt::format("a concatenation of {} parts", below));
     if (present.empty()) return axis(0);
     if (present.size() == 1) return present.front();
     const AtomId id = addLeaf(total);
@@ -230,7 +237,9 @@ std::pair<Axis, Axis> AxisStore::cut(const Axis& from, std::int64_t at) {
     }
     std::vector<Axis> before, after;
     std::int64_t offset = 0;
-    for (const Axis& part : partsOf(first)) {
+    const std::vector<Axis> parts = partsOf(first);
+    if (parts.size() >= kMostParts) throw AxisConflict(fmt::format("an axis cut into {} parts", parts.size()));
+    for (const Axis& part : parts) {
         const std::int64_t length = size(part);
         if (offset + length <= position) {
             before.push_back(part);

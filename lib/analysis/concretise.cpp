@@ -122,6 +122,7 @@ class Concretiser {
             if (declared->dim(axis).has_dim_param())
                 namedSizes_[declared->dim(axis).dim_param()] = shape.back();
         }
+        if (!isPossible(shape)) return;
         out_.shapes_[&input] = shape;
         out_.inputShapes_[input.name()] = shape;
     }
@@ -141,12 +142,22 @@ class Concretiser {
                 return {};
             }
         }
-        return shape;
+        return isPossible(shape) ? std::optional(shape) : std::nullopt;
+    }
+
+    static bool isPossible(const Shape& shape) {
+        try {
+            elementCount(shape);
+            return true;
+        } catch (const ModelError&) {
+            return false;
+        }
     }
 
     std::int64_t inputSize(const ir::Value& input, const onnx::TensorShapeProto& shape, int axis) const {
         const auto& dimension = shape.dim(axis);
-        if (dimension.has_dim_value()) return dimension.dim_value();
+        // Some exporters write -1 for what is not known.
+        if (dimension.has_dim_value() && dimension.dim_value() >= 0) return dimension.dim_value();
         if (const auto found = sizes_.find(dimensionKey(input, axis)); found != sizes_.end())
             return found->second;
         if (const auto found = sizes_.find(dimension.dim_param()); found != sizes_.end())
@@ -185,7 +196,7 @@ class Concretiser {
         } catch (const UnknownShape&) {
             // Left open, or closed by the declared shape.
         } catch (const Error&) {
-            // A value of a type that has no integer or float reading.
+            // A value of a type that has no integer or float reading, or sizes that no tensor has.
         } catch (const std::out_of_range&) {
             // An operand or a shape with fewer numbers than the operator takes.
         }
@@ -353,6 +364,7 @@ std::size_t NodeShapes::axis(std::int64_t axis, std::size_t rank) const {
 }
 
 void NodeShapes::set(std::size_t output, Shape shape) {
+    elementCount(shape);
     if (const ir::Value* value = node_.output(output)) shapes_.shapes_[value] = std::move(shape);
 }
 

@@ -151,7 +151,8 @@ bool ViewBuilder::addAttention(const AxisEvent& softmax, std::string& reason) {
     setHeads(layer, heads, kvHeads);
     if (kvHeads.empty() && !heads.empty() && layer.k.size() == 1 && layer.k != layer.q) {
         // Key/value heads that are looked up by index or shared by all queries: counted by what makes them.
-        layer.kvHeads = std::max<std::int64_t>(1, view_.sites[layer.k.front()].outFeatures / layer.headDim);
+        const std::int64_t width = view_.sites[layer.k.front()].outFeatures;
+        layer.kvHeads = std::max<std::int64_t>(1, width / std::max<std::int64_t>(1, layer.headDim));
     }
     layer.cross = isCross(layer);
     const Residual residual = findResidual(inputOf(layer.q.front()), outputOf(layer.o.front()));

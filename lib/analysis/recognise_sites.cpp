@@ -33,7 +33,11 @@ WeightPath traceWeight(ir::Value* operand, std::size_t rank) {
             std::vector<std::int64_t> perm(rank);
             std::iota(perm.rbegin(), perm.rend(), 0);
             if (auto given = node->attributeInts("perm")) perm = *given;
-            for (std::size_t& axis : path.axes) axis = static_cast<std::size_t>(perm.at(axis));
+            std::vector<std::int64_t> sorted = perm, all(rank);
+            std::sort(sorted.begin(), sorted.end());
+            std::iota(all.begin(), all.end(), 0);
+            if (sorted != all) return unstored;
+            for (std::size_t& axis : path.axes) axis = static_cast<std::size_t>(perm[axis]);
         } else if (!(node->is("Identity") || node->is("Cast") || node->is("DequantizeLinear") ||
                      node->is("QuantizeLinear") || node->is("com.microsoft", "DequantizeLinear"))) {
             // Computed from other constants: only a stored matrix of the same shape has the operand's axes.
@@ -44,7 +48,7 @@ WeightPath traceWeight(ir::Value* operand, std::size_t rank) {
         }
         path.weight = node->input(0);
     }
-    return path;
+    return path.weight->constant()->shape().size() == rank ? path : unstored;
 }
 
 /// Contracted and free axis of a linear node's constant operand.

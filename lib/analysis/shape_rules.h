@@ -51,6 +51,7 @@ class NodeShapes {
     /// A possibly negative axis brought into [0, rank).
     std::size_t axis(std::int64_t axis, std::size_t rank) const;
 
+    /// Throws ModelError when a size is negative or there are more elements than an int64 counts.
     void set(std::size_t output, Shape shape);
     void set(std::size_t output, Tensor value);
 

@@ -16,27 +16,35 @@ struct BinaryOperator {
     RealOperator reals;
 };
 
+std::int64_t difference(std::int64_t a, std::int64_t b) {
+    std::int64_t result = 0;
+    if (__builtin_sub_overflow(a, b, &result)) throw UnknownShape("a difference that is too large");
+    return result;
+}
+
+std::int64_t negated(std::int64_t a) { return difference(0, a); }
+
 std::int64_t power(std::int64_t base, std::int64_t exponent) {
-    return static_cast<std::int64_t>(
-        std::llround(std::pow(static_cast<double>(base), static_cast<double>(exponent))));
+    return toSize(std::round(std::pow(static_cast<double>(base), static_cast<double>(exponent))));
 }
 
 // Python's sign rule (fmod = 0), the only one exporters use for shapes.
 std::int64_t modulo(std::int64_t a, std::int64_t b) {
     if (b == 0) throw UnknownShape("modulo by zero");
+    if (b == -1) return 0;  // the least number's would trap
     const std::int64_t remainder = a % b;
     return remainder != 0 && (remainder < 0) != (b < 0) ? remainder + b : remainder;
 }
 
 std::int64_t quotient(std::int64_t a, std::int64_t b) {
     if (b == 0) throw UnknownShape("division by zero");
-    return a / b;
+    return b == -1 ? negated(a) : a / b;
 }
 
 constexpr BinaryOperator kArithmetic[] = {
-    {"Add", [](std::int64_t a, std::int64_t b) { return a + b; }, [](double a, double b) { return a + b; }},
-    {"Sub", [](std::int64_t a, std::int64_t b) { return a - b; }, [](double a, double b) { return a - b; }},
-    {"Mul", [](std::int64_t a, std::int64_t b) { return a * b; }, [](double a, double b) { return a * b; }},
+    {"Add", sum, [](double a, double b) { return a + b; }},
+    {"Sub", difference, [](double a, double b) { return a - b; }},
+    {"Mul", product, [](double a, double b) { return a * b; }},
     {"Div", quotient, [](double a, double b) { return a / b; }},
     {"Mod", modulo, [](double a, double b) { return std::fmod(a, b); }},
     {"Pow", power, [](double a, double b) { return std::pow(a, b); }},
@@ -47,7 +55,7 @@ constexpr BinaryOperator kSelection[] = {
      [](double a, double b) { return a < b ? a : b; }},
     {"Max", [](std::int64_t a, std::int64_t b) { return a > b ? a : b; },
      [](double a, double b) { return a > b ? a : b; }},
-    {"Sum", [](std::int64_t a, std::int64_t b) { return a + b; }, [](double a, double b) { return a + b; }},
+    {"Sum", sum, [](double a, double b) { return a + b; }},
 };
 
 constexpr BinaryOperator kComparison[] = {
@@ -76,8 +84,8 @@ struct UnaryOperator {
 };
 
 constexpr UnaryOperator kUnary[] = {
-    {"Neg", [](std::int64_t a) { return -a; }, [](double a) { return -a; }},
-    {"Abs", [](std::int64_t a) { return a < 0 ? -a : a; }, [](double a) { return std::fabs(a); }},
+    {"Neg", negated, [](double a) { return -a; }},
+    {"Abs", [](std::int64_t a) { return a < 0 ? negated(a) : a; }, [](double a) { return std::fabs(a); }},
     {"Not", [](std::int64_t a) -> std::int64_t { return a == 0; }, nullptr},
     {"Sqrt", nullptr, [](double a) { return std::sqrt(a); }},
     {"Reciprocal", nullptr, [](double a) { return 1 / a; }},

@@ -40,11 +40,12 @@ void gather(NodeShapes& s) {
 void gatherNd(NodeShapes& s) {
     const Shape data = s.shape(0);
     const Shape indices = s.shape(1);
-    const auto batch = static_cast<std::size_t>(s.node().attributeInt("batch_dims", 0));
-    if (indices.empty() || batch + static_cast<std::size_t>(indices.back()) > data.size())
+    const std::int64_t batch = s.node().attributeInt("batch_dims", 0);
+    const auto rank = static_cast<std::int64_t>(data.size());
+    if (indices.empty() || batch < 0 || batch > rank || indices.back() > rank - batch)
         throw UnknownShape("indices do not fit");
     Shape out(indices.begin(), indices.end() - 1);
-    out.insert(out.end(), data.begin() + static_cast<std::ptrdiff_t>(batch) + indices.back(), data.end());
+    out.insert(out.end(), data.begin() + batch + indices.back(), data.end());
     s.set(0, out);
 }
 
@@ -66,7 +67,7 @@ void nonZero(NodeShapes& s) {
 
 void oneHot(NodeShapes& s) {
     Shape out = s.shape(0);
-    const std::int64_t depth = static_cast<std::int64_t>(toDoubles(s.value(1)).at(0));
+    const std::int64_t depth = toSize(toDoubles(s.value(1)).at(0));
     const std::size_t axis = s.axis(s.node().attributeInt("axis", -1), out.size() + 1);
     out.insert(out.begin() + static_cast<std::ptrdiff_t>(axis), depth);
     s.set(0, out);
@@ -76,7 +77,7 @@ void gatherBlockQuantized(NodeShapes& s) {
     Shape data = s.shape(0);
     const std::size_t axis = s.axis(s.node().attributeInt("gather_axis", 0), data.size());
     // 4-bit values stored in uint8 hold two columns a byte.
-    if (s.dtype(0) == DType::uint8 && s.node().attributeInt("bits", 4) == 4) data.back() *= 2;
+    if (s.dtype(0) == DType::uint8 && s.node().attributeInt("bits", 4) == 4) data.back() = product(data.back(), 2);
     s.set(0, gatheredShape(data, s.shape(1), axis));
 }
 

@@ -42,6 +42,8 @@ Shape reshaped(const Shape& input, std::vector<std::int64_t> wanted, bool allowZ
 namespace {
 
 void setReshaped(NodeShapes& s, const Shape& shape) {
+    if (elementCount(shape) != elementCount(s.shape(0)))
+        throw UnknownShape(fmt::format("{} does not hold the elements of {}", toString(shape), toString(s.shape(0))));
     s.set(0, shape);
     if (s.hasValue(0)) s.set(0, s.value(0).reshaped(shape));
 }
@@ -98,8 +100,11 @@ void transpose(NodeShapes& s) {
     if (order.size() != in.size()) throw UnknownShape("perm has another rank");
     const Shape steps = strides(in);
     Shape out, outSteps;
+    std::vector<bool> taken(in.size(), false);
     for (std::int64_t k : order) {
         const std::size_t axis = s.axis(k, in.size());
+        if (taken[axis]) throw UnknownShape("perm names an axis twice");
+        taken[axis] = true;
         out.push_back(in[axis]);
         outSteps.push_back(steps[axis]);
     }
@@ -113,7 +118,7 @@ void concat(NodeShapes& s) {
     bool known = s.hasValue(0);
     for (std::size_t i = 1; i < s.node().inputs().size(); ++i) {
         if (s.shape(i).size() != out.size()) throw UnknownShape("pieces of different ranks");
-        out[axis] += s.shape(i)[axis];
+        out[axis] = sum(out[axis], s.shape(i)[axis]);
         known = known && s.hasValue(i);
     }
     s.set(0, out);
@@ -148,7 +153,7 @@ void split(NodeShapes& s) {
     auto sizes = s.operand(1, "split");
     if (!sizes) {
         // Equal pieces; num_outputs (opset 18) allows a smaller last one.
-        const std::int64_t piece = (in[axis] + count - 1) / count;
+        const std::int64_t piece = in[axis] / count + (in[axis] % count != 0 ? 1 : 0);
         sizes.emplace(static_cast<std::size_t>(count), piece);
         sizes->back() = in[axis] - piece * (count - 1);
     }
@@ -156,6 +161,8 @@ void split(NodeShapes& s) {
     const Shape steps = strides(in);
     std::int64_t offset = 0;
     for (std::size_t i = 0; i < sizes->size(); ++i) {
+        if ((*sizes)[i] < 0 || (*sizes)[i] > in[axis] - offset)
+            throw UnknownShape(fmt::format("{} do not share {}", toString(*sizes), in[axis]));
         Shape out = in;
         out[axis] = (*sizes)[i];
         setSlice(s, i, out, steps, offset * steps[axis]);
@@ -179,9 +186,12 @@ void slice(NodeShapes& s) {
         throw UnknownShape("a start, an end and a step an axis");
     Shape out = in;
     Shape sourceSteps = strides(in);
+    std::vector<bool> taken(in.size(), false);
     std::int64_t offset = 0;
     for (std::size_t i = 0; i < starts->size(); ++i) {
         const std::size_t axis = s.axis((*axes)[i], in.size());
+        if (taken[axis]) throw UnknownShape("an axis is cut twice");
+        taken[axis] = true;
         const std::int64_t size = in[axis];
         const std::int64_t step = steps[i];
         if (step == 0 || step == std::numeric_limits<std::int64_t>::min())
@@ -197,7 +207,7 @@ void slice(NodeShapes& s) {
         const std::int64_t span = step > 0 ? end - begin : begin - end;
         const std::int64_t stride = step > 0 ? step : -step;
         out[axis] = span <= 0 ? 0 : (span - 1) / stride + 1;
-        offset += begin * sourceSteps[axis];
+        if (out[axis] > 0) offset += begin * sourceSteps[axis];
         if (out[axis] > 1) sourceSteps[axis] *= step;
     }
     setSlice(s, 0, out, sourceSteps, elementCount(out) == 0 ? 0 : offset);
@@ -213,7 +223,7 @@ void tile(NodeShapes& s) {
     Shape out = s.shape(0);
     const std::vector<std::int64_t> repeats = s.ints(1);
     if (repeats.size() != out.size()) throw UnknownShape("one repeat an axis");
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] *= repeats[i];
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = product(out[i], repeats[i]);
     s.set(0, out);
 }
 
@@ -226,7 +236,8 @@ void pad(NodeShapes& s) {
     if (s.has(3)) axes = s.ints(3);
     if (pads->size() != 2 * axes.size()) throw UnknownShape("two pads an axis");
     for (std::size_t i = 0; i < axes.size(); ++i) {
-        out[s.axis(axes[i], out.size())] += (*pads)[i] + (*pads)[i + axes.size()];
+        std::int64_t& size = out[s.axis(axes[i], out.size())];
+        size = sum(size, sum((*pads)[i], (*pads)[i + axes.size()]));
     }
     s.set(0, out);
 }
@@ -277,26 +288,34 @@ void range(NodeShapes& s) {
     const Tensor start = s.value(0), limit = s.value(1), delta = s.value(2);
     const double first = toDoubles(start).at(0), last = toDoubles(limit).at(0), step = toDoubles(delta).at(0);
     if (step == 0) throw UnknownShape("step 0");
-    const auto count = static_cast<std::int64_t>(std::max(0.0, std::ceil((last - first) / step)));
+    const std::int64_t count = toSize(std::max(0.0, std::ceil((last - first) / step)));
     s.set(0, Shape{count});
     if (count > kSmallValueElements || isFloatingPoint(start.dtype())) return;
     std::vector<std::int64_t> values;
-    for (std::int64_t i = 0; i < count; ++i) values.push_back(toInt64(start)[0] + i * toInt64(delta)[0]);
+    for (std::int64_t i = 0; i < count; ++i)
+        values.push_back(sum(toInt64(start)[0], product(i, toInt64(delta)[0])));
     s.set(0, fromInts(start.dtype(), {count}, values));
+}
+
+/// Rows and columns of the blocks that DepthToSpace and SpaceToDepth move.
+std::int64_t blockSize(const NodeShapes& s) {
+    const std::int64_t size = s.node().attributeInt("blocksize", 1);
+    if (size < 1) throw UnknownShape(fmt::format("blocksize {}", size));
+    return size;
 }
 
 void depthToSpace(NodeShapes& s) {
     const Shape in = s.shape(0);
-    const std::int64_t b = s.node().attributeInt("blocksize", 1);
+    const std::int64_t b = blockSize(s);
     if (in.size() != 4) throw UnknownShape("rank 4 expected");
-    s.set(0, Shape{in[0], in[1] / (b * b), in[2] * b, in[3] * b});
+    s.set(0, Shape{in[0], in[1] / product(b, b), product(in[2], b), product(in[3], b)});
 }
 
 void spaceToDepth(NodeShapes& s) {
     const Shape in = s.shape(0);
-    const std::int64_t b = s.node().attributeInt("blocksize", 1);
+    const std::int64_t b = blockSize(s);
     if (in.size() != 4) throw UnknownShape("rank 4 expected");
-    s.set(0, Shape{in[0], in[1] * b * b, in[2] / b, in[3] / b});
+    s.set(0, Shape{in[0], product(in[1], product(b, b)), in[2] / b, in[3] / b});
 }
 
 void resize(NodeShapes& s) {
@@ -309,7 +328,7 @@ void resize(NodeShapes& s) {
     if (scales.size() != in.size()) throw UnknownShape("one scale an axis");
     Shape out;
     for (std::size_t i = 0; i < in.size(); ++i)
-        out.push_back(static_cast<std::int64_t>(std::floor(static_cast<double>(in[i]) * scales[i])));
+        out.push_back(toSize(std::floor(static_cast<double>(in[i]) * scales[i])));
     s.set(0, out);
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "lib/analysis/einsum.h"
@@ -73,19 +74,27 @@ Window window(const NodeShapes& s, std::vector<std::int64_t> kernel) {
     w.ceil = s.node().attributeInt("ceil_mode", 0) != 0;
     if (w.strides.size() != n || w.dilations.size() != n || w.pads.size() != 2 * n)
         throw UnknownShape("window attributes");
+    const auto isPositive = [](std::int64_t value) { return value > 0; };
+    for (const auto* values : {&w.kernel, &w.strides, &w.dilations}) {
+        if (!std::all_of(values->begin(), values->end(), isPositive))
+            throw UnknownShape(fmt::format("a window of {}", toString(*values)));
+    }
     return w;
 }
 
+/// Positions from a window's first element to its last.
+std::int64_t reach(const Window& w, std::size_t i) { return sum(product(w.kernel[i] - 1, w.dilations[i]), 1); }
+
 std::int64_t windowed(const Window& w, std::size_t i, std::int64_t in) {
-    const std::int64_t reach = (w.kernel[i] - 1) * w.dilations[i] + 1;
     const std::int64_t stride = w.strides[i];
-    if (w.autoPad.rfind("SAME", 0) == 0) return (in + stride - 1) / stride;
-    const std::int64_t pad = w.autoPad == "VALID" ? 0 : w.pads[i] + w.pads[i + w.kernel.size()];
-    const std::int64_t room = in + pad - reach;
+    const auto steps = [&](std::int64_t length) { return length / stride + (length % stride != 0 ? 1 : 0); };
+    if (w.autoPad.rfind("SAME", 0) == 0) return steps(in);
+    const std::int64_t pad = w.autoPad == "VALID" ? 0 : sum(w.pads[i], w.pads[i + w.kernel.size()]);
+    const std::int64_t room = sum(sum(in, pad), -reach(w, i));
     if (room < 0) throw UnknownShape("window larger than the input");
-    std::int64_t out = (w.ceil ? (room + stride - 1) / stride : room / stride) + 1;
+    std::int64_t out = (w.ceil ? steps(room) : room / stride) + 1;
     // A window may not start inside the padding at the end.
-    if (w.ceil && (out - 1) * stride >= in + w.pads[i]) --out;
+    if (w.ceil && product(out - 1, stride) >= sum(in, w.pads[i])) --out;
     return out;
 }
 
@@ -105,13 +114,15 @@ void convTranspose(NodeShapes& s) {
     const Window w = window(s, Shape(weight.begin() + 2, weight.end()));
     const auto extra =
         s.node().attributeInts("output_padding").value_or(std::vector<std::int64_t>(w.kernel.size(), 0));
-    Shape out{x[0], weight[1] * s.node().attributeInt("group", 1)};
+    if (extra.size() != w.kernel.size()) throw UnknownShape("output_padding");
+    Shape out{x[0], product(weight[1], s.node().attributeInt("group", 1))};
     for (std::size_t i = 0; i < w.kernel.size(); ++i) {
         if (w.autoPad.rfind("SAME", 0) == 0) {
-            out.push_back(x[i + 2] * w.strides[i]);
+            out.push_back(product(x[i + 2], w.strides[i]));
         } else {
-            out.push_back(w.strides[i] * (x[i + 2] - 1) + extra[i] + (w.kernel[i] - 1) * w.dilations[i] + 1 -
-                          w.pads[i] - w.pads[i + w.kernel.size()]);
+            const std::int64_t pad = sum(w.pads[i], w.pads[i + w.kernel.size()]);
+            const std::int64_t full = sum(product(w.strides[i], x[i + 2] - 1), sum(extra[i], reach(w, i)));
+            out.push_back(sum(full, product(pad, -1)));
         }
     }
     s.set(0, out);
@@ -153,7 +164,7 @@ void einsum(NodeShapes& s) {
 
 void recurrent(NodeShapes& s) {
     const Shape x = s.shape(0), weight = s.shape(1), recurrence = s.shape(2);
-    if (x.size() != 3 || s.node().attributeInt("layout", 0) != 0)
+    if (x.size() != 3 || weight.size() != 3 || recurrence.size() != 3 || s.node().attributeInt("layout", 0) != 0)
         throw UnknownShape("batch-major recurrent layout");
     const std::int64_t hidden = recurrence.back();
     const std::int64_t directions = weight.front();

@@ -66,8 +66,8 @@ void topK(NodeShapes& s) {
 
 void addReductionShapeRules(ShapeRules& rules) {
     const std::pair<const char*, Combine> reductions[] = {
-        {"ReduceProd", [](std::int64_t a, std::int64_t b) { return a * b; }},
-        {"ReduceSum", [](std::int64_t a, std::int64_t b) { return a + b; }},
+        {"ReduceProd", product},
+        {"ReduceSum", sum},
         {"ReduceMin", [](std::int64_t a, std::int64_t b) { return std::min(a, b); }},
         {"ReduceMax", [](std::int64_t a, std::int64_t b) { return std::max(a, b); }},
         {"ReduceMean", nullptr},

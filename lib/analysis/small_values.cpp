@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "lib/analysis/shape_rules.h"
@@ -48,9 +49,27 @@ Tensor fromDoubles(DType dtype, Shape shape, const std::vector<double>& values) 
     return dtype == DType::float64 ? wide : convert(wide, dtype);
 }
 
+std::int64_t sum(std::int64_t a, std::int64_t b) {
+    std::int64_t result = 0;
+    if (__builtin_add_overflow(a, b, &result)) throw UnknownShape(fmt::format("{} + {} is too large", a, b));
+    return result;
+}
+
+std::int64_t product(std::int64_t a, std::int64_t b) {
+    std::int64_t result = 0;
+    if (__builtin_mul_overflow(a, b, &result)) throw UnknownShape(fmt::format("{} * {} is too large", a, b));
+    return result;
+}
+
+std::int64_t toSize(double value) {
+    if (!(std::fabs(value) < 0x1p63)) throw UnknownShape(fmt::format("{} is no size", value));
+    return static_cast<std::int64_t>(value);
+}
+
 Shape strides(const Shape& shape) {
     Shape out(shape.size(), 1);
-    for (std::size_t i = shape.size(); i-- > 1;) out[i - 1] = out[i] * shape[i];
+    // Beside an axis of size 0 the others may be of any size: nothing is read by such strides.
+    for (std::size_t i = shape.size(); i-- > 1;) __builtin_mul_overflow(out[i], shape[i], &out[i - 1]);
     return out;
 }
 
@@ -82,6 +101,10 @@ std::vector<std::int64_t> positions(const Shape& shape, const Shape& sourceStrid
 }
 
 Tensor broadcastTo(const Tensor& tensor, const Shape& shape) {
+    if (tensor.shape().size() > shape.size() || broadcast(tensor.shape(), shape) != shape) {
+        throw UnknownShape(
+            fmt::format("{} cannot be stretched to {}", toString(tensor.shape()), toString(shape)));
+    }
     const Shape own = strides(tensor.shape());
     Shape stretched(shape.size(), 0);
     const std::size_t lead = shape.size() - tensor.shape().size();

@@ -22,6 +22,12 @@ std::vector<double> toDoubles(const Tensor& tensor);
 Tensor fromInts(DType dtype, Shape shape, const std::vector<std::int64_t>& values);
 Tensor fromDoubles(DType dtype, Shape shape, const std::vector<double>& values);
 
+/// What does not fit into an int64 is no size: throws UnknownShape.
+std::int64_t sum(std::int64_t a, std::int64_t b);
+std::int64_t product(std::int64_t a, std::int64_t b);
+/// Rounded towards zero. Throws UnknownShape when it is no int64 (NaN is none).
+std::int64_t toSize(double value);
+
 /// Row-major strides.
 Shape strides(const Shape& shape);
 /// result[i] = source[indices[i]], for any type of whole-byte elements.
@@ -29,6 +35,7 @@ Tensor pick(const Tensor& source, Shape shape, const std::vector<std::int64_t>& 
 /// The source position of every element of `shape`, given the source's stride for each axis of `shape` and an
 /// offset.
 std::vector<std::int64_t> positions(const Shape& shape, const Shape& sourceStrides, std::int64_t offset = 0);
+/// Throws UnknownShape when the tensor cannot be stretched to the shape.
 Tensor broadcastTo(const Tensor& tensor, const Shape& shape);
 
 using IntOperator = std::int64_t (*)(std::int64_t, std::int64_t);

@@ -232,5 +232,26 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("an axis is followed into so many parts and no further") {
+    AxisStore store;
+    Axis doubled = store.axis(2);
+    int doublings = 0;
+    try {
+        for (; doublings < 60; ++doublings) doubled = store.concatenate({doubled, doubled});
+    } catch (const AxisConflict& conflict) {
+        CHECK(conflict.reason() == "a concatenation of 8192 parts");
+    }
+    CHECK(doublings == 12);
+    const Axis sequence = store.axis(10'000);
+    std::int64_t cuts = 0;
+    CHECK_THROWS_AS(
+        [&] {
+            for (; cuts < 10'000; ++cuts) store.slice(sequence, cuts, cuts + 1);
+        }(),
+        AxisConflict);
+    CHECK(cuts == 4095);
+    CHECK(store.size(sequence) == 10'000);
+}
+
 }  // namespace
 }  // namespace tcompress::analysis

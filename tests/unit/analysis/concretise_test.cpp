@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "lib/analysis/cost.h"
 #include "lib/analysis/transformer_view.h"
 #include "lib/ir/load.h"
 
@@ -109,16 +110,84 @@ TEST_CASE("cutting, joining and repeating") {
     CHECK(shapeOf(model, "flat") == Shape{22, 10});
 }
 
-TEST_CASE("operands that do not fit their operator say nothing, and a shape that is declared all the same holds no trap") {
-    const std::string body = GENERATE("y = Concat <axis = 0> (x, v)", "y = Concat <axis = 1> (v, x)",
-                                      "y = Slice(x, two, one, two)", "y = Slice(x, two, two, one)", "y = Slice(x, one, one, none)",
-                                      "y = Slice(x, two, two, two, one)", "y = Slice(x, one, one, one, least)",
-                                      "y = Split <axis = 0> (x, four)", "y = Split <axis = 1> (v)", "y = Transpose <perm = [0, 7]> (x)", "y = Transpose <perm = [0, -7]> (x)");
+/// Operands of all kinds, and a result that is said to be [4, 3].
+ir::Model misfit(const std::string& body) {
+    return graph(
+        "float[2, 3] x, float[2] v, float start, float[1, 2, 3] t, float[2, 4, 8, 8] k", "float[4, 3] y",
+        "int64[2] two = {0, 1}, int64[1] one = {0}, int64[1] four = {4}, int64[0] none = {}, int64[2] four4 = {4, "
+        "4}, int64[2] zeros = {0, 0}, int64[1] less = {-4}, int64[2] back = {-2, 1}, int64[2] huge = "
+        "{4611686018427387904, 4611686018427387904}, int64[1] least = {-9223372036854775808}, int64[4] pads = "
+        "{-9, 0, 0, 0}, float limit = {1e30}, float step = {1e-30}, float depth = {1e30}, float[2] scales = "
+        "{-1, 1e30}, float[3, 2] w = {1, 2, 3, 4, 5, 6}",
+        body);
+}
+
+TEST_CASE("operands that do not fit their operator say nothing, and a declared shape holds no trap all the same") {
+    const std::string body = GENERATE(
+        "y = Concat <axis = 0> (x, v)", "y = Concat <axis = 1> (v, x)", "y = Slice(x, two, one, two)",
+        "y = Slice(x, two, two, one)", "y = Slice(x, one, one, none)", "y = Slice(x, two, two, two, one)",
+        "y = Slice(x, one, one, one, least)", "y = Slice(x, two, four4, zeros)",
+        "y = Split <axis = 0> (x, four)", "y = Split <axis = 1> (v)", "y = Split <axis = 0> (x, less)",
+        "y = Transpose <perm = [0, 7]> (x)", "y = Transpose <perm = [0, -7]> (x)",
+        "y = Transpose <perm = [1, 1]> (x)", "y = Squeeze(x, one)", "y = Tile(x, back)",
+        "y = Tile(x, huge)", "y = Pad(x, pads)", "y = Expand(x, back)",
+        "y = Range(step, limit, step)", "y = OneHot(x, depth, two)", "y = GatherND(x, start)",
+        "y = Resize(x, , scales)", "y = Conv(x, v)", "y = Conv <group = 0> (k, x)",
+        "y = Conv <strides = [0, 0]> (k, k)", "y = MaxPool <kernel_shape = [0, 0], strides = [0, 0]> (k)",
+        "y = DepthToSpace <blocksize = 0> (k)", "y = SpaceToDepth <blocksize = -4294967296> (k)",
+        "y = com.microsoft.MatMulNBits <K = 3, N = -5> (x, one, scales)",
+        "y = com.microsoft.MatMulNBits <K = 3, N = 3> (start, one, scales)",
+        "y = com.microsoft.DynamicQuantizeMatMul(start, x, start)",
+        "y = com.microsoft.EmbedLayerNormalization(x, x, x, start, start, start, start)",
+        "y = com.microsoft.Attention <num_heads = 1, qkv_hidden_sizes = [-1, -1, -1]> (t, w, v)",
+        "y = com.microsoft.GroupQueryAttention <num_heads = 9223372036854775806, kv_num_heads = "
+        "4611686018427387905> (t)", "y = Einsum <equation = \"i,ij->j\"> (x, x)",
+        "y = LSTM(t, v, v)",
+        "u = Transpose <perm = [0, 7]> (w) y = MatMul(x, u)");
     CAPTURE(body);
-    const ir::Model model =
-        graph("float[2, 3] x, float[2] v", "float[4, 3] y",
-              "int64[2] two = {0, 1}, int64[1] one = {0}, int64[1] four = {4}, int64[0] none = {}, int64[1] least = {-9223372036854775808}", body);
+    const ir::Model model = misfit(body);
     CHECK(shapeOf(model, "y") == Shape{4, 3});
+    CHECK_NOTHROW(cost(model, recognise(model)));
+}
+
+TEST_CASE("operands of other ranks than the operator takes hold no trap") {
+    const std::string body = GENERATE("y = Tile(v, one)",
+                                      "y = Pad(v, two)",
+                                      "y = GatherElements <axis = 0> (x, v)",
+                                      "y = com.microsoft.SkipLayerNormalization(start, start, start)",
+                                      "y = com.microsoft.MultiHeadAttention <num_heads = 1> (t, t, t, start)",
+                                      "y = Einsum <equation = \",ij->ij\"> (depth, x)",
+                                      "u = Identity(x) y = Max(one, one, one)");
+    CAPTURE(body);
+    const ir::Model model = misfit(body);
+    CHECK_NOTHROW(cost(model, recognise(model)));
+}
+
+TEST_CASE("arithmetic that leaves the integers says nothing") {
+    const std::string body = GENERATE("v = Div(least, minus)", "v = Mod(least, minus)", "v = Sub(least, two)",
+                                      "v = Add(least, least)", "v = Mul(least, two)", "v = Neg(least)",
+                                      "v = Abs(least)", "v = Pow(least, two)", "v = ReduceProd(many)",
+                                      "v = ReduceSum(many)", "v = Div(two, zero)", "v = Mod(two, zero)");
+    CAPTURE(body);
+    const ir::Model model = graph("float[2, 3] x", "float[a, b] y",
+                                  "int64[1] least = {-9223372036854775808}, int64[1] minus = {-1}, int64[1] two = "
+                                  "{2}, int64[1] zero = {0}, int64[2] many = {-9223372036854775808, -3}",
+                                  body + " y = Expand(x, v)");
+    const auto value = concretise(model).value(*model.graph().find("v"));
+    if (body.starts_with("v = Mod(least"))
+        CHECK(toInt64(*value) == std::vector<std::int64_t>{0});
+    else
+        CHECK_FALSE(value.has_value());
+    CHECK_NOTHROW(recognise(model));
+}
+
+TEST_CASE("declared sizes that no tensor has are not taken") {
+    const ir::Model model =
+        graph("float[-1, 4] x, float[4611686018427387904, 4] huge", "float[-3] y, float[7, 4] z", "",
+              "y = com.example.Unknown(x) z = Identity(huge)");
+    CHECK(shapeOf(model, "x") == Shape{2, 4});
+    CHECK_FALSE(concretise(model).shape(*model.graph().find("y")).has_value());
+    CHECK_FALSE(concretise(model).shape(*model.graph().find("huge")).has_value());
     CHECK_NOTHROW(recognise(model));
 }
 
