@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "kernels/run_kernel.h"
+#include "lib/exec/operand_types.h"
 #include "lib/exec/shape_analysis.h"
 #include "lib/ir/subgraphs.h"
 #include "lib/support/error.h"
@@ -370,7 +371,13 @@ void Program::runStep(const Step& step, Allocator& allocator, std::vector<Datum>
     std::vector<Datum> outputs(step.outputs.size());
     atNode(step.where, [&] {
         OpContext context(allocator, inputs, outputs, step.wanted, step.dying);
-        step.run(context);
+        try {
+            step.run(context);
+        } catch (const InternalError&) {
+            const std::string misfit = typeMisfit(graph_.nodes[static_cast<std::size_t>(&step - steps_.data())], inputs);
+            if (misfit.empty()) throw;
+            throw ModelError(misfit);
+        }
     });
     for (std::size_t i = 0; i < outputs.size(); ++i) {
         const ValueId id = step.outputs[i];

@@ -1,6 +1,6 @@
 // What a model computes between its nodes can have any shape and any value, and attributes are what the file says. Cases are run
-// with inputs and attributes that do not fit: each is either computed or refused with an Error that is not a bug of ours. Memory
-// errors show in a build with a sanitizer.
+// with inputs and attributes that do not fit: each is either computed or refused with an Error that is not a bug of ours, and analysis
+// reads each without a fault. Memory errors show in a build with a sanitizer.
 
 #include <catch2/catch.hpp>
 #include <fmt/core.h>
@@ -8,6 +8,8 @@
 #include <cstring>
 #include <limits>
 
+#include "lib/analysis/cost.h"
+#include "lib/analysis/transformer_view.h"
 #include "lib/exec/executor.h"
 #include "lib/ir/load.h"
 #include "lib/support/error.h"
@@ -37,6 +39,10 @@ std::vector<Tensor> misfits(const Tensor& x) {
             variants.push_back(underShape(x, shape));
         }
     }
+    if (x.dtype() == DType::float32 && x.size() > 0) {
+        variants.push_back(x);
+        std::ranges::fill(variants.back().mutableData<float>(), std::numeric_limits<float>::quiet_NaN());
+    }
     if (x.dtype() == DType::int64 && x.size() > 0) {
         for (std::int64_t value : {std::numeric_limits<std::int64_t>::min(), std::int64_t{-1}, std::int64_t{0}, std::int64_t{7}, std::int64_t{1} << 45,
                                    std::numeric_limits<std::int64_t>::max()}) {
@@ -57,6 +63,36 @@ std::string bugOf(const onnx::ModelProto& proto, const std::map<std::string, exe
     } catch (const InternalError& error) {
         return error.what();
     } catch (const Error&) {
+        return {};
+    } catch (const std::exception& error) {
+        return error.what();
+    }
+    return {};
+}
+
+/// The same for what reads a model without running it. Operands of whole numbers are constants, which shapes are computed from.
+std::string bugInAnalysis(onnx::ModelProto proto, const std::map<std::string, exec::Datum>& feeds) {
+    onnx::GraphProto& graph = *proto.mutable_graph();
+    for (int i = graph.input_size(); i-- > 0;) {
+        onnx::ValueInfoProto& input = *graph.mutable_input(i);
+        const auto fed = feeds.find(input.name());
+        if (fed == feeds.end()) continue;
+        const Tensor& x = fed->second.tensor;
+        onnx::TensorShapeProto& shape = *input.mutable_type()->mutable_tensor_type()->mutable_shape();
+        shape.clear_dim();
+        for (std::int64_t size : x.shape()) shape.add_dim()->set_dim_value(size);
+        if (isFloatingPoint(x.dtype()) || x.size() == 0) continue;
+        onnx::TensorProto& constant = *graph.add_initializer();
+        constant.set_name(input.name());
+        constant.set_data_type(static_cast<int>(x.dtype()));
+        for (std::int64_t size : x.shape()) constant.add_dims(size);
+        constant.set_raw_data(x.bytes().data(), x.sizeBytes());
+        graph.mutable_input()->DeleteSubrange(i, 1);
+    }
+    try {
+        const ir::Model model = ir::fromProto(proto);
+        analysis::cost(model, analysis::recognise(model));
+    } catch (const ModelError&) {
         return {};
     } catch (const std::exception& error) {
         return error.what();
@@ -102,6 +138,7 @@ TEST_CASE("Operands that do not fit are refused") {
                 fed = variant;
                 INFO(fmt::format("{}: input '{}' as {} {}", subject.source.label(), name, tcompress::name(variant.dtype()), toString(variant.shape())));
                 CHECK(bugOf(subject.proto, subject.feeds) == "");
+                CHECK(bugInAnalysis(test::modelOf(subject.source), subject.feeds) == "");
                 ++runs;
             }
             fed = original;
@@ -119,12 +156,18 @@ TEST_CASE("Attributes that do not fit are refused") {
                 const auto check = [&] {
                     INFO(subject.source.label() << ": " << attribute.ShortDebugString());
                     CHECK(bugOf(subject.proto, subject.feeds) == "");
+                    CHECK(bugInAnalysis(subject.proto, subject.feeds) == "");
                     ++runs;
                 };
                 for (std::int64_t value : {std::int64_t{-7}, std::int64_t{0}, std::int64_t{3}, std::int64_t{1} << 45}) {
                     if (attribute.has_i()) attribute.set_i(value);
                     for (std::int64_t& entry : *attribute.mutable_ints()) entry = value;
                     if (attribute.has_i() || attribute.ints_size() > 0) check();
+                    attribute = original;
+                    if (attribute.ints_size() > 0) {
+                        attribute.set_ints(0, value);
+                        check();
+                    }
                     attribute = original;
                 }
                 if (attribute.ints_size() == 0) continue;
@@ -137,6 +180,37 @@ TEST_CASE("Attributes that do not fit are refused") {
         }
     }
     if (runs > 0) WARN(fmt::format("{} runs with attributes that do not fit", runs));
+}
+
+TEST_CASE("Operands in each other's places, left out, or too many are refused") {
+    int runs = 0;
+    for (Subject& subject : subjects()) {
+        for (onnx::NodeProto& node : *subject.proto.mutable_graph()->mutable_node()) {
+            const onnx::NodeProto original = node;
+            const auto check = [&](const char* what) {
+                INFO(subject.source.label() << ": " << node.op_type() << ", " << what);
+                CHECK(bugOf(subject.proto, subject.feeds) == "");
+                CHECK(bugInAnalysis(subject.proto, subject.feeds) == "");
+                ++runs;
+            };
+            for (int i = 0; i < original.input_size(); ++i) {
+                node.mutable_input()->SwapElements(0, i);
+                check("swapped");
+                node = original;
+                node.set_input(i, "");
+                check("left out");
+                node = original;
+            }
+            if (original.input_size() == 0) continue;
+            node.mutable_input()->RemoveLast();
+            check("one too few");
+            node = original;
+            node.add_input(original.input(0));
+            check("one too many");
+            node = original;
+        }
+    }
+    if (runs > 0) WARN(fmt::format("{} runs with operands in wrong places", runs));
 }
 
 }  // namespace

@@ -20,10 +20,17 @@ bool truth(const Tensor& condition) {
     return condition.data<bool>()[0];
 }
 
+/// A body is given the node's `own` values and those that it captures.
+void requireInputs(const NodeInfo& info, const Program& body, std::size_t own) {
+    const std::size_t given = own + info.inputs.size() - info.capturedFrom;
+    if (body.inputCount() != given) throw ModelError(fmt::format("the body takes {} values, and is given {}", body.inputCount(), given));
+}
+
 Runner makeIf(const NodeInfo& info) {
     const auto thenProgram = info.subprogram("then_branch");
     const auto elseProgram = info.subprogram("else_branch");
     const std::size_t captured = info.capturedFrom;
+    for (const auto& branch : {thenProgram, elseProgram}) requireInputs(info, *branch, 0);
     return [=](OpContext& context) {
         std::vector<Datum> inputs;
         appendCaptured(context, captured, inputs);
@@ -51,6 +58,7 @@ Runner makeLoop(const NodeInfo& info) {
     if (captured < 2 || body->outputCount() < captured - 1 || body->inputCount() < captured) {
         throw ModelError("the body does not take and give the values that the loop carries");
     }
+    requireInputs(info, *body, captured);
     const std::size_t carriedCount = captured - 2;
     std::vector<std::optional<Tensor>> withoutIterations;
     for (const onnx::ValueInfoProto& output : info.attributes.graph("body")->output()) withoutIterations.push_back(emptyScan(output));
@@ -133,6 +141,7 @@ std::size_t sequenceCountOf(const NodeInfo& info, const Program& body, std::size
     if (count < 1 || count > inputs || static_cast<std::int64_t>(body.outputCount()) < inputs - count) {
         throw ModelError(fmt::format("{} of {} inputs cannot be scanned", count, inputs));
     }
+    requireInputs(info, body, info.capturedFrom - from);
     return static_cast<std::size_t>(count);
 }
 

@@ -21,11 +21,21 @@ std::optional<kernels::Int8Code> codeAttribute(const Attributes& attributes, con
                              static_cast<std::int32_t>(attributes.integer(prefix + "_zero_point", 0))};
 }
 
+namespace {
+
+/// `values` (scales, zero points, a bias) must be none, one, or one for each of `count` rows or columns.
+void requireOneOrEach(std::size_t values, std::int64_t count, std::string_view what) {
+    if (values > 1 && static_cast<std::int64_t>(values) != count) throw ModelError(fmt::format("{} {} do not fit {}", values, what, count));
+}
+
+}  // namespace
+
 kernels::PackedInt8WeightsPtr packInt8Matrix(const Tensor& weights, const std::vector<std::int32_t>& zeroPoints,
                                              Transposed transposed) {
     const std::int64_t rows = weights.shape()[0];
     const std::int64_t columns = weights.shape()[1];
     const void* data = weights.bytes().data();
+    requireOneOrEach(zeroPoints.size(), transposed == Transposed::yes ? rows : columns, "zero points of the columns");
     return transposed == Transposed::yes
                ? kernels::packInt8Weights(data, weights.dtype(), columns, rows, 1, columns, zeroPoints)
                : kernels::packInt8Weights(data, weights.dtype(), rows, columns, columns, 1, zeroPoints);
@@ -35,11 +45,6 @@ namespace {
 
 bool isByteMatrix(const Tensor* tensor) {
     return tensor && tensor->rank() == 2 && kByteTypes.contains(tensor->dtype());
-}
-
-/// `values` (scales, zero points, a bias) must be none, one, or one for each of `count` rows or columns.
-void requireOneOrEach(std::size_t values, std::int64_t count, std::string_view what) {
-    if (values > 1 && static_cast<std::int64_t>(values) != count) throw ModelError(fmt::format("{} {} do not fit {}", values, what, count));
 }
 
 /// A·B with zero points subtracted, int32. `packed` is null when B is computed.

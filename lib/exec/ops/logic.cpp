@@ -17,6 +17,7 @@ Runner makeCompare(const NodeInfo&) {
         const Tensor& a = context.input(0);
         const Tensor& b = context.input(1);
         const BroadcastPlan plan = broadcastPlan({&a, &b});
+        if (a.dtype() != b.dtype()) throw ModelError(fmt::format("a comparison of {} and {}", name(a.dtype()), name(b.dtype())));
         bool* y = context.output<bool>(0, plan.shape).data();
         // bool compares as the bytes 0 and 1.
         if (a.dtype() == DType::boolean) {

@@ -74,7 +74,7 @@ Weights weightsAt(const Options& options, const Axis& axis, std::int64_t i) {
     Weights weights;
     const double x = inputPosition(options, axis, i);
     const auto last = axis.input - 1;
-    if (options.coordinates == "tf_crop_and_resize" && (x < 0 || x > static_cast<double>(last))) {
+    if (options.coordinates == "tf_crop_and_resize" && !(x >= 0 && x <= static_cast<double>(last))) {  // nor is NaN inside
         weights.outside = true;
         return weights;
     }

@@ -164,9 +164,10 @@ Runner makeTranspose(const NodeInfo& info) {
         }
         Shape shape;
         std::vector<std::uint8_t> seen(permutation.size(), 0);
-        for (std::int64_t axis : permutation) seen[static_cast<std::size_t>(normalizeAxis(axis, x.rank()))] = 1;
+        permutation = normalizeAxes(std::move(permutation), x.rank());
+        for (std::int64_t axis : permutation) seen[static_cast<std::size_t>(axis)] = 1;
         if (std::ranges::count(seen, 0) > 0) throw ModelError(fmt::format("perm {} is no permutation", toString(permutation)));
-        for (std::int64_t axis : permutation) shape.push_back(x.shape()[static_cast<std::size_t>(normalizeAxis(axis, x.rank()))]);
+        for (std::int64_t axis : permutation) shape.push_back(x.shape()[static_cast<std::size_t>(axis)]);
         if (keepsOrder(x.shape(), permutation)) {
             context.setOutput(0, x.reshaped(std::move(shape)));
             return;
