@@ -65,6 +65,26 @@ void invertPositiveDefinite(std::span<double> a, std::int64_t n) {
             a[static_cast<std::size_t>(j * n + i)] = a[static_cast<std::size_t>(i * n + j)];
 }
 
+void choleskyOfInverse(std::span<double> a, std::int64_t n) {
+    requireSize(a, n, n, "choleskyOfInverse");
+    // With rows and columns in the opposite order A = R·R^T; the inverse of R, turned back and transposed, is L.
+    std::reverse(a.begin(), a.end());
+    cholesky(a, n);
+    std::vector<double> inverse(a.size());
+    constexpr std::int64_t kColumns = 128;
+    parallelRanges(n, kColumns, [&](std::int64_t begin, std::int64_t end) {
+        const auto diagonal = static_cast<std::size_t>(begin * n + begin);
+        for (std::int64_t i = begin; i < end; ++i) inverse[static_cast<std::size_t>(i * n + i)] = 1;
+        lapack().dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, toInt(n - begin), toInt(end - begin),
+                       1.0, a.data() + diagonal, toInt(n), inverse.data() + diagonal, toInt(n));
+    });
+    parallelRanges(n, kColumns, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t j = 0; j < n; ++j)
+            for (std::int64_t i = begin; i < end; ++i)
+                a[static_cast<std::size_t>(i * n + j)] = inverse[static_cast<std::size_t>((n - 1 - j) * n + n - 1 - i)];
+    });
+}
+
 SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n) {
     requireSize(a, n, n, "symmetricEigen");
     SymmetricEigen result;

@@ -28,6 +28,10 @@ void cholesky(std::span<double> a, std::int64_t n);
 /// A^-1 of a symmetric positive definite A, in place, through its Cholesky factor.
 void invertPositiveDefinite(std::span<double> a, std::int64_t n);
 
+/// Lower L with A^-1 = L·L^T of a symmetric positive definite A, in place (the upper part is zeroed): without the inverse
+/// itself, at half of what that and its factor take. Throws as cholesky(), with pivots counted from the end.
+void choleskyOfInverse(std::span<double> a, std::int64_t n);
+
 /// A = Q · diag(values) · Q^T of a symmetric A; values ascending, column j of Q (row-major [n, n]) belongs to
 /// values[j].
 struct SymmetricEigen {

@@ -278,21 +278,21 @@ class PruneByOutput : public pipeline::Pass {
                 mask = wandaMask(sums, start, sparsity);
                 return withBias(sums, sparseOptimum(hessian(sums, choice), best(sums, choice), sums.outputs, mask), start, choice);
             });
-        const auto swept = [&](const LayerSums& sums, std::vector<double> h, std::vector<double> weights) {
-            return sweep(std::move(h), std::move(weights), sums.outputs, pattern_, sparsity, zerosOf(start));
+        const auto swept = [&](const LayerSums& sums, const LinearLayer& from, std::vector<double> h, std::vector<double> weights) {
+            return sweep(std::move(h), std::move(weights), sums.outputs, pattern_, sparsity, zerosOf(from.weight));
         };
         // To choose between ridges what the sweep leaves is near enough to the best for its pattern.
-        const auto trial = [&](const LayerSums& sums, const RefitChoice& choice) {
-            return withBias(sums, swept(sums, hessian(sums, choice), best(sums, choice)).weights, start, choice);
+        const auto trial = [&](const LayerSums& sums, const LinearLayer& from, const RidgeFit& fit) {
+            return withBias(sums, swept(sums, from, hessian(sums, fit.choice), fit.layer.weight).weights, from, fit.choice);
         };
         return chooseConstrained(problem, trial, [&](const LayerSums& sums, const RefitChoice& choice) {
             const std::vector<double> h = hessian(sums, choice), optimum = best(sums, choice);
             SparseWeights found = options_.solver == Solver::admm
-                                      ? alternatingDirections(h, optimum, sums.outputs, pattern_, sparsity, zerosOf(start))
-                                      : swept(sums, h, optimum);
+                                      ? alternatingDirections(h, optimum, sums.outputs, pattern_, sparsity, zerosOf(start.weight))
+                                      : swept(sums, start, h, optimum);
             mask = std::move(found.mask);
             return withBias(sums, sparseOptimum(h, optimum, sums.outputs, mask, found.weights), start, choice);
-        });
+        }, pattern_.outputs);
     }
 
     SparseMask wandaMask(const LayerSums& sums, const LinearLayer& start, double sparsity) const {
@@ -305,13 +305,6 @@ class PruneByOutput : public pipeline::Pass {
             }
         }
         return maskByScore(scores, sums.outputs, pattern_, sparsity, pattern_.outputs);
-    }
-
-    /// What is zero already: of an earlier round, or of the model.
-    static SparseMask zerosOf(const LinearLayer& layer) {
-        SparseMask zeros(layer.weight.size());
-        for (std::size_t i = 0; i < zeros.size(); ++i) zeros[i] = layer.weight[i] == 0;
-        return zeros;
     }
 
     static LinearLayer masked(const LinearLayer& layer, const SparseMask& mask) {

@@ -167,11 +167,6 @@ RefitChoice tryRidge(const LayerProblem& problem, const Solve& solve, double rid
     return made;
 }
 
-RefitChoice downhill(const LayerProblem& problem, const Solve& solve, std::map<std::size_t, RefitChoice> tried) {
-    return leastHeldError(
-        kRidges, [&](double ridge) { return tryRidge(problem, solve, ridge); }, std::move(tried));
-}
-
 }  // namespace
 
 ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& solve) {
@@ -180,10 +175,31 @@ ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& solve
 }
 
 RefitChoice chooseUnderConstraint(const LayerProblem& problem, const Solve& solve) {
-    return downhill(problem, solve, {});
+    return leastHeldError(kRidges, [&](double ridge) { return tryRidge(problem, solve, ridge); });
 }
 
-ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial, const Solve& solve) {
+namespace {
+
+/// The problem of every n-th run of `together` outputs, as many as know which ridge is best.
+LayerProblem enoughOutputs(const LayerProblem& problem, std::int64_t together) {
+    constexpr std::int64_t kEnoughOutputs = 96;
+    const std::int64_t outputs = problem.evidence.fit.outputs, every = std::max<std::int64_t>(1, outputs / kEnoughOutputs);
+    std::vector<std::int64_t> kept;
+    for (std::int64_t first = 0; first < outputs; first += every * together)
+        for (std::int64_t o = first; o < std::min(outputs, first + together); ++o) kept.push_back(o);
+    return {problem.weight, keepOutputs(problem.start, kept), problem.bias, keepOutputs(problem.evidence, kept)};
+}
+
+}  // namespace
+
+ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& trial, const Solve& solve, std::int64_t together) {
+    const LayerProblem few = enoughOutputs(problem, together);
+    const auto tryRidge = [&](double ridge) {
+        const RidgeFit fit = fitAtRidge(few.evidence, few.start, ridge, few.bias);
+        RefitChoice made = fit.choice;
+        made.heldError = std::pow(heldBackError(few, trial(few.evidence.fit, few.start, fit)), 2);
+        return made;
+    };
     // In the order in which they are asked for. As many as there are threads go side by side; what is asked for then has all
     // threads to itself.
     constexpr std::array<std::size_t, 3> kOrder = {kMiddle, kMiddle + 1, kMiddle - 1};
@@ -191,11 +207,14 @@ ConstrainedFit chooseConstrained(const LayerProblem& problem, const Solve& trial
     std::array<RefitChoice, kOrder.size()> first;
     parallelFor(count, [&](std::int64_t i) {
         const auto at = static_cast<std::size_t>(i);
-        first[at] = tryRidge(problem, trial, kRidges[kOrder[at]]);
+        first[at] = tryRidge(kRidges[kOrder[at]]);
     });
     std::map<std::size_t, RefitChoice> tried;
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) tried[kOrder[i]] = first[i];
-    const RefitChoice choice = downhill(problem, trial, std::move(tried));
+    RefitChoice choice = leastHeldError(kRidges, tryRidge, std::move(tried));
+    // What is reported is the error of all outputs.
+    const LayerSums& rows = problem.evidence.fit;
+    choice.heldError = std::pow(heldBackError(problem, trial(rows, problem.start, {choice, refit(rows, problem.start, choice)})), 2);
     return {choice, solve(problem.evidence.all(), choice)};
 }
 

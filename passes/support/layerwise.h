@@ -71,11 +71,13 @@ ConstrainedFit chooseConstrained(
 /// The choice alone, for those who make the layer themselves.
 RefitChoice chooseUnderConstraint(const LayerProblem& problem,
                                   const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
-/// The same as the first with another way to solve while ridges are tried, which several threads call at once.
-ConstrainedFit chooseConstrained(
-    const LayerProblem& problem,
-    const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& trial,
-    const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
+/// The same as the first with another way to solve while ridges are tried, which several threads call at once: from sums, the
+/// weights that the layer has, and what is best without the constraint. Outputs have their rows in common, so about a hundred
+/// of them know which ridge is best; runs of `together` outputs stay together.
+using RidgeTrial = std::function<LinearLayer(const LayerSums&, const LinearLayer& start, const RidgeFit&)>;
+ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& trial,
+                                 const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve,
+                                 std::int64_t together);
 
 /// A layer fitted again where that is better on held-back rows by more than rounding.
 struct Refitted {

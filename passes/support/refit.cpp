@@ -131,6 +131,34 @@ LayerSums keepInputs(const LayerSums& sums, const std::vector<std::int64_t>& inp
     return kept;
 }
 
+namespace {
+
+std::vector<double> columnsOf(const std::vector<double>& matrix, std::int64_t columns, const std::vector<std::int64_t>& kept) {
+    std::vector<double> result;
+    result.reserve(matrix.size() / static_cast<std::size_t>(columns) * kept.size());
+    for (auto row = matrix.begin(); row != matrix.end(); row += columns)
+        for (const std::int64_t column : kept) result.push_back(row[column]);
+    return result;
+}
+
+}  // namespace
+
+LayerSums keepOutputs(const LayerSums& sums, const std::vector<std::int64_t>& outputs) {
+    LayerSums kept = sums;
+    kept.outputs = std::ssize(outputs);
+    for (std::vector<double>* values : {&kept.xy, &kept.xe, &kept.y, &kept.e}) *values = columnsOf(*values, sums.outputs, outputs);
+    return kept;
+}
+
+Evidence keepOutputs(const Evidence& evidence, const std::vector<std::int64_t>& outputs) {
+    return {keepOutputs(evidence.fit, outputs), keepOutputs(evidence.held, outputs)};
+}
+
+LinearLayer keepOutputs(const LinearLayer& layer, const std::vector<std::int64_t>& outputs) {
+    const std::int64_t all = std::ssize(layer.bias);
+    return {columnsOf(layer.weight, all, outputs), columnsOf(layer.bias, all, outputs)};
+}
+
 Evidence keepInputs(const Evidence& evidence, const std::vector<std::int64_t>& inputs) {
     return {keepInputs(evidence.fit, inputs), keepInputs(evidence.held, inputs)};
 }
@@ -234,7 +262,7 @@ struct RidgeProblem {
     std::vector<double> used;    ///< A·W₀
 };
 
-/// Refits of one set of rows at one ridge, for every share at once: the solution is base + share · slope.
+/// Refits of one set of rows at one ridge: at one share, or for every share at once, base + share · slope.
 class RidgeSolution {
   public:
     RidgeSolution(const RidgeProblem& problem, double ridge) : problem_(problem), factor_(problem.matrix) {
@@ -246,41 +274,41 @@ class RidgeSolution {
     struct Line {
         Columns base, slope;
     };
-    Line columns(const ColumnRange& range) const {
-        const LayerSums& sums = problem_.sums;
-        const std::int64_t count = range.count(), n = sums.inputs;
-        const Columns start = columnsOf(problem_.start, n, sums.outputs, range);
-        Line line{targetColumns(sums, 0, range), {}};
-        if (hasError(sums)) line.slope = errorColumns(sums, range);
-        // What the start leaves over, W₀ taken out: (A + λ)·Z = XᵀT − A·W₀.
-        const std::vector<double> used = columnsOf(problem_.used, n, sums.outputs, range);
-        const bool fitted = problem_.bias == BiasFit::fitted;
-        for (std::int64_t i = 0; i < n; ++i)
-            for (std::int64_t c = 0; c < count; ++c) {
-                const double sum = sums.x[static_cast<std::size_t>(i)];
-                const auto column = static_cast<std::size_t>(c);
-                line.base.weight[at(i, count, c)] -=
-                    used[at(i, count, c)] + sum * (fitted ? line.base.bias[column] / sums.rows : start.bias[column]);
-                if (fitted && !line.slope.bias.empty())
-                    line.slope.weight[at(i, count, c)] -= sum * line.slope.bias[column] / sums.rows;
-            }
-        for (Columns* part : {&line.base, &line.slope}) solve(part->weight, count);
-        for (std::size_t i = 0; i < start.weight.size(); ++i) line.base.weight[i] += start.weight[i];
-        if (fitted) {
-            fitBias(line.base);
-            fitBias(line.slope);
-        } else {
-            line.base.bias = start.bias;
-            std::fill(line.slope.bias.begin(), line.slope.bias.end(), 0.0);
-        }
+    Line line(const ColumnRange& range) const {
+        Line line{columns(range, 0), {}};
+        if (hasError(problem_.sums)) line.slope = solved(errorColumns(problem_.sums, range), nullptr, range);
         return line;
+    }
+    /// At one share.
+    Columns columns(const ColumnRange& range, double share) const {
+        const Columns start = columnsOf(problem_.start, problem_.sums.inputs, problem_.sums.outputs, range);
+        return solved(targetColumns(problem_.sums, share, range), &start, range);
     }
 
   private:
-    void solve(std::vector<double>& rightHandSide, std::int64_t count) const {
-        if (rightHandSide.empty()) return;
+    /// From a right-hand side to weights and biases. `start` (null: zero) is taken out first, as the ridge draws towards it:
+    /// (A + λ)·Z = XᵀT − A·W₀.
+    Columns solved(Columns target, const Columns* start, const ColumnRange& range) const {
+        const LayerSums& sums = problem_.sums;
+        const std::int64_t count = range.count(), n = sums.inputs;
+        const bool fitted = problem_.bias == BiasFit::fitted;
+        const std::vector<double> used = start != nullptr ? columnsOf(problem_.used, n, sums.outputs, range) : std::vector<double>();
+        std::vector<double> means(static_cast<std::size_t>(count));
+        for (std::size_t c = 0; c < means.size(); ++c)
+            means[c] = fitted ? target.bias[c] / sums.rows : start != nullptr ? start->bias[c] : 0.0;
+        for (std::int64_t i = 0; i < n; ++i)
+            for (std::int64_t c = 0; c < count; ++c)
+                target.weight[at(i, count, c)] -= sums.x[static_cast<std::size_t>(i)] * means[static_cast<std::size_t>(c)];
+        for (std::size_t i = 0; i < used.size(); ++i) target.weight[i] -= used[i];
         for (const Transposition side : {Transposition::no, Transposition::yes})
-            kernels::solveTriangular(Triangle::lower, side, factor_, problem_.sums.inputs, rightHandSide, count);
+            kernels::solveTriangular(Triangle::lower, side, factor_, n, target.weight, count);
+        if (start != nullptr)
+            for (std::size_t i = 0; i < used.size(); ++i) target.weight[i] += start->weight[i];
+        if (fitted)
+            fitBias(target);
+        else
+            target.bias = start != nullptr ? start->bias : std::vector<double>(means.size());
+        return target;
     }
     /// From the sum of the targets to the bias: the mean that the weights leave over.
     void fitBias(Columns& columns) const {
@@ -309,13 +337,13 @@ void forColumnBlocks(std::int64_t columns, std::int64_t stride, Work work) {
     });
 }
 
-/// The best share at one ridge by every `stride`-th output. The error is that of these outputs, but for a constant.
-RefitChoice chooseShare(const RidgeProblem& problem, const LayerSums& held, double ridge, std::int64_t stride) {
-    const RidgeSolution solution(problem, ridge);
+/// The best share at the solution's ridge by every `stride`-th output. The error is that of these outputs, but for a constant.
+RefitChoice chooseShare(const RidgeProblem& problem, const RidgeSolution& solution, const LayerSums& held, double ridge,
+                        std::int64_t stride) {
     // Error as a function of the share s: constant + s · linear + s² · square.
     std::vector<std::array<double, 3>> parts(columnBlocks(held.outputs, stride));
     forColumnBlocks(held.outputs, stride, [&](const ColumnRange& range, std::size_t block) {
-        const RidgeSolution::Line line = solution.columns(range);
+        const RidgeSolution::Line line = solution.line(range);
         const Columns target = targetColumns(held, 1, range), base = times(held, line.base);
         parts[block][0] = dot(line.base, base) - 2 * dot(line.base, target);
         if (line.slope.weight.empty()) return;
@@ -330,10 +358,33 @@ RefitChoice chooseShare(const RidgeProblem& problem, const LayerSums& held, doub
     return {ridge, share, problem.bias, held.yy > 0 ? error / held.yy : 0.0};
 }
 
+RefitChoice chooseShare(const RidgeProblem& problem, const LayerSums& held, double ridge, std::int64_t stride) {
+    return chooseShare(problem, RidgeSolution(problem, ridge), held, ridge, stride);
+}
+
+LinearLayer layerAt(const RidgeSolution& solution, const LayerSums& sums, double share) {
+    LinearLayer result{std::vector<double>(area(sums.inputs, sums.outputs)), std::vector<double>(static_cast<std::size_t>(sums.outputs))};
+    forColumnBlocks(sums.outputs, 1, [&](const ColumnRange& range, std::size_t) {
+        const Columns columns = solution.columns(range, share);
+        const std::int64_t count = range.count();
+        for (std::int64_t i = 0; i < sums.inputs; ++i)
+            std::copy_n(columns.weight.begin() + i * count, count, result.weight.begin() + i * sums.outputs + range.begin);
+        std::copy(columns.bias.begin(), columns.bias.end(), result.bias.begin() + range.begin);
+    });
+    return result;
+}
+
 }  // namespace
 
 RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
     return chooseShare(RidgeProblem(evidence.fit, start, bias), evidence.held, ridge, 1);
+}
+
+RidgeFit fitAtRidge(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
+    const RidgeProblem problem(evidence.fit, start, bias);
+    const RidgeSolution solution(problem, ridge);
+    const RefitChoice choice = chooseShare(problem, solution, evidence.held, ridge, 1);
+    return {choice, layerAt(solution, evidence.fit, choice.share)};
 }
 
 double squaredError(const LayerSums& sums, const LinearLayer& layer, double share) {
@@ -366,20 +417,7 @@ RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, Bias
 
 LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitChoice& choice) {
     const RidgeProblem problem(sums, start, choice.bias);
-    const RidgeSolution solution(problem, choice.ridge);
-    LinearLayer result = start;
-    forColumnBlocks(sums.outputs, 1, [&](const ColumnRange& range, std::size_t) {
-        RidgeSolution::Line line = solution.columns(range);
-        for (const auto& [to, more] : {std::pair{&line.base.weight, &line.slope.weight},
-                                       std::pair{&line.base.bias, &line.slope.bias}})
-            for (std::size_t i = 0; i < more->size(); ++i) (*to)[i] += choice.share * (*more)[i];
-        const std::int64_t count = range.count();
-        for (std::int64_t i = 0; i < sums.inputs; ++i)
-            std::copy_n(line.base.weight.begin() + i * count, count,
-                        result.weight.begin() + i * sums.outputs + range.begin);
-        std::copy(line.base.bias.begin(), line.base.bias.end(), result.bias.begin() + range.begin);
-    });
-    return result;
+    return layerAt(RidgeSolution(problem, choice.ridge), sums, choice.share);
 }
 
 LinearLayer withBias(const LayerSums& sums, std::vector<double> weight, const LinearLayer& start,

@@ -53,6 +53,11 @@ Evidence keepInputs(const Evidence& evidence, const std::vector<std::int64_t>& i
 LinearLayer keepInputs(const LinearLayer& layer, std::int64_t outputs,
                        const std::vector<std::int64_t>& inputs);
 
+/// The problem of some outputs alone. Its Σ y·y, Σ y·e and Σ e·e stay those of all: errors are told up to a constant.
+LayerSums keepOutputs(const LayerSums& sums, const std::vector<std::int64_t>& outputs);
+Evidence keepOutputs(const Evidence& evidence, const std::vector<std::int64_t>& outputs);
+LinearLayer keepOutputs(const LinearLayer& layer, const std::vector<std::int64_t>& outputs);
+
 /// Σ ‖ y + share·e − x·W − b ‖² over the rows of `sums`.
 double squaredError(const LayerSums& sums, const LinearLayer& layer, double share);
 
@@ -71,6 +76,13 @@ RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, Bias
 
 /// The best share of the stream's error at one ridge.
 RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias);
+
+/// The same with the layer that it gives on the rows to fit on.
+struct RidgeFit {
+    RefitChoice choice;
+    LinearLayer layer;
+};
+RidgeFit fitAtRidge(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias);
 
 /// The layer that `choice` gives on `sums`.
 LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitChoice& choice);

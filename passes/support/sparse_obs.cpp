@@ -125,12 +125,17 @@ SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, 
     return {stays.begin(), stays.end()};
 }
 
+SparseMask zerosOf(const std::vector<double>& weights) {
+    SparseMask zeros(weights.size());
+    for (std::size_t i = 0; i < zeros.size(); ++i) zeros[i] = weights[i] == 0;
+    return zeros;
+}
+
 SparseWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
                    const SparsePattern& pattern, double sparsity, const SparseMask& goFirst) {
     const std::int64_t inputs = rowsOf(weights, outputs);
     // H⁻¹ = L·Lᵀ: column i of L says how the inputs behind i make up for an error at i.
-    kernels::invertPositiveDefinite(hessian, inputs);
-    kernels::cholesky(hessian, inputs);
+    kernels::choleskyOfInverse(hessian, inputs);
     const std::vector<double>& l = hessian;
     const auto factor = [&](std::int64_t row, std::int64_t column) {
         return l[static_cast<std::size_t>(row * inputs + column)];

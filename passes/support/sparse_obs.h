@@ -36,6 +36,9 @@ using SparseMask = std::vector<bool>;
 SparseMask maskByScore(const std::vector<double>& scores, std::int64_t outputs, const SparsePattern& pattern,
                        double sparsity, std::int64_t outputsAtOnce);
 
+/// What is zero already: of an earlier round, or of the model.
+SparseMask zerosOf(const std::vector<double>& weights);
+
 struct SparseWeights {
     SparseMask mask;
     std::vector<double> weights;  ///< [inputs, outputs], zeros included; not yet the best for the mask

@@ -101,6 +101,15 @@ TEST_CASE("cholesky, inverse and triangular solves") {
                            [&](auto k, auto j) { return inverse[k * n + j]; }),
                        identity) < 1e-8);
 
+        std::vector<double> factor = a;
+        choleskyOfInverse(factor, n);
+        for (std::int64_t i = 0; i < n; ++i)
+            for (std::int64_t j = i + 1; j < n; ++j) REQUIRE(factor[i * n + j] == 0.0);
+        CHECK(distance(product(
+                           n, n, n, [&](auto i, auto k) { return factor[i * n + k]; },
+                           [&](auto k, auto j) { return factor[j * n + k]; }),
+                       inverse) < 1e-8);
+
         const std::vector<double> b = randomDoubles(n * 3, "b");
         std::vector<double> x = b;
         solveTriangular(Triangle::lower, Transposition::no, l, n, x, 3);

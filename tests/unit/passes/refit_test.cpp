@@ -153,6 +153,43 @@ TEST_CASE("the choice is the best of all that were possible on held-back rows") 
                 CHECK(chosen <= errorOnRows(held, refit(evidence.fit, start, {ridge, share, bias, 0}), 1) * (1 + 1e-9));
 }
 
+TEST_CASE("some outputs alone have the weights that they have among all, and errors that differ by what they differ among all") {
+    const Rows rows = randomRows(60, 9);
+    const Evidence evidence{sumsOf(rows), sumsOf(randomRows(30, 10))};
+    const LinearLayer start = randomLayer(70), other = randomLayer(80);
+    const std::vector<std::int64_t> kept = {0, 2};
+    const Evidence few = keepOutputs(evidence, kept);
+    const RefitChoice choice{0.1, 0.7, BiasFit::fitted, 0};
+    const LinearLayer all = refit(evidence.fit, start, choice), alone = refit(few.fit, keepOutputs(start, kept), choice);
+    checkSame(alone.weight, keepOutputs(all, kept).weight);
+    checkSame(alone.bias, keepOutputs(all, kept).bias);
+
+    // Layers that differ in the outputs kept alone.
+    LinearLayer mixed = start;
+    for (const std::int64_t o : kept) {
+        for (std::int64_t i = 0; i < kInputs; ++i)
+            mixed.weight[static_cast<std::size_t>(i * kOutputs + o)] = other.weight[static_cast<std::size_t>(i * kOutputs + o)];
+        mixed.bias[static_cast<std::size_t>(o)] = other.bias[static_cast<std::size_t>(o)];
+    }
+    CHECK(squaredError(few.fit, keepOutputs(mixed, kept), 0.7) - squaredError(few.fit, keepOutputs(start, kept), 0.7) ==
+          Approx(errorOnRows(rows, mixed, 0.7) - errorOnRows(rows, start, 0.7)).epsilon(1e-6));
+}
+
+TEST_CASE("the fit at one ridge is that of the best share") {
+    const Evidence evidence{sumsOf(randomRows(20, 11)), sumsOf(randomRows(30, 12))};
+    const LinearLayer start = randomLayer(90);
+    for (const BiasFit bias : {BiasFit::kept, BiasFit::fitted}) {
+        const RidgeFit fit = fitAtRidge(evidence, start, 0.3, bias);
+        const RefitChoice expected = chooseShare(evidence, start, 0.3, bias);
+        CHECK(fit.choice.share == expected.share);
+        CHECK(fit.choice.share > 0);
+        CHECK(fit.choice.heldError == expected.heldError);
+        const LinearLayer layer = refit(evidence.fit, start, expected);
+        CHECK(fit.layer.weight == layer.weight);
+        CHECK(fit.layer.bias == layer.bias);
+    }
+}
+
 TEST_CASE("with few rows the ridge holds a layer at what it was") {
     // The reference is the layer itself: any departure from it is noise fitted.
     Rows fit = randomRows(4, 5), held = randomRows(50, 6);
