@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <optional>
 
 #include "kernels/linalg.h"
@@ -55,10 +56,11 @@ ir::Model withLayer(const ir::Model& model, const std::string& weight, const Lin
 class OutputTrials {
   public:
     OutputTrials(const ir::Model& model, const TransformerView& view, const data::Split& samples, double sparsity,
-                 const pipeline::PassContext& context)
+                 OtherWeights others, const pipeline::PassContext& context)
         : model_(model),
           view_(view),
           sparsity_(sparsity),
+          others_(others),
           judge_(model, comparableOutputs(model.graph(), layerSpans(view, LayerPart::block)), judgesOf(samples), context),
           walk_(model, model, view, samplesToPlanBy(samples), context.environment()) {}
 
@@ -91,30 +93,45 @@ class OutputTrials {
     SparseLayer tried(const TargetWeight& weight, const analysis::Site& site, const LayerSums& sums) const {
         const LinearLayer start = readLayer(site);
         const RefitChoice choice{kRidge, 0, biasFit(site), 0};
-        std::vector<double> inverse = hessian(sums, choice), importance;
-        kernels::invertPositiveDefinite(inverse, sums.inputs);
-        for (std::int64_t i = 0; i < sums.inputs; ++i) importance.push_back(1 / inverse[static_cast<std::size_t>(i * sums.inputs + i)]);
+        std::vector<double> h = hessian(sums, choice), importance;
+        {
+            // [H⁻¹]ᵢᵢ is the squared norm of row i of its Cholesky factor.
+            std::vector<double> factor = h;
+            kernels::choleskyOfInverse(factor, sums.inputs);
+            for (auto row = factor.begin(); row != factor.end(); row += sums.inputs)
+                importance.push_back(1 / std::inner_product(row, row + sums.inputs, row, 0.0));
+        }
         std::vector<double> saliencies(start.weight.size());
-        double sum = 0;
+        double all = 0;
         for (std::size_t i = 0; i < saliencies.size(); ++i) {
             saliencies[i] = start.weight[i] * start.weight[i] * importance[i / start.bias.size()];
-            sum += saliencies[i];
+            all += saliencies[i];
         }
         const SparseMask mask = maskByScore(saliencies, sums.outputs, SparsePattern{}, sparsity_, 0);
-        std::vector<double> left = start.weight;
-        for (std::size_t i = 0; i < left.size(); ++i)
-            if (!mask[i]) left[i] = 0;
-        const LinearLayer sparse = withBias(sums, std::move(left), start, choice);
+        double lost = 0;
+        for (std::size_t i = 0; i < saliencies.size(); ++i)
+            if (!mask[i]) lost += saliencies[i];
         // What is zero already costs nothing.
-        const double lost = squaredError(sums, sparse, 0);
-        const double worth = lost > 0 ? judge_.error(withLayer(model_, weight.constant->name(), sparse)) * sum / lost : 0.0;
-        return {start.weight, importance, worth};
+        if (lost <= 0) return {start.weight, importance, 0.0};
+        LinearLayer sparse;
+        if (others_ == OtherWeights::fitted) {
+            const SparseWeights swept = sweep(std::move(h), start.weight, sums.outputs, SparsePattern{}, sparsity_, zerosOf(start.weight));
+            sparse = withBias(sums, swept.weights, start, choice);
+        } else {
+            std::vector<double> left = start.weight;
+            for (std::size_t i = 0; i < left.size(); ++i)
+                if (!mask[i]) left[i] = 0;
+            sparse = withBias(sums, std::move(left), start, choice);
+            lost = squaredError(sums, sparse, 0);
+        }
+        return {start.weight, importance, lost > 0 ? judge_.error(withLayer(model_, weight.constant->name(), sparse)) * all / lost : 0.0};
     }
 
     static constexpr double kRidge = 0.1;
     const ir::Model& model_;
     const TransformerView& view_;
     double sparsity_;
+    OtherWeights others_;
     OutputJudge judge_;
     EvidenceWalk walk_;
 };
@@ -122,10 +139,10 @@ class OutputTrials {
 }  // namespace
 
 SparseShares::SparseShares(const ir::Model& model, const TransformerView& view, const Weights& weights, SparseAllocation allocation,
-                           double sparsity, const data::Split& samples, const pipeline::PassContext& context)
+                           double sparsity, OtherWeights others, const data::Split& samples, const pipeline::PassContext& context)
     : allocation_(allocation), count_(weights.size()) {
     if (weights.empty() || allocation == SparseAllocation::uniform) return;
-    layers_ = allocation == SparseAllocation::outputs ? OutputTrials(model, view, samples, sparsity, context).layersOf(weights)
+    layers_ = allocation == SparseAllocation::outputs ? OutputTrials(model, view, samples, sparsity, others, context).layersOf(weights)
                                                       : layersByInputs(model, weights, samples, context);
 }
 

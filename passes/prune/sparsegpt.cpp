@@ -174,7 +174,8 @@ class PruneByOutput : public pipeline::Pass {
         PassReport unused;
         const analysis::TransformerView& view = context.view(model);
         const std::vector<TargetWeight> weights = targetWeights(view, query(), unused);
-        return {model, view, usable(weights, unused), options_.allocation, options_.sparsity.value_or(kSparsity), samples, context};
+        return {model, view, usable(weights, unused), options_.allocation, options_.sparsity.value_or(kSparsity),
+                method == Method::wanda && !options_.compensate ? OtherWeights::kept : OtherWeights::fitted, samples, context};
     }
 
     /// `shares` are of this model or of one with the same weights.
