@@ -37,16 +37,17 @@ bool isOne(const std::vector<double>& scale) {
 std::vector<std::size_t> removals(const std::vector<std::vector<double>>& costs, std::size_t count) {
     std::vector<std::size_t> gone(costs.size());
     for (; count > 0; --count) {
-        std::size_t cheapest = 0;
+        std::size_t cheapest = costs.size();
         double least = INFINITY;
         for (std::size_t l = 0; l < costs.size(); ++l) {
             if (gone[l] == costs[l].size()) continue;
             const double step = costs[l][gone[l]] - (gone[l] == 0 ? 0.0 : costs[l][gone[l] - 1]);
-            if (step < least) {
+            if (cheapest == costs.size() || step < least) {
                 least = step;
                 cheapest = l;
             }
         }
+        TCOMPRESS_CHECK(cheapest < costs.size(), "more units are to go than layers may lose");
         ++gone[cheapest];
     }
     return gone;
@@ -126,11 +127,15 @@ std::vector<double> SharedBranch::errorsNow(const std::vector<Evidence>& evidenc
 
 SharedBranch::Solution SharedBranch::solve(const std::vector<Evidence>& evidence,
                                                      const SharedWeights& start) const {
-    std::vector<SharedLayer> toFit, toAll;
+    std::vector<LayerOptimum> toFit, toAll;
     std::vector<LayerSums> all;
     const auto problem = [&](const LayerSums& sums, std::size_t l) {
-        return SharedLayer{hessian(sums, choices_[l]), passes::refit(sums, layers_[l].downNow, choices_[l]).weight,
-                           1 / std::max(sums.yy, 1e-300)};
+        LayerOptimum layer;
+        layer.hessian = hessian(sums, choices_[l]);
+        layer.optimum = passes::refit(sums, layers_[l].downNow, choices_[l]).weight;
+        // A layer that puts out nothing but zeros has no say.
+        layer.importance = sums.yy > 0 ? 1 / sums.yy : 0.0;
+        return layer;
     };
     for (std::size_t l = 0; l < layers_.size(); ++l) {
         all.push_back(evidence[l].all());
@@ -191,7 +196,8 @@ UnitPlan SharedBranch::pooled(const std::vector<Evidence>& evidence, SharedWeigh
                                all.outputs, layer.rows};
         orders.push_back(removalOrder({std::move(problem)}, most));
         costs.push_back(orders.back().error);
-        for (double& cost : costs.back()) cost /= std::max(all.yy, 1e-300);
+        // A layer that puts out nothing but zeros loses nothing.
+        for (double& cost : costs.back()) cost = all.yy > 0 ? cost / all.yy : 0.0;
     }
     const std::vector<std::size_t> gone = removals(costs, units * (layers_.size() - 1));
     UnitPlan plan;

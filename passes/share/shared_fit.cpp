@@ -34,12 +34,12 @@ std::vector<double> product(const std::vector<double>& a, const std::vector<doub
 
 class Alternation {
   public:
-    Alternation(const std::vector<SharedLayer>& layers, SharedWeights start)
+    Alternation(const std::vector<LayerOptimum>& layers, SharedWeights start)
         : layers_(layers),
           shared_(std::move(start)),
           inputs_(static_cast<std::int64_t>(shared_.scales.front().size())),
           outputs_(static_cast<std::int64_t>(shared_.weight.size()) / inputs_) {
-        for (const SharedLayer& layer : layers)
+        for (const LayerOptimum& layer : layers)
             targets_.push_back(product(layer.hessian, layer.optimum, inputs_, outputs_, inputs_));
     }
 
@@ -77,7 +77,7 @@ class Alternation {
     SharedWeights take() { return std::move(shared_); }
 
   private:
-    const std::vector<SharedLayer>& layers_;
+    const std::vector<LayerOptimum>& layers_;
     SharedWeights shared_;
     std::int64_t inputs_, outputs_;
     std::vector<std::vector<double>> targets_;  // H·W*
@@ -93,7 +93,7 @@ std::vector<double> weightsOf(const SharedWeights& shared, std::size_t layer) {
     return result;
 }
 
-SharedWeights fitShared(const std::vector<SharedLayer>& layers, SharedWeights start, int rounds) {
+SharedWeights fitShared(const std::vector<LayerOptimum>& layers, SharedWeights start, int rounds) {
     Alternation alternation(layers, std::move(start));
     for (int round = 0; round < rounds; ++round) {
         alternation.solveWeight();
@@ -103,7 +103,7 @@ SharedWeights fitShared(const std::vector<SharedLayer>& layers, SharedWeights st
     return alternation.take();
 }
 
-double sharedLoss(const std::vector<SharedLayer>& layers, const SharedWeights& shared) {
+double sharedLoss(const std::vector<LayerOptimum>& layers, const SharedWeights& shared) {
     const auto inputs = static_cast<std::int64_t>(shared.scales.front().size());
     const auto outputs = static_cast<std::int64_t>(shared.weight.size()) / inputs;
     double loss = 0;

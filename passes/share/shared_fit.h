@@ -12,7 +12,8 @@
 
 namespace tcompress::passes {
 
-struct SharedLayer {
+/// What a layer would have by itself, and what it loses by anything else.
+struct LayerOptimum {
     std::vector<double> hessian;  ///< H [inputs, inputs], positive definite
     std::vector<double> optimum;  ///< W* [inputs, outputs]
     double importance = 1;
@@ -27,9 +28,9 @@ struct SharedWeights {
 std::vector<double> weightsOf(const SharedWeights& shared, std::size_t layer);
 
 /// `rounds` turns from `start`.
-SharedWeights fitShared(const std::vector<SharedLayer>& layers, SharedWeights start, int rounds);
+SharedWeights fitShared(const std::vector<LayerOptimum>& layers, SharedWeights start, int rounds);
 
 /// What is minimised.
-double sharedLoss(const std::vector<SharedLayer>& layers, const SharedWeights& shared);
+double sharedLoss(const std::vector<LayerOptimum>& layers, const SharedWeights& shared);
 
 }  // namespace tcompress::passes

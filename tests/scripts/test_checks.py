@@ -58,6 +58,24 @@ class Layers(unittest.TestCase):
         self.assertNotEqual(check("layers", {"other/a.h": ""})[0], 0)
 
 
+class Types(unittest.TestCase):
+    def check(self, first, second):
+        return check("types", {"lib/a.h": first, "passes/b.cpp": second})
+
+    def test_a_type_that_is_defined_twice_is_refused(self):
+        for kind in ("struct T", "class T final : public U", "enum class T : int"):
+            code, output = self.check(f"namespace n {{ {kind} {{ int x; }}; }}", "namespace n { struct T { double y; }; }")
+            self.assertEqual(code, 1, output)
+            self.assertIn("n::T: defined in lib/a.h and in passes/b.cpp", output)
+
+    def test_types_of_one_place_are_allowed(self):
+        for other in ("namespace m { struct T {}; }", "namespace n { namespace { struct T {}; } }", "namespace n { struct T; }",
+                      "namespace n { void f() { struct T {}; } }", "namespace n { struct T::U {}; }",
+                      "namespace n { // struct T {\n const char* s = \"struct T {\"; }"):
+            code, output = self.check("namespace n { struct T { struct U; }; }", other)
+            self.assertEqual(code, 0, output)
+
+
 class Text(unittest.TestCase):
     def found(self, line, name="a.cpp"):
         code, output = check("text", {name: line + "\n"}, track=True)

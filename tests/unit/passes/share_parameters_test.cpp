@@ -28,9 +28,9 @@ namespace {
 
 constexpr std::int64_t kInputs = 7, kOutputs = 5;
 
-passes::SharedLayer layerOf(std::uint64_t seed) {
+passes::LayerOptimum layerOf(std::uint64_t seed) {
     const auto x = noise(30 * kInputs, seed);
-    passes::SharedLayer layer;
+    passes::LayerOptimum layer;
     layer.hessian.resize(kInputs * kInputs);
     kernels::gemm(kernels::Transposition::yes, kernels::Transposition::no, kInputs, kInputs, 30, x, x, layer.hessian);
     layer.optimum = noise(kInputs * kOutputs, seed + 1);
@@ -91,7 +91,7 @@ ir::Model withPermutedTwin() {
 }  // namespace
 
 TEST_CASE("shared weights solve the problem they state, and no turn raises the loss") {
-    std::vector<passes::SharedLayer> layers = {layerOf(1), layerOf(3), layerOf(5)};
+    std::vector<passes::LayerOptimum> layers = {layerOf(1), layerOf(3), layerOf(5)};
     layers[1].importance = 2.5;
     passes::SharedWeights start{noise(kInputs * kOutputs, 9), {}};
     for (std::uint64_t l = 0; l < 3; ++l) start.scales.push_back(noise(kInputs, 20 + l));
