@@ -15,30 +15,20 @@ void requireSize(std::span<const double> a, std::int64_t rows, std::int64_t colu
                     fmt::format("{}: {} values for a {} × {} matrix", what, a.size(), rows, columns));
 }
 
-/// Of a square on the diagonal, `n` values a row; `begin`: its place.
-void factorDiagonal(double* square, std::int64_t width, std::int64_t begin, std::int64_t n) {
-    // Row-major lower is column-major upper.
-    const int info = lapack().dpotrf(LAPACK_COL_MAJOR, 'U', toInt(width), square, toInt(n));
-    if (info > 0)
-        throw KernelError(
-            fmt::format("cholesky: the {} × {} matrix is not positive definite (pivot {}); add a multiple of "
-                        "the identity",
-                        n, n, begin + info - 1));
-    TCOMPRESS_CHECK(info == 0, fmt::format("potrf refused argument {}", -info));
-}
+/// A square on the diagonal and a range of rows that one task works on.
+constexpr std::int64_t kSquare = 256, kRows = 128;
 
-}  // namespace
-
-void cholesky(std::span<double> a, std::int64_t n) {
-    requireSize(a, n, n, "cholesky");
-    if (n == 0) return;
-    requireFinite(std::span<const double>(a), n, "cholesky");
+/// The lower triangle becomes L; what is above the squares on the diagonal stays. The first pivot that is not positive, or
+/// n when there is none.
+std::int64_t factor(std::span<double> a, std::int64_t n) {
     // A square on the diagonal, the rows below it, and what they take from all that follows, in ranges of rows.
-    constexpr std::int64_t kSquare = 256, kRows = 128;
     for (std::int64_t begin = 0; begin < n; begin += kSquare) {
         const std::int64_t width = std::min(kSquare, n - begin), end = begin + width;
         double* square = a.data() + begin * n + begin;
-        factorDiagonal(square, width, begin, n);
+        // Row-major lower is column-major upper.
+        const int info = lapack().dpotrf(LAPACK_COL_MAJOR, 'U', toInt(width), square, toInt(n));
+        TCOMPRESS_CHECK(info >= 0, fmt::format("potrf refused argument {}", -info));
+        if (info > 0) return begin + info - 1;
         parallelRanges(n - end, kRows, [&](std::int64_t first, std::int64_t last) {
             lapack().dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit,
                            toInt(last - first), toInt(width), 1.0, square, toInt(n),
@@ -50,6 +40,57 @@ void cholesky(std::span<double> a, std::int64_t n) {
                            a.data() + end * n + begin, toInt(n), 1.0, a.data() + (end + first) * n + end,
                            toInt(n));
         });
+    }
+    return n;
+}
+
+/// The squares on the diagonal of a symmetric matrix: all of it that factor() does not leave above them.
+class DiagonalSquares {
+  public:
+    DiagonalSquares(std::span<const double> a, std::int64_t n) : n_(n) {
+        for (std::int64_t row = 0; row < n; ++row)
+            values_.insert(values_.end(), a.begin() + row * n + begin(row), a.begin() + row * n + end(row));
+    }
+
+    /// Undoes factor(), and adds to the diagonal.
+    void restore(std::span<double> a, double added) const {
+        auto next = values_.begin();
+        for (std::int64_t row = 0; row < n_; ++row) {
+            for (std::int64_t column = 0; column < begin(row); ++column)
+                a[static_cast<std::size_t>(row * n_ + column)] = a[static_cast<std::size_t>(column * n_ + row)];
+            for (std::int64_t column = begin(row); column < end(row); ++column)
+                a[static_cast<std::size_t>(row * n_ + column)] = *next++;
+            a[static_cast<std::size_t>(row * n_ + row)] += added;
+        }
+    }
+
+  private:
+    static std::int64_t begin(std::int64_t row) { return row / kSquare * kSquare; }
+    std::int64_t end(std::int64_t row) const { return std::min(n_, begin(row) + kSquare); }
+
+    std::int64_t n_;
+    std::vector<double> values_;
+};
+
+}  // namespace
+
+void cholesky(std::span<double> a, std::int64_t n) {
+    requireSize(a, n, n, "cholesky");
+    if (n == 0) return;
+    requireFinite(std::span<const double>(a), n, "cholesky");
+    double largest = 0;
+    for (std::int64_t i = 0; i < n; ++i) largest = std::max(largest, a[static_cast<std::size_t>(i * n + i)]);
+    const DiagonalSquares squares(a, n);
+    constexpr double kLeastAdded = 1e-6, kMostAdded = 1e-2;
+    double added = 0;
+    for (std::int64_t pivot = factor(a, n); pivot < n; pivot = factor(a, n)) {
+        added = added == 0 ? kLeastAdded : 10 * added;
+        if (largest == 0 || added > kMostAdded)
+            throw KernelError(
+                fmt::format("cholesky: the {} × {} matrix is not positive definite (pivot {}): the samples that it was "
+                            "summed over are too few or all alike; give more, or others",
+                            n, n, pivot));
+        squares.restore(a, added * largest);
     }
     for (std::int64_t i = 0; i < n; ++i) std::fill_n(a.data() + i * n + i + 1, n - i - 1, 0.0);
 }

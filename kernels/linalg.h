@@ -22,8 +22,9 @@ Svd svd(std::span<const float> a, std::int64_t m, std::int64_t n);
 /// Singular values only, descending.
 std::vector<float> singularValues(std::span<const float> a, std::int64_t m, std::int64_t n);
 
-/// Lower L with A = L·L^T, in place (the upper part is zeroed). Throws KernelError naming the first pivot
-/// that is not positive.
+/// Lower L with A = L·L^T, in place (the upper part is zeroed), for symmetric A. Where A is not positive definite because
+/// it has a lower rank and was summed from float32 products, as little of the largest element of its diagonal as helps is
+/// added to the diagonal: 1e-6, 1e-5 … 1e-2 of it. Throws KernelError naming the first pivot when none does.
 void cholesky(std::span<double> a, std::int64_t n);
 /// A^-1 of a symmetric positive definite A, in place, through its Cholesky factor.
 void invertPositiveDefinite(std::span<double> a, std::int64_t n);

@@ -9,6 +9,7 @@
 #include "kernels/linalg.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
+#include "passes/support/centred.h"
 #include "passes/support/ridge_descent.h"
 
 namespace tcompress::passes {
@@ -235,6 +236,7 @@ std::vector<double> gram(const LayerSums& sums, BiasFit bias) {
         for (std::int64_t j = 0; j < sums.inputs; ++j)
             result[at(i, sums.inputs, j)] -=
                 sums.x[static_cast<std::size_t>(i)] * sums.x[static_cast<std::size_t>(j)] / sums.rows;
+    clearRounding(result, sums.xx, static_cast<std::size_t>(sums.inputs));
     return result;
 }
 

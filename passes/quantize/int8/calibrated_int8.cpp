@@ -8,6 +8,7 @@
 #include "lib/data/split.h"
 #include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/solver/layer_evidence.h"
+#include "passes/support/centred.h"
 
 namespace tcompress::passes {
 namespace {
@@ -119,6 +120,7 @@ class Preparation {
         for (const double sum : x.sum) mean.push_back(static_cast<float>(sum / static_cast<double>(x.rows)));
         std::vector<double> moment = shiftedMoment(x, mean);
         const std::size_t n = mean.size();
+        clearRounding(moment, x.secondMoment, n);
         if (!smoothing.scales.empty())
             for (std::size_t i = 0; i < n; ++i)
                 for (std::size_t j = 0; j < n; ++j)

@@ -74,11 +74,14 @@ class Search {
         if (options.shifting == Shifting::automatic) shiftChoices.push_back(middles());
         for (const std::vector<float>& shifts : shiftChoices) {
             const double before = best.error;
+            const std::vector<double> reached = reach(shifts);
+            // Of inputs that are the same on every row nothing is left to scale.
+            if (*std::max_element(reached.begin(), reached.end()) == 0) continue;
             for (const double exponent : options.exponents) {
                 Smoothing tried;
                 tried.exponent = exponent;
                 tried.shifts = shifts;
-                tried.scales = scalesFor(reach(shifts), weights_, exponent);
+                tried.scales = scalesFor(reached, weights_, exponent);
                 judge(tried);
                 tried.plainError = plain;
                 const bool operatorsMore =

@@ -7,6 +7,7 @@
 #include "kernels/multiversion.h"
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
+#include "passes/support/centred.h"
 
 namespace tcompress::passes {
 namespace {
@@ -54,6 +55,7 @@ std::vector<double> centredGram(const Moments& moments) {
             gram[at] = moments.gram[at] - mean * moments.sum[static_cast<std::size_t>(column)];
         }
     });
+    clearRounding(gram, moments.gram, static_cast<std::size_t>(n));
     return gram;
 }
 

@@ -129,10 +129,30 @@ TEST_CASE("cholesky, inverse and triangular solves") {
     std::vector<double> late = positiveDefinite(300);
     late[290 * 300 + 290] = -1;
     CHECK_THROWS_WITH(cholesky(late, 300), Catch::Contains("pivot 290"));
+    std::vector<double> zeros(9);
+    CHECK_THROWS_WITH(cholesky(zeros, 3), Catch::Contains("too few or all alike"));
     std::vector<double> b = {1, 1};
     CHECK_THROWS_WITH(
         solveTriangular(Triangle::upper, Transposition::no, std::vector<double>{1, 2, 0, 0}, 2, b, 1),
         Catch::Contains("[1, 1]"));
+}
+
+TEST_CASE("a matrix of lower rank has a factor as near to it as float32 products are") {
+    const std::int64_t n = 300, rank = 40;
+    const std::vector<double> x = randomDoubles(n * rank, "x");
+    std::vector<double> a(static_cast<std::size_t>(n * n));
+    for (std::int64_t i = 0; i < n; ++i)
+        for (std::int64_t j = 0; j < n; ++j)
+            for (std::int64_t k = 0; k < rank; ++k) a[i * n + j] += x[i * rank + k] * x[j * rank + k];
+    for (double& value : a) value = static_cast<float>(value);
+    std::vector<double> l = a;
+    cholesky(l, n);
+    CHECK(std::all_of(l.begin(), l.end(), [](double value) { return std::isfinite(value); }));
+    const double largest = *std::max_element(a.begin(), a.end());
+    CHECK(distance(product(
+                       n, n, n, [&](auto i, auto k) { return l[i * n + k]; },
+                       [&](auto k, auto j) { return l[j * n + k]; }),
+                   a) < 1.1e-6 * largest);
 }
 
 TEST_CASE("symmetric eigenvectors diagonalise") {
