@@ -47,6 +47,7 @@ struct Options : StorageOptions {
     std::vector<std::int64_t> widths;
     std::vector<std::int64_t> groupSizes = ChoiceSpace{}.groupSizes;
     std::int64_t tables = ChoiceSpace{}.tables;
+    std::optional<DType> chosenScaleType;
 };
 
 OptionTable<Options> optionTable() {
@@ -71,7 +72,15 @@ OptionTable<Options> optionTable() {
         .range(kPerChannel, 4096)
         .option("tables", &Options::tables,
                 "formats that the rows of an embedding table are divided among at most")
-        .range(1, 4);
+        .range(1, 4)
+        .choice("scale_type", &Options::chosenScaleType,
+                {{"auto", std::nullopt},
+                 {"float16", DType::float16},
+                 {"float32", DType::float32},
+                 {"uint8", DType::uint8}},
+                "what scales are stored in; uint8: as codes with a float32 unit for each 256 of them (double "
+                "quantization; embedding tables keep float16); auto: float16, or uint8 where the format has it and "
+                "a weight takes fewer bytes so");
     addFormOptions(table);
     return table;
 }
@@ -123,20 +132,30 @@ class QuantizeAuto : public pipeline::Pass {
         return {storage, kPass};
     }
 
-    ChoiceSpace space() const { return {widths(options_), options_.groupSizes, options_.tables, options_}; }
+    ChoiceSpace space() const {
+        ChoiceSpace space;
+        space.bits = widths(options_);
+        space.groupSizes = options_.groupSizes;
+        space.tables = options_.tables;
+        space.storage = options_;
+        if (options_.chosenScaleType) space.scaleTypes = {*options_.chosenScaleType};
+        return space;
+    }
 
     ChoiceSamples samples(const PassContext& context) const {
         constexpr const char* kWhy = "the damage of rounding is measured";
         if (!options_.maxAccuracyDrop) {
-            ChoiceSamples samples{context.calibrationSplit(kPass, kWhy, kGptqHeldBack), {}};
+            ChoiceSamples samples{context.calibrationSplit(kPass, kWhy, kGptqHeldBack), {},
+                                  context.givenCalibration(kPass, kWhy)};
             const data::Dataset& held = samples.errors.heldBack;
             // Errors are measured on rows that were held back; so are damages, where there are enough.
             const bool enough = held.sampleCount() >= kFewestHeldBack;
-            samples.damages = (enough ? held : context.givenCalibration(kPass, kWhy)).head(kDamageSamples);
+            samples.damages = (enough ? held : samples.lookUps).head(kDamageSamples);
             return samples;
         }
-        ChoiceSamples samples{judgingSplit(context, kPass, kWhy, "max_size_bytes or bits_per_weight"), {}};
+        ChoiceSamples samples{judgingSplit(context, kPass, kWhy, "max_size_bytes or bits_per_weight"), {}, {}};
         samples.damages = samples.errors.fit.head(kDamageSamples);
+        samples.lookUps = samples.damages;
         return samples;
     }
 
@@ -232,6 +251,7 @@ void check(const Options& options, const std::string& pointer, Diagnostics& diag
             StorageOptions storage = options;
             storage.bits = bits;
             storage.groupSize = group;
+            storage.scaleType = options.chosenScaleType.value_or(DType::float16);
             Diagnostics own;
             checkStorageOptions(storage, pointer, own);
             if (own.empty()) continue;

@@ -7,10 +7,11 @@
 #include <tuple>
 
 #include "lib/ir/edit.h"
-#include "lib/ir/export.h"
-#include "passes/quantize/solver/output_error.h"
+#include "passes/quantize/mixed/choice_bytes.h"
+#include "passes/quantize/mixed/table_damage.h"
 #include "passes/quantize/solver/gptq_solver.h"
 #include "passes/quantize/solver/layer_evidence.h"
+#include "passes/quantize/solver/output_error.h"
 #include "passes/quantize/table/row_usage.h"
 #include "passes/support/output_judge.h"
 
@@ -25,86 +26,13 @@ constexpr double kRowBudgets[] = {8.2, 7,   6.2, 5.5, 5,   4.5,  4.1,  3.7, 3.4,
                                   3,   2.7, 2.4, 2.1, 1.8, 1.55, 1.35, 1.15};
 /// The damping that GPTQ most often chooses for itself.
 constexpr double kDamp = 0.1;
-/// The error of the choice that is put into the model to learn the factor, and for tables its bits.
+/// The error of the choice that is put into the model to learn the factor; for tables its bits, and those when
+/// all rows are stored alike.
 constexpr double kProbeError = 1e-2;
-constexpr double kProbeBits = 4.1;
+constexpr double kProbeBits = 3;
+constexpr double kProbeBitsAlike = 4.1;
 /// Damage of a choice that makes outputs overflow: a number, which the knapsack can add up.
 constexpr double kLostOutputs = 1e6;
-/// Operands that layers share (shapes, shifts, offsets) are smaller, without their names.
-constexpr std::size_t kSharedBytes = 72;
-
-/// Bytes of nodes and constants, without small constants and descriptions of values.
-std::int64_t partBytes(const ir::Model& model) {
-    ir::Export exported = ir::exportModel(model);
-    onnx::GraphProto& graph = *exported.proto.mutable_graph();
-    std::int64_t bytes = 0;
-    for (const auto& [place, payload] : exported.payloads.initializers)
-        bytes += static_cast<std::int64_t>(payload.bytes.size());
-    for (const auto& [place, payload] : exported.payloads.attributes)
-        bytes += static_cast<std::int64_t>(payload.bytes.size());
-    for (int i = 0; i < graph.initializer_size(); ++i) {
-        const std::size_t size = graph.initializer(i).ByteSizeLong();
-        const bool isShared = !exported.payloads.initializers.contains(i) &&
-                              size < kSharedBytes + graph.initializer(i).name().size();
-        if (!isShared) bytes += static_cast<std::int64_t>(size);
-    }
-    for (const onnx::NodeProto& node : graph.node()) bytes += static_cast<std::int64_t>(node.ByteSizeLong());
-    return bytes;
-}
-
-/// What choices take in the file. Weights that look alike take the same.
-class Sizes {
-  public:
-    Sizes(const ir::Model& model, const std::string& pass)
-        : model_(model), pass_(pass), before_(partBytes(model)) {}
-
-    std::int64_t of(const TargetWeight& weight, const WeightStorage& storage) {
-        const Key key{&storage, weight.constant->constant()->shape(), weight.inAxis, weight.sites.size(),
-                      std::string(weight.sites.front()->node->opType())};
-        const auto known = known_.find(key);
-        if (known != known_.end()) return known->second;
-        const StoragePlan plan = storage.plan(weight);
-        const QuantizedWeights placeholder = placeholderWeights(plan.layout, storage.rule(weight));
-        return known_[key] = added(weight, [&](ir::Edit& edit, const TargetWeight& copy, PassReport& report) {
-                   storage.store(edit, copy, placeholder, report);
-               });
-    }
-
-    std::int64_t of(const TargetWeight& weight, const EncodedTable& table) const {
-        return added(weight, [&](ir::Edit& edit, const TargetWeight& copy, PassReport& report) {
-            storeTable(edit, copy, table, report);
-        });
-    }
-
-  private:
-    using Key = std::tuple<const WeightStorage*, Shape, std::size_t, std::size_t, std::string>;
-
-    template <class Store>
-    std::int64_t added(const TargetWeight& weight, const Store& store) const {
-        ir::Model copy = model_.clone();
-        // The weight's sites in the copy.
-        std::vector<analysis::Site> sites;
-        for (const analysis::Site* site : weight.sites) {
-            sites.push_back(*site);
-            sites.back().node = copy.graph().nodes()[site->node->position()].get();
-            sites.back().input = copy.graph().find(site->input->name());
-            sites.back().output = copy.graph().find(site->output->name());
-        }
-        TargetWeight there = weight;
-        there.constant = copy.graph().find(weight.constant->name());
-        for (std::size_t i = 0; i < sites.size(); ++i) there.sites[i] = &sites[i];
-        PassReport unused;
-        ir::Edit edit(copy, pass_);
-        store(edit, there, unused);
-        edit.commit();
-        return partBytes(copy) - before_;
-    }
-
-    const ir::Model& model_;
-    const std::string& pass_;
-    std::int64_t before_;
-    std::map<Key, std::int64_t> known_;
-};
 
 /// What the weights that read one input share.
 struct StageMeasure {
@@ -122,16 +50,21 @@ class Measurement {
           space_(space),
           samples_(samples),
           report_(report),
-          sizes_(model, pass),
+          bytes_(model, pass),
           edited_(model.clone()) {
         if (samples != nullptr) judge_.emplace(model, floatOutputs(model), samples->damages, context);
         for (const std::int64_t bits : space.bits)
-            for (const std::int64_t group : space.groupSizes) {
-                StorageOptions options = space.storage;
-                options.bits = bits;
-                options.groupSize = group;
-                storages_.push_back(std::make_shared<const WeightStorage>(options, pass));
-            }
+            for (const std::int64_t group : space.groupSizes)
+                for (const DType scales : space.scaleTypes) {
+                    StorageOptions options = space.storage;
+                    options.bits = bits;
+                    options.groupSize = group;
+                    options.scaleType = scales;
+                    Diagnostics refused;
+                    checkStorageOptions(options, "", refused);
+                    if (refused.empty())
+                        storages_.push_back(std::make_shared<const WeightStorage>(options, pass));
+                }
     }
 
     std::vector<WeightChoices> run(const std::vector<TargetWeight>& weights) {
@@ -170,7 +103,7 @@ class Measurement {
             if (!plan || plan->bytes >= smallest) continue;
             smallest = plan->bytes;
             StorageChoice choice;
-            choice.bytes = sizes_.of(weight, choices.table->placeholder(*plan));
+            choice.bytes = bytes_.of(weight, choices.table->placeholder(*plan));
             choice.error = plan->error;
             choice.rows = plan;
             choices.choices.push_back(std::move(choice));
@@ -180,18 +113,23 @@ class Measurement {
     void addGroups(WeightChoices& choices) {
         const TargetWeight& weight = *choices.weight;
         std::string refusal;
-        std::vector<std::tuple<int, std::int64_t>> seen;
+        std::map<std::tuple<int, std::int64_t>, std::size_t> seen;
         for (const auto& storage : storages_) {
             const StoragePlan plan = storage->plan(weight);
-            const std::tuple<int, std::int64_t> form{storage->rule().bits, plan.layout.block};
-            if (!plan.refusal.empty()) refusal = plan.refusal;
-            // Groups as long as the axis are one a channel.
-            if (!plan.refusal.empty() || std::find(seen.begin(), seen.end(), form) != seen.end()) continue;
-            seen.push_back(form);
+            if (!plan.refusal.empty()) {
+                refusal = plan.refusal;
+                continue;
+            }
             StorageChoice choice;
             choice.storage = storage;
-            choice.bytes = sizes_.of(weight, *storage);
-            choices.choices.push_back(std::move(choice));
+            choice.bytes = bytes_.of(weight, *storage);
+            // Groups as long as the axis are one a channel.
+            const auto [known, isNew] =
+                seen.try_emplace({storage->rule().bits, plan.layout.block}, choices.choices.size());
+            if (isNew)
+                choices.choices.push_back(std::move(choice));
+            else if (choice.bytes < choices.choices[known->second].bytes)
+                choices.choices[known->second] = std::move(choice);
         }
         if (choices.choices.size() == 1) skip(report_, weight, refusal);
     }
@@ -250,9 +188,17 @@ class Measurement {
             for (std::size_t i = 0; i < lost.size(); ++i) lost[i] -= values[i];
             choice.error = all > 0 ? energy(lost, layout, stage) / all : 0;
         }
-        const double factor = samples_ == nullptr ? 1 : damageFactor(of, stage);
+        const double factor = samples_ == nullptr ? 1 : of.table ? tableFactor(of) : damageFactor(of, stage);
         for (StorageChoice& choice : of.choices) choice.damage = factor * choice.error;
         context_.progress().step(0);
+    }
+
+    /// Damage of a table's choices by their error.
+    double tableFactor(const WeightChoices& of) {
+        if (!tableDamage_) tableDamage_.emplace(model_, context_, pass_, samples_->lookUps);
+        const double bytes = kProbeBits / 8 * static_cast<double>(of.weight->constant->constant()->size());
+        const auto factor = tableDamage_->factor(*of.weight, *of.table, bytes, space_.tables);
+        return factor ? std::min(*factor, kLostOutputs) : damageFactor(of, nullptr);
     }
 
     /// The choice that is put into the model. A table's rows are all stored alike: divided by their use, those
@@ -261,7 +207,7 @@ class Measurement {
         if (of.table) {
             const auto values = static_cast<double>(of.weight->constant->constant()->size());
             StorageChoice alike;
-            alike.rows = of.table->plan(kProbeBits / 8 * values, 1);
+            alike.rows = of.table->plan(kProbeBitsAlike / 8 * values, 1);
             if (alike.rows) alike.error = alike.rows->error;
             if (alike.error > 0) return alike;
         }
@@ -297,9 +243,10 @@ class Measurement {
     const ChoiceSpace& space_;
     const ChoiceSamples* samples_;
     PassReport& report_;
-    Sizes sizes_;
+    ChoiceBytes bytes_;
     ir::Model edited_;  ///< the model with at most one weight replaced
     std::optional<OutputJudge> judge_;  ///< by the samples for damages
+    std::optional<TableDamage> tableDamage_;  ///< made for the first table
     std::vector<std::shared_ptr<const WeightStorage>> storages_;
     std::vector<WeightChoices> result_;
 };

@@ -44,7 +44,7 @@ struct StorageOptions {
     std::vector<std::string> targets, ignore;
 };
 
-/// How weights of any width are stored, and which.
+/// How weights of any width are stored, but for their scales, and which.
 template <class Options>
 void addFormOptions(OptionTable<Options>& table) {
     table
@@ -54,10 +54,6 @@ void addFormOptions(OptionTable<Options>& table) {
                 {{"auto", Observer::automatic}, {"minmax", Observer::minmax}, {"mse", Observer::mse}},
                 "range of a group: smallest to largest weight, or the cut with the smallest squared error; "
                 "auto: mse below 8 bits, minmax at 8; two levels, and three with mse, are the best there are")
-        .choice("scale_type", static_cast<DType Options::*>(&Options::scaleType),
-                {{"float16", DType::float16}, {"float32", DType::float32}, {"uint8", DType::uint8}},
-                "what scales are stored in; uint8: as codes with a float32 unit for each 256 of them (double "
-                "quantization; embedding tables keep float16)")
         .choice("format", static_cast<WeightFormat Options::*>(&Options::format),
                 {{"auto", WeightFormat::automatic},
                  {"qdq", WeightFormat::qdq},
@@ -86,8 +82,13 @@ void addStorageOptions(OptionTable<Options>& table) {
         .range(kPerChannel, 4096);
     // The field's other name, where it does not mean GPTQ's block of columns.
     if constexpr (!requires { &Options::blockSize; }) table.alias("block_size");
-    table.option("ternary", static_cast<bool Options::*>(&Options::ternary),
-                 "with 2 bits: weights are −s, 0 or s, stored five to a byte (1.6 bits)");
+    table
+        .option("ternary", static_cast<bool Options::*>(&Options::ternary),
+                "with 2 bits: weights are −s, 0 or s, stored five to a byte (1.6 bits)")
+        .choice("scale_type", static_cast<DType Options::*>(&Options::scaleType),
+                {{"float16", DType::float16}, {"float32", DType::float32}, {"uint8", DType::uint8}},
+                "what scales are stored in; uint8: as codes with a float32 unit for each 256 of them (double "
+                "quantization; embedding tables keep float16)");
     addFormOptions(table);
 }
 

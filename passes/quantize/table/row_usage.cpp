@@ -108,24 +108,6 @@ std::vector<double> usage(const std::vector<double>& counts, std::span<const std
     return result;
 }
 
-/// Look-ups of each row; padding does not count.
-std::vector<double> counted(const ir::Model& model, const pipeline::PassContext& context,
-                            const TargetWeight& weight, const data::Dataset& samples) {
-    const std::int64_t rows = weight.constant->constant()->shape()[0];
-    calibration::Collector collector(model);
-    std::vector<const calibration::TokenCounts*> counts;
-    for (const analysis::Site* site : weight.sites)
-        counts.push_back(&collector.add<calibration::TokenCounts>(calibration::Source(site->input)));
-    context.collect(collector, samples);
-    std::vector<double> result(static_cast<std::size_t>(rows), 0.0);
-    for (const calibration::TokenCounts* seen : counts)
-        for (const auto& [id, count] : seen->result()) {
-            const std::int64_t row = id < 0 ? id + rows : id;
-            if (row >= 0 && row < rows) result[static_cast<std::size_t>(row)] += static_cast<double>(count);
-        }
-    return result;
-}
-
 }  // namespace
 
 std::vector<double> smoothedUsage(const std::vector<double>& counts, const std::vector<double>& heldBack,
@@ -160,6 +142,23 @@ std::vector<double> rowEnergies(const Tensor& table) {
     return result;
 }
 
+std::vector<double> rowCounts(const ir::Model& model, const pipeline::PassContext& context,
+                              const TargetWeight& weight, const data::Dataset& samples) {
+    const std::int64_t rows = weight.constant->constant()->shape()[0];
+    calibration::Collector collector(model);
+    std::vector<const calibration::TokenCounts*> counts;
+    for (const analysis::Site* site : weight.sites)
+        counts.push_back(&collector.add<calibration::TokenCounts>(calibration::Source(site->input)));
+    context.collect(collector, samples);
+    std::vector<double> result(static_cast<std::size_t>(rows), 0.0);
+    for (const calibration::TokenCounts* seen : counts)
+        for (const auto& [id, count] : seen->result()) {
+            const std::int64_t row = id < 0 ? id + rows : id;
+            if (row >= 0 && row < rows) result[static_cast<std::size_t>(row)] += static_cast<double>(count);
+        }
+    return result;
+}
+
 std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassContext& context,
                                const std::string& pass, const TargetWeight& weight,
                                pipeline::PassReport& report) {
@@ -170,8 +169,8 @@ std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassConte
         return std::vector<double>(rows, 1.0 / static_cast<double>(rows));
     }
     const data::Split split = data::split(context.givenCalibration(pass, "rows are counted"), kHeldBack);
-    return smoothedUsage(counted(model, context, weight, split.fit),
-                         counted(model, context, weight, split.heldBack),
+    return smoothedUsage(rowCounts(model, context, weight, split.fit),
+                         rowCounts(model, context, weight, split.heldBack),
                          rowEnergies(*weight.constant->constant()));
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/data/dataset.h"
 #include "lib/pipeline/pass.h"
 #include "passes/support/target_weights.h"
 
@@ -28,8 +29,12 @@ std::vector<double> smoothedUsage(const std::vector<double>& counts, const std::
 /// Squared length of each row of a float32 matrix, infinite where it is none.
 std::vector<double> rowEnergies(const Tensor& table);
 
-/// That of a table from the calibration samples that were given, a quarter of them held back; padding does not
-/// count. Without calibration data all rows count alike, and the report says so.
+/// Look-ups of each row in the samples; padding does not count.
+std::vector<double> rowCounts(const ir::Model& model, const pipeline::PassContext& context,
+                              const TargetWeight& weight, const data::Dataset& samples);
+
+/// Use of a table's rows in the calibration samples that were given, a quarter of them held back. Without calibration
+/// data all rows count alike, and the report says so.
 std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassContext& context,
                                const std::string& pass, const TargetWeight& weight,
                                pipeline::PassReport& report);

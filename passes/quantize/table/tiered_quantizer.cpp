@@ -75,22 +75,43 @@ TieredQuantizer::TieredQuantizer(const pipeline::PassContext& context, const Tar
       table_(weight.constant->constant()->data<float>()),
       rows_(weight.constant->constant()->shape()[0]),
       length_(weight.constant->constant()->shape()[1]),
-      usage_(std::move(usage)) {
-    // Rows whose error costs most come first.
-    std::vector<double> costs = rowEnergies(*weight.constant->constant());
+      usage_(std::move(usage)),
+      energies_(rowEnergies(*weight.constant->constant())) {
+    sortRows();
+    for (const TableFormat& format : formats) {
+        if (format.dimension > 0 && (length_ % format.dimension != 0 || format.size > rows_)) continue;
+        formats_.push_back(format);
+        measured_.push_back(measured(format));
+    }
+}
+
+TieredQuantizer TieredQuantizer::usedBy(std::vector<double> usage) const {
+    TieredQuantizer other = *this;
+    other.usage_ = std::move(usage);
+    other.sortRows();
+    return other;
+}
+
+/// Rows whose error costs most come first.
+void TieredQuantizer::sortRows() {
+    std::vector<double> costs = energies_;
     for (std::size_t i = 0; i < costs.size(); ++i) costs[i] *= usage_[i];
     order_.resize(costs.size());
     std::iota(order_.begin(), order_.end(), 0);
     std::stable_sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {
         return costs[static_cast<std::size_t>(a)] > costs[static_cast<std::size_t>(b)];
     });
+    costs_.clear();
     for (const std::int64_t index : order_) costs_.push_back(costs[static_cast<std::size_t>(index)]);
     all_ = std::accumulate(costs.begin(), costs.end(), 0.0);
-    for (const TableFormat& format : formats) {
-        if (format.dimension > 0 && (length_ % format.dimension != 0 || format.size > rows_)) continue;
-        formats_.push_back(format);
-        measured_.push_back(measured(format));
-    }
+}
+
+std::vector<double> TieredQuantizer::rowErrors(const TablePlan& plan) const {
+    std::vector<double> errors(order_.size());
+    for (const RowTier& tier : plan.tiers)
+        for (std::int64_t place = tier.begin; place < tier.end; ++place)
+            errors[static_cast<std::size_t>(order_[static_cast<std::size_t>(place)])] = measured_[tier.format].error;
+    return errors;
 }
 
 std::vector<float> TieredQuantizer::pickedRows(std::span<const std::int64_t> rows) const {

@@ -64,8 +64,13 @@ class TieredQuantizer {
     TieredQuantizer(const pipeline::PassContext& context, const TargetWeight& weight,
                     std::vector<double> usage, std::span<const TableFormat> formats);
 
+    /// The same rows and formats, used otherwise.
+    TieredQuantizer usedBy(std::vector<double> usage) const;
+
     /// Nothing when no division into at most `mostTables` formats fits `bytes`.
     std::optional<TablePlan> plan(double bytes, std::int64_t mostTables) const;
+    /// ‖lost‖² / ‖all‖² that is expected of each row, in the table's order.
+    std::vector<double> rowErrors(const TablePlan& plan) const;
     EncodedTable encode(const TablePlan& plan) const;
     /// As large as encode(plan) in every part, with arbitrary values.
     EncodedTable placeholder(const TablePlan& plan) const;
@@ -75,6 +80,7 @@ class TieredQuantizer {
         std::vector<std::int64_t> order;
         std::string description;
     };
+    void sortRows();
     Places places(const TablePlan& plan) const;
     RowFormat measured(const TableFormat& format) const;
     std::vector<float> pickedRows(std::span<const std::int64_t> rows) const;
@@ -85,7 +91,7 @@ class TieredQuantizer {
     std::string name_;
     std::span<const float> table_;
     std::int64_t rows_, length_;
-    std::vector<double> usage_;
+    std::vector<double> usage_, energies_;
     std::vector<std::int64_t> order_;  ///< row numbers, most costly first
     std::vector<double> costs_;        ///< in that order
     double all_ = 0;

@@ -47,15 +47,16 @@ struct Labelled {
 TEST_CASE("Mixed precision beats one choice for all weights in a file of the same size") {
     const auto [name, dataName] =
         GENERATE(values<Labelled>({{"vit_digits", "digits"}, {"gpt2_char", "fortunes_char"}}));
-    const int bits = GENERATE(4, 3);
+    const auto [bits, scales] = GENERATE(table<int, const char*>({{4, "float16"}, {3, "uint8"}}));
     const ir::Model model = test::dataModel(name);
     const auto samples = [&](const char* part) {
         return data::fitToModel(test::samplesOf(fmt::format("{}_{}", dataName, part), 0, 40), model);
     };
     const data::Dataset calibration = samples("calibration");
-    const auto uniform = runPass(model, "quantize", "gptq",
-                                 fmt::format(R"({{"format": "packed", "group_size": 32, "bits": {}}})", bits),
-                                 &calibration);
+    const auto uniform = runPass(
+        model, "quantize", "gptq",
+        fmt::format(R"({{"format": "packed", "group_size": 32, "bits": {}, "scale_type": "{}"}})", bits, scales),
+        &calibration);
     ir::Model tidied = runPass(uniform.model, "cleanup", "", "{}").model;
     ir::inferTypes(tidied);
     const std::uint64_t budget = writtenBytes(tidied);
@@ -75,6 +76,33 @@ TEST_CASE("Mixed precision beats one choice for all weights in a file of the sam
         CHECK(test::largestDifference(test::outputsOf(mixed.model, feeds),
                                       test::runtimeOutputsOf(mixed.model, feeds)) < 1e-4);
     }
+}
+
+TEST_CASE("Scales are codes where the format has that and the weight takes fewer bytes") {
+    const char* const text = R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[N,256] x) => (float[N,24] y)
+        <float large = {0}, float small = {0}>
+        {
+            a = MatMul(x, large)
+            y = MatMul(a, small)
+        })";
+    const ir::Model model = test::modelWithWeights(text, {{"large", {256, 96}}, {"small", {96, 24}}});
+    const auto typesOfScales = [&](const char* options) {
+        const auto quantized = runPass(model, "quantize", "auto",
+                                       fmt::format(R"({{"bits_per_weight": 9, "group_sizes": [32], {}}})", options));
+        const auto typeOf = [&](const char* name) {
+            return quantized.model.graph().find(name)->constant()->dtype();
+        };
+        return std::pair{typeOf("large_scale"), typeOf("small_scale")};
+    };
+    const std::pair half{DType::float16, DType::float16};
+    CHECK(typesOfScales(R"("format": "packed")") == std::pair{DType::uint8, DType::float16});
+    CHECK(typesOfScales(R"("format": "qdq")") == std::pair{DType::uint8, DType::float16});
+    CHECK(typesOfScales(R"("format": "packed", "scale_type": "float16")") == half);
+    CHECK(typesOfScales(R"("format": "packed", "scale_type": "uint8")") == std::pair{DType::uint8, DType::uint8});
+    CHECK_THROWS_WITH(typesOfScales(R"("format": "contrib", "scale_type": "uint8")"),
+                      Catch::Contains("use format qdq or packed"));
 }
 
 TEST_CASE("Budgets in bits a weight are kept to the byte, with and without data") {
