@@ -2,8 +2,11 @@
 
 #include <fmt/core.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <new>
@@ -43,6 +46,12 @@ std::string joined(int argc, const char* const* argv) {
         text += (i > 0 ? " " : "") + (plain ? word : "'" + quoted + "'");
     }
     return text;
+}
+
+/// Of standard output, where it is a pipe: it has had enough.
+bool readerIsGone() {
+    pollfd output{STDOUT_FILENO, 0, 0};
+    return ::poll(&output, 1, 0) > 0 && (output.revents & POLLERR) != 0;
 }
 
 CLI::Option* declareOption(CLI::App& app, const OptionDeclaration& option) {
@@ -207,15 +216,19 @@ ExitCode runCommandLine(int argc, const char* const* argv) {
         return code;
     };
     try {
-        return CommandLine(session).run(argc, argv);
+        const ExitCode code = CommandLine(session).run(argc, argv);
+        if (std::cout.flush() || readerIsGone()) return code;
+        return fail("standard output: not all could be written; is the disk full?", ExitCode::input);
     } catch (const Cancelled&) {
-        return fail("interrupted; nothing was written", ExitCode::interrupted);
+        return fail("interrupted; nothing half-written is left", ExitCode::interrupted);
     } catch (const ConfigError& error) {
         return fail(error.what(), ExitCode::usage);
     } catch (const InternalError& error) {
         return fail(fmt::format("internal error: {}; please report it", error.what()), ExitCode::internal);
     } catch (const Error& error) {
         return fail(error.what(), ExitCode::input);
+    } catch (const std::filesystem::filesystem_error& error) {
+        return fail(fmt::format("{}: {}", error.path1().string(), error.code().message()), ExitCode::input);
     } catch (const std::bad_alloc&) {
         return fail("not enough memory; use a smaller batch or fewer samples", ExitCode::internal);
     } catch (const std::exception& error) {
