@@ -44,6 +44,8 @@ std::filesystem::path StatisticsCache::file(const std::string& request) const {
 
 bool StatisticsCache::load(const std::string& request, Statistic& statistic) const {
     const std::filesystem::path path = file(request);
+    std::error_code none;
+    if (!std::filesystem::is_regular_file(path, none)) return false;
     std::ifstream stream(path, std::ios::binary | std::ios::ate);
     if (!stream) return false;
     std::string content(static_cast<std::size_t>(std::max<std::streamoff>(0, stream.tellg())), '\0');
@@ -71,7 +73,9 @@ bool StatisticsCache::store(const std::string& request, Statistic& statistic) co
     statistic.transfer(archive);
     const std::vector<std::byte> payload = archive.take();
     try {
-        std::filesystem::create_directories(folder_);
+        std::error_code error;
+        std::filesystem::create_directories(folder_, error);
+        if (error) throw Error(fmt::format("folder {} cannot be made: {}", folder_.string(), error.message()));
         AtomicFile target(file(request));
         target.write(kHeader);
         target.write(sha256(payload));

@@ -45,11 +45,13 @@ class StructureGuard {
     std::vector<std::set<std::string>> open_;
 };
 
-/// nlohmann's text without its "[json.exception.parse_error.101] parse error at " in front.
+/// nlohmann's text without what it begins with: "[json.exception.parse_error.101] parse error at " or
+/// "[json.exception.out_of_range.406] ".
 std::string shortReason(const std::string& what) {
-    const std::string marker = "parse error at ";
-    const std::size_t begin = what.find(marker);
-    return begin == std::string::npos ? what : what.substr(begin + marker.size());
+    for (const std::string marker : {"parse error at ", "] "})
+        if (const std::size_t begin = what.find(marker); begin != std::string::npos)
+            return what.substr(begin + marker.size());
+    return what;
 }
 
 void checkSize(std::size_t size, const std::string& origin) {

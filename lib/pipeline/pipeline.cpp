@@ -46,13 +46,22 @@ void checkBeforeWork(const Config& config, const RunOptions& options) {
     for (const std::vector<std::string>& files : {config.report.json, config.report.markdown})
         for (const std::string& file : files)
             checkOutput(file, {config.model, config.calibration.file, config.evaluation.file, config.output},
-                        InputOverwrite::refuse);
+                        InputOverwrite::never);
     if (config.constraints.maxAccuracyDrop && config.evaluation.file.empty())
         throw ConfigError(
             "constraint max_accuracy_drop needs labelled evaluation data; give --evaluation FILE");
     if (!config.evaluation.metrics.empty() && config.evaluation.file.empty())
         throw ConfigError(
             "data.evaluation.metrics are asked for without evaluation data; give --evaluation FILE");
+}
+
+/// The weights that a model keeps beside itself are read as it is.
+void checkExternalFiles(const Config& config, const RunOptions& options) {
+    const std::vector<fs::path> weights = externalFiles(config.model);
+    if (weights.empty() || config.output == "-") return;
+    checkOutput(config.output, weights, options.overwrite);
+    if (fs::path data = config.output + ".data"; fs::is_regular_file(data))
+        checkOutput(data, weights, options.overwrite);
 }
 
 struct RunData {
@@ -223,6 +232,7 @@ report::Report run(const Config& config, const RunOptions& options) {
     report::Report report = startReport(config, options);
 
     const ir::Model original = ir::load(config.model);
+    checkExternalFiles(config, options);
     const RunData data = readData(config, original);
     noteMadeSamples(config, data, report);
     progress.step(0);

@@ -88,6 +88,17 @@ void removeStagedOutput() noexcept {
     ::rmdir(stagedPaths[2].data());
 }
 
+namespace {
+
+bool areOneFile(const fs::path& a, const fs::path& b) {
+    std::error_code error;
+    // Of files that are not there yet, the names tell.
+    const auto name = [&](const fs::path& file) { return fs::weakly_canonical(fs::absolute(file, error), error); };
+    return fs::equivalent(a, b, error) || name(a) == name(b);
+}
+
+}  // namespace
+
 void checkOutput(const fs::path& output, const std::vector<fs::path>& inputs, InputOverwrite overwrite) {
     if (output == "-") return;
     std::error_code error;
@@ -106,9 +117,10 @@ void checkOutput(const fs::path& output, const std::vector<fs::path>& inputs, In
                                       std::strerror(errno)));
     if (overwrite == InputOverwrite::allow) return;
     for (const fs::path& input : inputs)
-        if (!input.empty() && fs::equivalent(output, input, error))
-            throw ConfigError(fmt::format("{}: is an input of this run; name another output or give --force",
-                                          output.string()));
+        if (!input.empty() && input != "-" && areOneFile(output, input))
+            throw ConfigError(fmt::format("{}: is a file that this run reads or writes already; name another{}",
+                                          output.string(),
+                                          overwrite == InputOverwrite::refuse ? ", or give --force" : ""));
 }
 
 }  // namespace tcompress::pipeline

@@ -32,11 +32,13 @@ class StagedOutput {
 /// Removes the staging folder of an unfinished run. Safe to call in a signal handler.
 void removeStagedOutput() noexcept;
 
-/// What may happen when the output is the very file that is read.
-enum class InputOverwrite { refuse, allow };
+/// What may happen when the output is the very file that is read: nothing, nothing unless the user forces it, or that it is
+/// replaced.
+enum class InputOverwrite { never, refuse, allow };
 
 /// Refuses, before any work is done, an output that cannot be written: its folder is missing or read-only, it
-/// is a folder, or it is one of the inputs. Throws ConfigError.
+/// is a folder, or it is one of the inputs (other outputs count as such; they need not exist). "-", standard output, and
+/// empty names among the inputs are no files. Throws ConfigError.
 void checkOutput(const std::filesystem::path& output, const std::vector<std::filesystem::path>& inputs,
                  InputOverwrite overwrite);
 

@@ -7,6 +7,7 @@ threads, and the files it writes about itself.
 import hashlib
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -148,6 +149,13 @@ class BadInput(InFolder):
         for place in ("/sed", "/passes/0/type", "/passes/1/bitz"):
             self.assertIn(place, told)
 
+    def test_a_number_that_is_none(self):
+        recipe = self.folder / "recipe.json"
+        recipe.write_text('{"version": 1e400, "passes": []}')
+        result = call("validate", recipe)
+        self.assertEqual(result.returncode, 2)
+        self.assertNotIn("json.exception", result.stderr)
+
     def test_disk_full(self):
         disk = self.folder / "disk"
         disk.mkdir()
@@ -166,6 +174,88 @@ class BadInput(InFolder):
             self.skipTest("the run was over before the interrupt")
         self.assertIn(process.returncode, (130, -signal.SIGINT))
         self.assertEqual(list(self.folder.iterdir()), [])
+
+
+class Outputs(InFolder):
+    """What is written takes no other file's place, and a place that cannot take it is told."""
+
+    def copied(self, file):
+        copy = self.folder / Path(file).name
+        copy.write_bytes(Path(file).read_bytes())
+        return copy
+
+    def test_nothing_that_is_read_or_written_is_replaced(self):
+        model, data, recipe = self.copied(VIT), self.copied(DIGITS), self.folder / "recipe.json"
+        recipe.write_text(json.dumps({"version": 1, "passes": [{"type": "cleanup"}]}))
+        run = ["run", model, "-c", recipe, "-o", self.out]
+        before = {file: digest(file) for file in (model, data, recipe)}
+        for again in (["eval", model, "-d", data, "--dump-outputs", model], ["eval", model, "-d", data, "--dump-outputs", data],
+                      ["eval", model, "-d", data, "--report", "r.json", "--dump-outputs", "./r.json"],
+                      [*run, "--report", recipe], [*run, "--depfile", model], [*run, "--depfile", self.out],
+                      [*run, "--depfile", recipe], ["run", model, "-c", recipe, "-o", recipe]):
+            self.refused(2, ["reads or writes already"], *again)
+        self.refused(2, ["standard output takes one file"], "run", model, "-c", recipe, "-o", "-", "--report", "-")
+        self.refused(2, ["recipe.json", "name a folder"], *run, "--dump-after", recipe)
+        self.refused(2, [".json or .md"], "eval", model, "--report", "r.txt")
+        self.assertEqual({file: digest(file) for file in before}, before)
+
+    def test_weights_beside_a_model_are_not_replaced(self):
+        model, other = self.folder / "model.onnx", self.folder / "other.onnx"
+        self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", model, "--external-weights", "--quiet").returncode, 0)
+        weights = Path(f"{model}.data")
+        command = ["run", model, "-p", "quantize:method=dynamic,bits=8", "--quiet", "-o"]
+        self.refused(2, ["model.onnx.data", "--force"], *command, weights)
+        # The weights' name is in the model's file; under another name it is a model like any.
+        other.write_bytes(model.read_bytes())
+        self.refused(2, ["model.onnx.data"], "run", other, "-p", "quantize:method=dynamic,bits=8", "--external-weights", "-o", model)
+        self.assertEqual(call(*command, model, "--force").returncode, 0)
+
+    def test_standard_output_that_takes_no_more(self):
+        for arguments in (["passes", "--markdown"], ["inspect", VIT], ["run", VIT, "-p", "cleanup", "-o", "-", "--quiet"]):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([binary, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+            self.assertEqual(result.returncode, 3, arguments)
+            self.assertIn("standard output", result.stderr)
+        reader = subprocess.run(["sh", "-c", '"$0" passes --markdown | head -n 1', binary], capture_output=True, text=True, timeout=300)
+        self.assertEqual(reader.stderr, "")
+
+    def test_closed_streams_are_no_files(self):
+        self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", self.out).returncode, 0)
+        closed = self.folder / "closed.onnx"
+        subprocess.run(["sh", "-c", '"$0" run "$1" -p cleanup -o "$2" <&- >&- 2>&-', binary, VIT, closed], check=True, timeout=300)
+        self.assertEqual(digest(closed), digest(self.out))
+
+    def test_a_file_that_may_not_grow(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        result = subprocess.run([binary, "run", VIT, "-p", "cleanup", "-o", self.out, "--quiet"], preexec_fn=limit,
+                                capture_output=True, text=True, timeout=300)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertIn("File too large", result.stderr)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_terminal_that_is_closed_ends_the_run_as_an_interrupt(self):
+        process = subprocess.Popen([binary, "run", LLAMA, "-p", "quantize:method=gptq,bits=4", "--calibration",
+                                    zoo / "fortunes_char_calibration.npz", "-o", self.out], stderr=subprocess.PIPE)
+        time.sleep(0.4)
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+        if process.returncode == 0:
+            self.skipTest("the run was over before")
+        self.assertEqual(process.returncode, 130)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+    def test_a_cache_that_is_none(self):
+        arguments = ["run", VIT, "-p", "drop-layers:count=1,criterion=block-influence", "--calibration", DIGITS, "-o", self.out]
+        cache = self.folder / "cache"
+        self.assertEqual(call(*arguments, "--cache-dir", cache).returncode, 0)
+        for file in list(cache.iterdir()):
+            file.unlink()
+            file.mkdir()
+        result = call(*arguments, "--cache-dir", cache)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        result = call(*arguments, "--cache-dir", self.out)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("out.onnx cannot be made", result.stderr)
 
 
 class Promises(InFolder):

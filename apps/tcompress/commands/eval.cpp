@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
@@ -13,6 +14,7 @@
 #include "lib/ir/load.h"
 #include "lib/measure/evaluate.h"
 #include "lib/pipeline/records.h"
+#include "lib/pipeline/staged_output.h"
 #include "lib/support/atomic_file.h"
 #include "lib/support/error.h"
 #include "lib/support/parallel.h"
@@ -38,17 +40,31 @@ report::ModelRecord record(const ir::Model& model, const std::string& file) {
     return result;
 }
 
+/// Everything about the files to write that can be refused before any work is done.
+void checkOutputs(const Options& options) {
+    std::vector<std::filesystem::path> taken = {options.model, options.other, options.data};
+    const auto check = [&](const std::string& file) {
+        pipeline::checkOutput(file, taken, pipeline::InputOverwrite::never);
+        taken.emplace_back(file);
+    };
+    for (const std::string& file : options.reports) {
+        if (!file.ends_with(".json") && !file.ends_with(".md") && !file.ends_with(".markdown"))
+            throw ConfigError(fmt::format("--report {}: the name must end in .json or .md", file));
+        check(file);
+    }
+    if (options.dump.empty()) return;
+    if (options.data.empty()) throw ConfigError("--dump-outputs needs data; give -d FILE");
+    if (options.dump == "-") throw ConfigError("--dump-outputs -: arrays go to a file; name one");
+    check(options.dump);
+}
+
 void writeReport(const report::Report& report, const std::string& file) {
-    if (file.ends_with(".json"))
-        writeFileAtomically(file, report::toJson(report));
-    else if (file.ends_with(".md") || file.ends_with(".markdown"))
-        writeFileAtomically(file, report::toMarkdown(report));
-    else
-        throw ConfigError(fmt::format("--report {}: the name must end in .json or .md", file));
+    writeFileAtomically(file, file.ends_with(".json") ? report::toJson(report) : report::toMarkdown(report));
 }
 
 ExitCode execute(Options& options, const Session& session) {
     const auto start = std::chrono::steady_clock::now();
+    checkOutputs(options);
     const ir::Model model = ir::load(options.model);
     std::optional<ir::Model> other;
     if (!options.other.empty()) other = ir::load(options.other);
@@ -57,10 +73,8 @@ ExitCode execute(Options& options, const Session& session) {
         dataset = data::readDataset(options.data);
         if (options.samples > 0) dataset = dataset->head(options.samples);
     }
-    if (!options.dump.empty()) {
-        if (!dataset) throw ConfigError("--dump-outputs needs data; give -d FILE");
+    if (!options.dump.empty())
         dumpOutputs(model, *dataset, options.evaluation.batchSize, options.dump, *session.progress);
-    }
     options.evaluation.latency = !options.noLatency;
     options.evaluation.progress = session.progress;
 

@@ -2,10 +2,13 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <vector>
 
 #include "apps/tcompress/command.h"
 #include "apps/tcompress/depfile.h"
@@ -39,6 +42,26 @@ pipeline::Config resolve(Options& options) {
     return pipeline::resolveConfig(options.pipeline.sources(), passes::registry());
 }
 
+/// What the pipeline file cannot say of files: none that is written may be one that is read, or written already.
+void checkFiles(const Options& options, const pipeline::Config& config) {
+    std::vector<std::filesystem::path> outputs = {config.output};
+    for (const auto* reports : {&config.report.json, &config.report.markdown})
+        outputs.insert(outputs.end(), reports->begin(), reports->end());
+    if (std::count(outputs.begin(), outputs.end(), "-") > 1)
+        throw ConfigError("-: standard output takes one file; name the others");
+    for (const std::filesystem::path& output : outputs)
+        if (!output.empty())
+            pipeline::checkOutput(output, {options.pipeline.configFile()}, pipeline::InputOverwrite::never);
+    if (!options.depfile.empty()) {
+        outputs.insert(outputs.end(), {config.model, config.calibration.file, config.evaluation.file,
+                                       options.pipeline.configFile()});
+        pipeline::checkOutput(options.depfile, outputs, pipeline::InputOverwrite::never);
+    }
+    std::error_code error;
+    if (std::filesystem::exists(options.dumpFolder, error) && !std::filesystem::is_directory(options.dumpFolder, error))
+        throw ConfigError(fmt::format("--dump-after {}: is a file; name a folder", options.dumpFolder));
+}
+
 void printProfile(const pipeline::Config& config) {
     std::optional<data::Dataset> dataset;
     if (!config.evaluation.file.empty()) dataset = data::readDataset(config.evaluation.file);
@@ -60,6 +83,7 @@ ExitCode execute(Options& options, const Session& session) {
         std::cout << (options.json ? report::toJson(plan) : planText(plan));
         return ExitCode::done;
     }
+    checkFiles(options, config);
     if (options.profile && config.output == "-")
         throw ConfigError("run: --profile needs a file to profile; give -o FILE");
     const report::Report report = pipeline::run(config, run);
