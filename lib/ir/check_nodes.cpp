@@ -100,9 +100,68 @@ class NodeChecker {
     }
 };
 
+/// What the model's own functions stand for: shape inference and the executor both go through every call.
+class FunctionCalls {
+  public:
+    explicit FunctionCalls(const onnx::ModelProto& model) {
+        for (const onnx::FunctionProto& function : model.functions())
+            functions_[nameOf(function.domain(), function.name())] = &function;
+    }
+
+    template <class Nodes>
+    void check(const Nodes& nodes) {
+        bodyOf(nodes, 0);
+    }
+
+  private:
+    using Name = std::pair<std::string, std::string>;
+    struct Body {
+        std::int64_t nodes = 0;  ///< those of the functions it calls included
+        int depth = 0;           ///< of calls within calls
+    };
+    static constexpr std::int64_t kMostNodes = 1 << 22;
+    static constexpr int kDeepest = 64;
+
+    std::map<Name, const onnx::FunctionProto*> functions_;
+    std::map<Name, Body> known_;
+
+    static Name nameOf(const std::string& domain, const std::string& type) { return {normalizedDomain(domain), type}; }
+
+    void add(Body& sum, const Body& inner, int deeper) const {
+        sum.nodes += inner.nodes;
+        sum.depth = std::max(sum.depth, inner.depth + deeper);
+        if (sum.nodes > kMostNodes)
+            throw ModelError(fmt::format("its functions call each other so often that they stand for over {} nodes", kMostNodes));
+        if (sum.depth > kDeepest) throw ModelError(fmt::format("its functions call each other over {} deep", kDeepest));
+    }
+
+    template <class Nodes>
+    Body bodyOf(const Nodes& nodes, int depth) {
+        Body sum;
+        for (const onnx::NodeProto& node : nodes) {
+            add(sum, {1, 0}, 0);
+            for (const onnx::AttributeProto& attribute : node.attribute()) {
+                if (attribute.has_g()) add(sum, bodyOf(attribute.g().node(), depth), 0);
+                for (const onnx::GraphProto& graph : attribute.graphs()) add(sum, bodyOf(graph.node(), depth), 0);
+            }
+            const Name name = nameOf(node.domain(), node.op_type());
+            const auto function = functions_.find(name);
+            if (function == functions_.end()) continue;
+            if (depth >= kDeepest)
+                throw ModelError(fmt::format("function '{}' calls itself, or others over {} deep", node.op_type(), kDeepest));
+            auto known = known_.find(name);
+            if (known == known_.end())
+                known = known_.emplace(name, bodyOf(function->second->node(), depth + 1)).first;
+            add(sum, known->second, 1);
+        }
+        return sum;
+    }
+};
+
 }  // namespace
 
 void checkNodes(const onnx::ModelProto& model) {
+    FunctionCalls(model).check(model.graph().node());
     NodeChecker(model, model.opset_import()).check(model.graph().node());
     for (const onnx::FunctionProto& function : model.functions())
         NodeChecker(model, function.opset_import()).check(function.node());

@@ -1,7 +1,7 @@
 #pragma once
 // What a node has to have so that whoever reads the graph can rely on it: the operands that its operator needs,
 // and no attribute that sends the shape inference of the onnx library (1.23.2) out of a tensor's bounds or round
-// for ever. The library checks neither before it infers.
+// for ever. The library checks neither before it infers, nor how much a model's own functions stand for.
 
 #include <onnx/onnx_pb.h>
 

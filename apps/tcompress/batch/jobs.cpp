@@ -149,6 +149,8 @@ std::vector<Job> planJobs(const BatchInputs& inputs) {
 }
 
 Manifest::Manifest(fs::path file) : file_(std::move(file)) {
+    std::error_code error;
+    if (!fs::is_regular_file(file_, error)) return;
     std::ifstream stream(file_);
     const json document = json::parse(stream, nullptr, false);
     if (!document.is_object() || !document.contains("outputs")) return;

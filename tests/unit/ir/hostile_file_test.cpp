@@ -212,6 +212,39 @@ TEST_CASE("attributes that lead the shape inference of the onnx library astray")
     CHECK_NOTHROW(fromText(text(taken)));
 }
 
+TEST_CASE("functions that call themselves, or each other without measure") {
+    onnx::ModelProto proto = sound();
+    onnx::OperatorSetIdProto& own = *proto.add_opset_import();
+    own.set_domain("own");
+    own.set_version(1);
+    // F0 is a Relu; each of the others calls the one before twice.
+    for (int k = 0; k < 40; ++k) {
+        onnx::FunctionProto& function = *proto.add_functions();
+        function.set_domain("own");
+        function.set_name("F" + std::to_string(k));
+        function.add_input("x");
+        function.add_output("y");
+        for (int call = 0; call < (k == 0 ? 1 : 2); ++call) {
+            onnx::NodeProto& node = *function.add_node();
+            node.set_op_type(k == 0 ? "Relu" : "F" + std::to_string(k - 1));
+            if (k > 0) node.set_domain("own");
+            node.add_input(call == 0 ? "x" : "t");
+            node.add_output(call == 0 && k > 0 ? "t" : "y");
+        }
+        for (const onnx::OperatorSetIdProto& opset : proto.opset_import()) *function.add_opset_import() = opset;
+    }
+    onnx::NodeProto& call = *proto.mutable_graph()->mutable_node(1);
+    call.set_domain("own");
+    call.set_op_type("F8");
+    CHECK_NOTHROW(fromProto(proto));
+    call.set_op_type("F39");
+    CHECK_THAT(complaint(proto.SerializeAsString()), Contains("they stand for over 4194304 nodes"));
+    proto.mutable_functions(0)->mutable_node(0)->set_domain("own");
+    proto.mutable_functions(0)->mutable_node(0)->set_op_type("F1");
+    call.set_op_type("F0");
+    CHECK_THAT(complaint(proto.SerializeAsString()), Contains("calls itself"));
+}
+
 TEST_CASE("vectors without end are not followed element by element") {
     const Model model = fromText(R"(<ir_version: 10, opset_import: ["" : 18]>
         g (int64[1099511627776] x, float[n, m] z) => (y, s)
