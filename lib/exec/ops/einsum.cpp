@@ -74,7 +74,7 @@ Labelled diagonal(const Labelled& operand, const std::map<int, std::int64_t>& si
     if (result.labels.size() == operand.labels.size()) return operand;
     result.tensor = Tensor(operand.tensor.dtype(), shape);
     if (result.tensor.size() > 0) {
-        kernels::copyStrided(operand.tensor.bytes().data(), bitsPerElement(operand.tensor.dtype()) / 8, shape, from, stridesOf(shape),
+        kernels::copyStrided(typedBytes(operand.tensor), bitsPerElement(operand.tensor.dtype()) / 8, shape, from, stridesOf(shape),
                              result.tensor.mutableBytes().data());
     }
     return result;

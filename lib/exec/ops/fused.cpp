@@ -159,12 +159,12 @@ Runner makeGatherDequantize(const NodeInfo&) {
         Shape shape = indices.shape();
         shape.push_back(table.shape()[1]);
         kernels::GatherDequantize params;
-        params.x = table.bytes().data();
+        params.x = typedBytes(table);
         params.type = table.dtype();
         params.axis = table.shape()[0];
         params.inner = table.shape()[1];
         params.scales = context.data<float>(1);
-        params.zeroPoints = context.has(2) ? context.input(2).bytes().data() : nullptr;
+        params.zeroPoints = context.has(2) ? typedBytes(context.input(2)) : nullptr;
         params.indices = positions.data<std::int64_t>();
         params.y = context.output<float>(0, shape).data();
         kernels::gather(params);

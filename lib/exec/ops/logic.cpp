@@ -58,7 +58,7 @@ Runner makeWhere(const NodeInfo&) {
         if (a.dtype() != b.dtype()) throw ModelError(fmt::format("a choice between {} and {}", name(a.dtype()), name(b.dtype())));
         const BroadcastPlan plan = broadcastPlan({&condition, &a, &b});
         std::byte* y = context.outputBytes(0, a.dtype(), plan.shape);
-        kernels::where(plan.loop, condition.data<bool>().data(), a.bytes().data(), b.bytes().data(),
+        kernels::where(plan.loop, condition.data<bool>().data(), typedBytes(a), typedBytes(b),
                        bitsPerElement(a.dtype()) / 8, y);
     };
 }

@@ -133,7 +133,7 @@ void plainGemm(OpContext& context, MatmulOptions options, float beta) {
         const Tensor addend = convert(*c, DType::float64);
         const std::vector<Shape> operands{addend.shape()};
         std::vector<double> expanded(values.size());
-        kernels::expand(kernels::broadcast(geometry.result, operands), addend.bytes().data(), 8, expanded.data());
+        kernels::expand(kernels::broadcast(geometry.result, operands), typedBytes(addend), 8, expanded.data());
         for (std::size_t i = 0; i < values.size(); ++i) values[i] += beta * expanded[i];
     }
     context.setOutput(0, convert(result, a.dtype()));

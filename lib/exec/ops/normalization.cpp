@@ -78,7 +78,7 @@ Runner makeRmsNormalization(const NodeInfo& info) {
             const Shape columns(x.shape().end() - (x.rank() - normalizeAxis(axis, x.rank())), x.shape().end());
             if (kernels::broadcastShape(columns, scale->shape()) != columns) requireColumns(scale, view.columns, "scale");
             expanded = context.temporary(DType::float32, columns, &elements);
-            kernels::expand(kernels::broadcast(columns, operands), scale->bytes().data(), 4, elements);
+            kernels::expand(kernels::broadcast(columns, operands), typedBytes(*scale), 4, elements);
             scale = &expanded;
         }
         params.gamma = floats(scale);

@@ -90,7 +90,7 @@ Runner makeQuantizeLinear(const NodeInfo& info) {
         if (!isInteger(type)) refuseType(type);
         params.x = x.data<float>().data();
         params.scales = scale.data<float>().data();
-        params.zeroPoints = zeroPoint ? zeroPoint->bytes().data() : nullptr;
+        params.zeroPoints = zeroPoint ? typedBytes(*zeroPoint) : nullptr;
         params.type = type;
         params.y = context.outputBytes(0, type, x.shape());
         kernels::quantizeLinear(params);
@@ -112,10 +112,10 @@ Runner makeDequantizeLinear(const NodeInfo& info) {
             return;
         }
         if (!isInteger(x.dtype())) refuseType(x.dtype());
-        params.x = x.bytes().data();
+        params.x = typedBytes(x);
         params.type = x.dtype();
         params.scales = scale.data<float>().data();
-        params.zeroPoints = context.has(2) ? context.input(2).bytes().data() : nullptr;
+        params.zeroPoints = context.has(2) ? typedBytes(context.input(2)) : nullptr;
         params.y = context.output<float>(0, x.shape()).data();
         kernels::dequantizeLinear(params);
         if (outputType != DType::float32) context.setOutput(0, convert(context.outputTensor(0), outputType));

@@ -177,7 +177,7 @@ Runner makeTranspose(const NodeInfo& info) {
             return;
         }
         std::byte* y = context.outputBytes(0, x.dtype(), std::move(shape));
-        kernels::transpose(x.bytes().data(), bitsPerElement(x.dtype()) / 8, x.shape(), permutation, y);
+        kernels::transpose(typedBytes(x), bitsPerElement(x.dtype()) / 8, x.shape(), permutation, y);
     };
 }
 
@@ -191,7 +191,7 @@ Runner makeExpand(const NodeInfo&) {
             return;
         }
         const std::vector<Shape> operands{x.shape()};
-        kernels::expand(kernels::broadcast(shape, operands), x.bytes().data(), bitsPerElement(x.dtype()) / 8,
+        kernels::expand(kernels::broadcast(shape, operands), typedBytes(x), bitsPerElement(x.dtype()) / 8,
                         context.outputBytes(0, x.dtype(), shape));
     };
 }
@@ -215,7 +215,7 @@ Runner makeTile(const NodeInfo&) {
         }
         std::byte* y = context.outputBytes(0, x.dtype(), result);
         if (elementCount(result) == 0) return;
-        kernels::copyStrided(x.bytes().data(), bitsPerElement(x.dtype()) / 8, loop, from, stridesOf(loop), y);
+        kernels::copyStrided(typedBytes(x), bitsPerElement(x.dtype()) / 8, loop, from, stridesOf(loop), y);
     };
 }
 
@@ -224,7 +224,7 @@ void moveBlocks(OpContext& context, const Shape& split, const std::vector<std::i
     const Tensor& x = context.input(0);
     if (elementCount(split) != x.size()) throw ModelError(fmt::format("an image of shape {} does not divide into blocks", toString(x.shape())));
     std::byte* y = context.outputBytes(0, x.dtype(), std::move(result));
-    kernels::transpose(x.bytes().data(), bitsPerElement(x.dtype()) / 8, split, permutation, y);
+    kernels::transpose(typedBytes(x), bitsPerElement(x.dtype()) / 8, split, permutation, y);
 }
 
 const Shape& imageShape(const OpContext& context) {

@@ -62,7 +62,7 @@ void runSlice(OpContext& context, SliceArguments arguments) {
         strides[axis] *= range.step;
     }
     const std::int64_t width = bitsPerElement(x.dtype()) / 8;
-    const std::byte* from = x.bytes().data() + offset * width;
+    const std::byte* from = typedBytes(x) + offset * width;
     if (shape == x.shape() && prefix) {
         context.setOutput(0, x);
         return;

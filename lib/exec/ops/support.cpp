@@ -1,10 +1,20 @@
 #include "lib/exec/ops/support.h"
 
 #include <algorithm>
+#include <span>
 
 namespace tcompress::exec {
 
 void refuseType(DType type) { throw KernelError(fmt::format("no kernel for elements of type {}", name(type))); }
+
+const std::byte* typedBytes(const Tensor& tensor) {
+    if (bitsPerElement(tensor.dtype()) <= 8) return tensor.bytes().data();
+    if (tensor.dtype() == DType::float16) return std::as_bytes(tensor.data<Half>()).data();
+    if (tensor.dtype() == DType::bfloat16) return std::as_bytes(tensor.data<BFloat16>()).data();
+    return visitNumeric(tensor.dtype(), [&](auto tag) {
+        return std::as_bytes(tensor.data<typename decltype(tag)::type>()).data();
+    });
+}
 
 Tensor unpackSubByte(const Tensor& tensor) {
     const int bits = bitsPerElement(tensor.dtype());

@@ -67,10 +67,13 @@ decltype(auto) visitWidth(DType type, Body&& body) {
     }
 }
 
+/// The bytes of a tensor at an address that suits its type, as Tensor::data: the payloads of a mapped file lie anywhere.
+const std::byte* typedBytes(const Tensor& tensor);
+
 /// Elements by width, whatever the type.
 template <class T>
 const T* rawData(const Tensor& tensor) {
-    return reinterpret_cast<const T*>(tensor.bytes().data());
+    return reinterpret_cast<const T*>(typedBytes(tensor));
 }
 
 /// 4-bit and 2-bit tensors as (u)int8 elements, others as they are; and back.
