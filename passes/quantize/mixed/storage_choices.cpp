@@ -31,6 +31,9 @@ constexpr double kDamp = 0.1;
 constexpr double kProbeError = 1e-2;
 constexpr double kProbeBits = 3;
 constexpr double kProbeBitsAlike = 4.1;
+/// Rows of smaller tables (positions, types of tokens) are stored alike: the calibration data may be shorter than what is
+/// run later, and little would be saved.
+constexpr std::int64_t kFewestRows = 4096;
 /// Damage of a choice that makes outputs overflow: a number, which the knapsack can add up.
 constexpr double kLostOutputs = 1e6;
 
@@ -85,7 +88,9 @@ class Measurement {
         if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); }))
             return skip(report_, weight, kNotFinite);
         WeightChoices choices{&weight, nullptr, {{}}};
-        if (space_.storage.format != WeightFormat::contrib && tieredRefusal(weight).empty())
+        const bool divided = space_.storage.format != WeightFormat::contrib && tieredRefusal(weight).empty() &&
+                             weight.constant->constant()->shape()[0] >= kFewestRows;
+        if (divided)
             addRows(choices);
         else
             addGroups(choices);
