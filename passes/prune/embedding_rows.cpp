@@ -11,6 +11,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <optional>
@@ -181,7 +182,7 @@ class PruneEmbeddingRows : public pipeline::Pass {
 
     static std::vector<std::int64_t> listedRows(const std::string& path) {
         std::ifstream file(path);
-        if (!file) throw PassError(fmt::format("{}: rows_file '{}' cannot be read", kPass, path));
+        if (!file || std::filesystem::is_directory(path)) throw PassError(fmt::format("{}: rows_file '{}' cannot be read", kPass, path));
         std::vector<std::int64_t> rows;
         std::string line;
         for (std::int64_t number = 1; std::getline(file, line); ++number) {

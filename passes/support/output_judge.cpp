@@ -43,6 +43,7 @@ OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> out
     std::vector<const ir::Value*> values;
     for (const std::string& name : names_) values.push_back(original.graph().find(name));
     exec::Executor executor(original, {.outputs = std::move(values)});
+    bool anyValues = false, anyFinite = false;
     for (std::size_t i = 0; i < stream_.batchCount(); ++i) {
         const exec::Feeds feeds = stream_.feeds(Side::edited, i);
         Batch& batch = batches_.emplace_back();
@@ -50,10 +51,15 @@ OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> out
         for (const Tensor& tensor : executor.run(feeds)) {
             const calibration::ObservedRows seen(tensor, batch.mask);
             const calibration::Rows rows = seen.rows();
+            anyValues = anyValues || !rows.values.empty();
+            anyFinite = anyFinite || std::any_of(rows.values.begin(), rows.values.end(), [](float value) { return std::isfinite(value); });
             batch.outputs.push_back(store_.add(Tensor::of<float>({rows.rows, rows.channels}, rows.values)));
         }
         context_.progress().step(0);
     }
+    if (anyValues && !anyFinite)
+        throw DataError("the model's outputs on these samples are NaN or infinite throughout, so that nothing can be compared with "
+                        "them: look for NaN in the data (tcompress eval prints what the model gives)");
 }
 
 void OutputJudge::advanceTo(const ir::Value* value) {

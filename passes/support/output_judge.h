@@ -26,6 +26,7 @@ std::vector<std::string> floatOutputs(const ir::Model& model);
 class OutputJudge {
   public:
     /// `outputs` are names of floating-point graph outputs; `samples` fit the model, which must outlive the judge.
+    /// Throws DataError when no value of the outputs is finite on any sample.
     OutputJudge(const ir::Model& original, std::vector<std::string> outputs, const data::Dataset& samples,
                 const pipeline::PassContext& context);
 

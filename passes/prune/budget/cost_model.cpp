@@ -89,16 +89,21 @@ CostModel::CostModel(const ir::Model& model, const Anatomy& anatomy, const Budge
 std::optional<CostTable> CostModel::load() const {
     std::ifstream stream(file_, std::ios::binary);
     if (file_.empty() || !stream) return std::nullopt;
-    const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
     std::string problem;
-    std::optional<CostTable> table = readTable(text, problem);
+    std::optional<CostTable> table;
+    if (std::filesystem::is_directory(file_)) {
+        problem = "it is a folder";
+    } else {
+        const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+        table = readTable(text, problem);
+    }
     if (table && !table->covers(anatomy_)) {
         problem = "it is of a model of other shapes, or for other options";
         table.reset();
     }
     if (table) return table;
     if (isNamed_)
-        throw DataError(fmt::format("{}: not a latency table of this model ({}); remove the file to have it measured anew",
+        throw DataError(fmt::format("{}: not a latency table of this model ({}); remove it to have it measured anew",
                                     file_.string(), problem));
     log::warning("{}: not a latency table of this model ({}); it is measured anew", file_.string(), problem);
     return std::nullopt;

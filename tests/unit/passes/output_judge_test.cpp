@@ -8,6 +8,7 @@
 
 #include "lib/data/calibration_data.h"
 #include "lib/ir/edit.h"
+#include "lib/support/error.h"
 #include "passes/support/local_search.h"
 #include "passes/support/removal_paths.h"
 #include "tests/support/text_model.h"
@@ -56,6 +57,12 @@ TEST_CASE("outputs that are masked in the original say nothing, and a model that
     CHECK(std::isfinite(error));
     CHECK(std::isinf(judge.error(with(masked, "w", 0, kInfinite))));
     CHECK(std::isinf(judge.error(with(masked, "m", 2, std::numeric_limits<float>::quiet_NaN()))));
+}
+
+TEST_CASE("nothing is said where no output of the original is a number") {
+    const ir::Model model = with(with(with(linear(), "m", 0, kInfinite), "m", 1, kInfinite), "m", 2, -kInfinite);
+    const data::Dataset samples = data::syntheticDataset(model, 6, /*seed=*/1);
+    CHECK_THROWS_AS(passes::OutputJudge(model, {"y"}, samples, context()), DataError);
 }
 
 TEST_CASE("outputs that do not fit into memory are judged as those that do") {
