@@ -295,7 +295,10 @@ TEST_CASE("the same table of times gives the same bytes for any number of thread
     CHECK(bytesOf(3) == one);
 
     test::writeFile(table, test::readFile(table) + "more");
-    CHECK_THROWS_WITH(withBudget(model, options, samples), Catch::Contains(table) && Catch::Contains("remove the file"));
+    CHECK_THROWS_WITH(withBudget(model, options, samples), Catch::Contains(table) && Catch::Contains("remove it"));
+    std::filesystem::remove(table);
+    std::filesystem::create_directory(table);
+    CHECK_THROWS_WITH(withBudget(model, options, samples), Catch::Contains("it is a folder"));
 }
 
 TEST_CASE("measured times are kept in the cache folder, and measured anew when they are damaged") {
