@@ -88,9 +88,11 @@ struct RoiAlign {
     float shift;                 ///< of pixel centres
 };
 
-/// The four products of weight and pixel around a position; a position more than one pixel outside gives zeros.
+/// The four products of weight and pixel around a position; a position more than one pixel outside gives zeros,
+/// as does none (NaN).
 std::array<float, 4> weightedPixels(const float* plane, std::int64_t height, std::int64_t width, float y, float x) {
-    if (y < -1 || y > static_cast<float>(height) || x < -1 || x > static_cast<float>(width)) return {};
+    const bool isNear = y >= -1 && y <= static_cast<float>(height) && x >= -1 && x <= static_cast<float>(width);
+    if (!isNear) return {};
     y = std::clamp(y, 0.0F, static_cast<float>(height - 1));
     x = std::clamp(x, 0.0F, static_cast<float>(width - 1));
     const auto top = static_cast<std::int64_t>(y);
