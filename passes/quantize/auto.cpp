@@ -71,7 +71,7 @@ OptionTable<Options> optionTable() {
                 "weights that share a scale, to choose from: 16 to 4096; -1: one scale per output channel")
         .range(kPerChannel, 4096)
         .option("tables", &Options::tables,
-                "formats that the rows of an embedding table are divided among at most")
+                "formats that the rows of an embedding table of 4096 rows or more are divided among at most")
         .range(1, 4)
         .choice("scale_type", &Options::chosenScaleType,
                 {{"auto", std::nullopt},
@@ -155,7 +155,7 @@ class QuantizeAuto : public pipeline::Pass {
         }
         ChoiceSamples samples{judgingSplit(context, kPass, kWhy, "max_size_bytes or bits_per_weight"), {}, {}};
         samples.damages = samples.errors.fit.head(kDamageSamples);
-        samples.lookUps = samples.damages;
+        samples.lookUps = samples.errors.fit;
         return samples;
     }
 

@@ -38,7 +38,7 @@ struct Options {
     std::int64_t tables = 3;
     bool codebooks = true;
     std::int64_t smallTableBits = 6;
-    std::int64_t fewestRows = 4096;
+    std::int64_t fewestRows = kFewestRowsToDivide;
     bool requantize = false;
     std::vector<std::string> targets, ignore;
 };

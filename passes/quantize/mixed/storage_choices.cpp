@@ -31,9 +31,6 @@ constexpr double kDamp = 0.1;
 constexpr double kProbeError = 1e-2;
 constexpr double kProbeBits = 3;
 constexpr double kProbeBitsAlike = 4.1;
-/// Rows of smaller tables (positions, types of tokens) are stored alike: the calibration data may be shorter than what is
-/// run later, and little would be saved.
-constexpr std::int64_t kFewestRows = 4096;
 /// Damage of a choice that makes outputs overflow: a number, which the knapsack can add up.
 constexpr double kLostOutputs = 1e6;
 
@@ -89,7 +86,7 @@ class Measurement {
             return skip(report_, weight, kNotFinite);
         WeightChoices choices{&weight, nullptr, {{}}};
         const bool divided = space_.storage.format != WeightFormat::contrib && tieredRefusal(weight).empty() &&
-                             weight.constant->constant()->shape()[0] >= kFewestRows;
+                             weight.constant->constant()->shape()[0] >= kFewestRowsToDivide;
         if (divided)
             addRows(choices);
         else
@@ -99,8 +96,11 @@ class Measurement {
 
     void addRows(WeightChoices& choices) {
         const TargetWeight& weight = *choices.weight;
-        choices.table = std::make_unique<TieredQuantizer>(
-            context_, weight, tableUsage(model_, context_, pass_, weight, report_), tableFormats());
+        std::vector<double> usage = samples_ != nullptr
+                                        ? tableUsage(model_, context_, weight, samples_->lookUps)
+                                        : tableUsage(model_, context_, pass_, weight, report_);
+        choices.table =
+            std::make_unique<TieredQuantizer>(context_, weight, std::move(usage), tableFormats());
         double smallest = HUGE_VAL;
         for (const double bits : kRowBudgets) {
             const auto plan = choices.table->plan(

@@ -57,7 +57,7 @@ struct WeightChoices {
     std::vector<StorageChoice> choices;      ///< the first: as it is
 };
 
-/// Samples for the errors of layers, for their damages, and for those of tables.
+/// Samples for the errors of layers, for their damages, and for the use and the damages of tables.
 struct ChoiceSamples {
     data::Split errors;
     data::Dataset damages;

@@ -160,6 +160,14 @@ std::vector<double> rowCounts(const ir::Model& model, const pipeline::PassContex
 }
 
 std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassContext& context,
+                               const TargetWeight& weight, const data::Dataset& samples) {
+    const data::Split split = data::split(samples, kHeldBack);
+    return smoothedUsage(rowCounts(model, context, weight, split.fit),
+                         rowCounts(model, context, weight, split.heldBack),
+                         rowEnergies(*weight.constant->constant()));
+}
+
+std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassContext& context,
                                const std::string& pass, const TargetWeight& weight,
                                pipeline::PassReport& report) {
     if (!context.hasCalibration()) {
@@ -168,10 +176,7 @@ std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassConte
             fmt::format("'{}': no calibration data, so all {} rows count alike", weight.name(), rows));
         return std::vector<double>(rows, 1.0 / static_cast<double>(rows));
     }
-    const data::Split split = data::split(context.givenCalibration(pass, "rows are counted"), kHeldBack);
-    return smoothedUsage(rowCounts(model, context, weight, split.fit),
-                         rowCounts(model, context, weight, split.heldBack),
-                         rowEnergies(*weight.constant->constant()));
+    return tableUsage(model, context, weight, context.givenCalibration(pass, "rows are counted"));
 }
 
 }  // namespace tcompress::passes

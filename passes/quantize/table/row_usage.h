@@ -33,8 +33,11 @@ std::vector<double> rowEnergies(const Tensor& table);
 std::vector<double> rowCounts(const ir::Model& model, const pipeline::PassContext& context,
                               const TargetWeight& weight, const data::Dataset& samples);
 
-/// Use of a table's rows in the calibration samples that were given, a quarter of them held back. Without calibration
-/// data all rows count alike, and the report says so.
+/// Use of a table's rows in the samples, a quarter of them held back to choose how counts are smoothed.
+std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassContext& context,
+                               const TargetWeight& weight, const data::Dataset& samples);
+/// The same in the calibration samples that were given. Without calibration data all rows count alike, and the
+/// report says so.
 std::vector<double> tableUsage(const ir::Model& model, const pipeline::PassContext& context,
                                const std::string& pass, const TargetWeight& weight,
                                pipeline::PassReport& report);

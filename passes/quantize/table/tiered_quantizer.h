@@ -30,6 +30,10 @@ struct TableFormat {
     std::string describe() const;
 };
 
+/// Rows of smaller tables (positions, types of tokens) are better stored alike: the calibration data may be shorter
+/// than what is run later, and little would be saved.
+inline constexpr std::int64_t kFewestRowsToDivide = 4096;
+
 /// All formats that there are.
 std::span<const TableFormat> tableFormats();
 
