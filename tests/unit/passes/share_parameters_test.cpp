@@ -173,13 +173,15 @@ TEST_CASE("attention layers whose heads are in another order share weights witho
 TEST_CASE("attention layers that are alike find each other") {
     const ir::Model model = withPermutedHeads();
     const data::Dataset samples = samplesOf("digits_calibration", 0, 64);
-    const auto [shared, report] = runPass(model, "share-parameters", "attention", R"({"group_size": 2})", &samples);
+    // In a second round layer 2 reads what layers 1 and 3, which differ, have become: then the twins make a compromise.
+    const auto [shared, report] =
+        runPass(model, "share-parameters", "attention", R"({"group_size": 2, "rounds": 1})", &samples);
     ir::validateStructure(shared);
     REQUIRE(report.changed.size() == 4);
     for (const std::size_t i : {0U, 1U})
         CHECK_THAT(report.changed[i].change, Catch::Contains("attention layers 0, 2 share their weights (averages of matched heads)"));
     for (const std::size_t i : {2U, 3U}) CHECK_THAT(report.changed[i].change, Catch::Contains("attention layers 1, 3 share"));
-    // What the twins lose is told above: here layer 2 reads what layers 1 and 3, which differ, have become.
+    CHECK(report.changed.front().error < 3e-3);
     CHECK(shared.constantBytes() < model.constantBytes());
 }
 

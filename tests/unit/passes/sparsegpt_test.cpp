@@ -207,6 +207,22 @@ TEST_CASE("zeros by allocation and in rounds are as many as were asked for, and 
                       Catch::Contains("allocation and steps"));
 }
 
+TEST_CASE("trials for shares by outputs leave the other weights as the pass will") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
+    const auto zeros = [&](const char* allocation, bool compensate) {
+        const auto result = runPass(model, "prune", "wanda",
+                                    fmt::format(R"({{"sparsity": 0.6, "allocation": "{}", "compensate": {}}})", allocation, compensate),
+                                    &samples);
+        std::vector<double> shares;
+        for (const auto& changed : result.report.changed) shares.push_back(zeroShare(result.model, changed.site));
+        return shares;
+    };
+    CHECK(zeros("outputs", true) != zeros("outputs", false));
+    // Nothing is tried for these.
+    CHECK(zeros("saliency", true) == zeros("saliency", false));
+}
+
 TEST_CASE("a limit of the file's size is met by the least sparsity") {
     const ir::Model model = test::dataModel("vit_digits");
     const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
