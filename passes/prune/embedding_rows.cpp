@@ -182,7 +182,8 @@ class PruneEmbeddingRows : public pipeline::Pass {
 
     static std::vector<std::int64_t> listedRows(const std::string& path) {
         std::ifstream file(path);
-        if (!file || std::filesystem::is_directory(path)) throw PassError(fmt::format("{}: rows_file '{}' cannot be read", kPass, path));
+        if (!file || std::filesystem::is_directory(path))
+            throw PassError(fmt::format("{}: rows_file '{}' cannot be read", kPass, path));
         std::vector<std::int64_t> rows;
         std::string line;
         for (std::int64_t number = 1; std::getline(file, line); ++number) {

@@ -194,7 +194,7 @@ LayerProblem enoughOutputs(const LayerProblem& problem, std::int64_t together) {
 
 ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& trial, const Solve& solve, std::int64_t together) {
     const LayerProblem few = enoughOutputs(problem, together);
-    const auto tryRidge = [&](double ridge) {
+    const auto tryOnFew = [&](double ridge) {
         const RidgeFit fit = fitAtRidge(few.evidence, few.start, ridge, few.bias);
         RefitChoice made = fit.choice;
         made.heldError = std::pow(heldBackError(few, trial(few.evidence.fit, few.start, fit)), 2);
@@ -207,11 +207,11 @@ ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& 
     std::array<RefitChoice, kOrder.size()> first;
     parallelFor(count, [&](std::int64_t i) {
         const auto at = static_cast<std::size_t>(i);
-        first[at] = tryRidge(kRidges[kOrder[at]]);
+        first[at] = tryOnFew(kRidges[kOrder[at]]);
     });
     std::map<std::size_t, RefitChoice> tried;
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) tried[kOrder[i]] = first[i];
-    RefitChoice choice = leastHeldError(kRidges, tryRidge, std::move(tried));
+    RefitChoice choice = leastHeldError(kRidges, tryOnFew, std::move(tried));
     // What is reported is the error of all outputs.
     const LayerSums& rows = problem.evidence.fit;
     choice.heldError = std::pow(heldBackError(problem, trial(rows, problem.start, {choice, refit(rows, problem.start, choice)})), 2);

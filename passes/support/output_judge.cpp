@@ -52,14 +52,16 @@ OutputJudge::OutputJudge(const ir::Model& original, std::vector<std::string> out
             const calibration::ObservedRows seen(tensor, batch.mask);
             const calibration::Rows rows = seen.rows();
             anyValues = anyValues || !rows.values.empty();
-            anyFinite = anyFinite || std::any_of(rows.values.begin(), rows.values.end(), [](float value) { return std::isfinite(value); });
+            anyFinite = anyFinite || std::any_of(rows.values.begin(), rows.values.end(),
+                                                 [](float value) { return std::isfinite(value); });
             batch.outputs.push_back(store_.add(Tensor::of<float>({rows.rows, rows.channels}, rows.values)));
         }
         context_.progress().step(0);
     }
     if (anyValues && !anyFinite)
-        throw DataError("the model's outputs on these samples are NaN or infinite throughout, so that nothing can be compared with "
-                        "them: look for NaN in the data (tcompress eval prints what the model gives)");
+        throw DataError(
+            "the model's outputs on these samples are NaN or infinite throughout, so that nothing can be compared "
+            "with them: look for NaN in the data (tcompress eval --dump-outputs writes what the model gives)");
 }
 
 void OutputJudge::advanceTo(const ir::Value* value) {
