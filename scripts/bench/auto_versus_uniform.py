@@ -2,11 +2,12 @@
 """Mixed precision beside one choice for all weights, in files of the same size, judged in ONNX Runtime.
 
     auto_versus_uniform.py MODEL.onnx --calibration FILE.npz --evaluation FILE.npz… [--bits 4 3] [--recipes b8 b5 …] [--format packed]
+                           [--cleanup-first]
 
 For each width: quantize/gptq with groups of 32 and 8-bit scales for all weights, the same with tables divided by use among
 four formats at that width (quantize/embedding, then gptq), and quantize/auto in the size of each. For each recipe of configs/frontier: the recipe, and
 quantize/auto in its size with the recipe's calibration. Labelled data: accuracy, cross-entropy and the squared error of the
-outputs, by the outputs squared; others: sentence embeddings.
+outputs, by the outputs squared; others: sentence embeddings. --cleanup-first: what cleanup takes away is not paid from the budget.
 """
 import argparse
 import json
@@ -29,9 +30,11 @@ def uniform(bits, form, by_use):
     return {"version": 1, "passes": passes}
 
 
-def mixed(bytes_at_most, form, data):
+def mixed(bytes_at_most, form, data, cleanup_first):
     recipe = {"version": 1, "passes": [{"type": "quantize", "method": "auto", "max_size_bytes": bytes_at_most, "format": form},
                                        {"type": "cleanup"}]}
+    if cleanup_first:
+        recipe["passes"].insert(0, {"type": "cleanup"})
     return {**recipe, "data": data} if data else recipe
 
 
@@ -81,6 +84,7 @@ def main():
     parser.add_argument("--bits", type=int, nargs="*", default=[4, 3])
     parser.add_argument("--recipes", nargs="*", default=[])
     parser.add_argument("--format", default="packed")
+    parser.add_argument("--cleanup-first", action="store_true")
     parser.add_argument("--tcompress", default=str(root / "build/release/bin/tcompress"))
     arguments = parser.parse_args()
 
@@ -89,7 +93,7 @@ def main():
     for name, recipe in pairs(arguments):
         size = None
         for label in (name, f"auto in the size of {name}"):
-            passes = recipe if size is None else mixed(size, arguments.format, recipe.get("data"))
+            passes = recipe if size is None else mixed(size, arguments.format, recipe.get("data"), arguments.cleanup_first)
             with tempfile.TemporaryDirectory() as folder:
                 target = str(Path(folder) / "out.onnx")
                 try:
