@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "passes/support/sparse_obs.h"
+#include "passes/support/sparse_optimum.h"
 
 namespace tcompress::passes {
 namespace {

@@ -30,6 +30,7 @@
 #include "passes/support/layerwise.h"
 #include "passes/support/sparse_admm.h"
 #include "passes/support/sparse_obs.h"
+#include "passes/support/sparse_optimum.h"
 #include "passes/store_sparse/stored_constants.h"
 
 namespace tcompress::passes {

@@ -4,15 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <numeric>
 #include <regex>
-#include <span>
 #include <tuple>
 
 #include "kernels/linalg.h"
-#include "kernels/matmul.h"
-#include "lib/support/check.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::passes {
@@ -199,104 +195,6 @@ SparseWeights sweep(std::vector<double> hessian, std::vector<double> weights, st
         });
     }
     return {{stays.begin(), stays.end()}, std::move(weights)};
-}
-
-namespace {
-
-/// Conjugate gradients for one output, with the diagonal as preconditioner; the products with H are made for all outputs at
-/// once in between.
-struct Descent {
-    std::span<float> x, residual, direction;
-    std::span<const float> product;  ///< direction · H
-    const std::vector<float>& inverseDiagonal;
-    std::vector<char> stays;
-    double energy = 0, first = 0;
-
-    /// `product` is that of W* − x.
-    void begin() {
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            residual[i] = stays[i] != 0 ? product[i] : 0.0F;
-            direction[i] = residual[i] * inverseDiagonal[i];
-            energy += static_cast<double>(residual[i]) * static_cast<double>(direction[i]);
-        }
-        first = energy;
-    }
-
-    void step() {
-        double curvature = 0, next = 0;
-        for (std::size_t i = 0; i < x.size(); ++i) curvature += static_cast<double>(direction[i]) * static_cast<double>(product[i]);
-        const auto length = static_cast<float>(curvature > 0 ? energy / curvature : 0.0);
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            x[i] += length * direction[i];
-            if (stays[i] == 0) continue;
-            residual[i] -= length * product[i];
-            next += static_cast<double>(residual[i]) * static_cast<double>(residual[i]) * static_cast<double>(inverseDiagonal[i]);
-        }
-        const auto kept = static_cast<float>(energy > 0 ? next / energy : 0.0);
-        for (std::size_t i = 0; i < x.size(); ++i) direction[i] = residual[i] * inverseDiagonal[i] + kept * direction[i];
-        energy = next;
-    }
-};
-
-}  // namespace
-
-std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std::vector<double>& optimum,
-                                  std::int64_t outputs, const SparseMask& mask, const std::vector<double>& start) {
-    const std::vector<double>& from = start.empty() ? optimum : start;
-    const std::int64_t inputs = rowsOf(optimum, outputs);
-    // Outputs × inputs: the symmetric H is the packed operand of all products.
-    const std::vector<float> narrow(hessian.begin(), hessian.end());
-    const kernels::PackedWeightsPtr packed = kernels::packWeights(narrow.data(), inputs, inputs);
-    std::vector<float> x(optimum.size()), residual(optimum.size()), direction(optimum.size()), product(optimum.size());
-    std::vector<float> inverse(static_cast<std::size_t>(inputs));
-    for (std::int64_t i = 0; i < inputs; ++i)
-        inverse[static_cast<std::size_t>(i)] = static_cast<float>(1 / hessian[static_cast<std::size_t>(i * inputs + i)]);
-    const auto multiply = [&] {
-        kernels::PackedMatmul call;
-        call.a = direction.data();
-        call.aStride = call.cStride = inputs;
-        call.m = outputs;
-        call.weights = packed.get();
-        call.c = product.data();
-        kernels::matmul(call);
-    };
-    const auto rowOf = [&](std::vector<float>& values, std::int64_t o) {
-        return std::span(values).subspan(static_cast<std::size_t>(o * inputs), static_cast<std::size_t>(inputs));
-    };
-    std::vector<Descent> descents;
-    for (std::int64_t o = 0; o < outputs; ++o)
-        descents.push_back({rowOf(x, o), rowOf(residual, o), rowOf(direction, o), rowOf(product, o), inverse,
-                            std::vector<char>(static_cast<std::size_t>(inputs))});
-    constexpr std::int64_t kOutputsAtOnce = 16;
-    const auto each = [&](const std::function<void(std::int64_t, Descent&)>& body) {
-        parallelRanges(outputs, kOutputsAtOnce, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t o = begin; o < end; ++o) body(o, descents[static_cast<std::size_t>(o)]);
-        });
-    };
-    each([&](std::int64_t o, Descent& descent) {
-        for (std::int64_t i = 0; i < inputs; ++i) {
-            const auto place = static_cast<std::size_t>(i * outputs + o), at = static_cast<std::size_t>(i);
-            descent.stays[at] = mask[place] ? 1 : 0;
-            descent.x[at] = mask[place] ? static_cast<float>(from[place]) : 0.0F;
-            descent.direction[at] = static_cast<float>(optimum[place]) - descent.x[at];
-        }
-    });
-    multiply();
-    each([](std::int64_t, Descent& descent) { descent.begin(); });
-    constexpr int kIterations = 40;
-    // Of the energy: the gradient's square. What was swept is near already.
-    const double tolerance = start.empty() ? 1e-8 : 1e-4;
-    const auto isBusy = [&](const Descent& descent) { return descent.energy > tolerance * descent.first; };
-    for (int i = 0; i < kIterations && std::any_of(descents.begin(), descents.end(), isBusy); ++i) {
-        multiply();
-        each([](std::int64_t, Descent& descent) { descent.step(); });
-    }
-    std::vector<double> result(optimum.size());
-    each([&](std::int64_t o, const Descent& descent) {
-        for (std::int64_t i = 0; i < inputs; ++i)
-            result[static_cast<std::size_t>(i * outputs + o)] = static_cast<double>(descent.x[static_cast<std::size_t>(i)]);
-    });
-    return result;
 }
 
 }  // namespace tcompress::passes

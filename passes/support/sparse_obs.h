@@ -5,7 +5,7 @@
 //
 // Which weights go: SparseGPT's sweep over the inputs (Frantar and Alistarh 2023), an approximation of the Optimal
 // Brain Surgeon in which weights before the current input stay as they are, so that one inverse serves all
-// outputs. The values of those that stay: then the exact minimum for that pattern, by conjugate gradients.
+// outputs. The values of those that stay are then sparseOptimum()'s (sparse_optimum.h).
 
 #include <cstdint>
 #include <optional>
@@ -48,9 +48,5 @@ struct SparseWeights {
 /// names go before all others (empty: none).
 SparseWeights sweep(std::vector<double> hessian, std::vector<double> weights, std::int64_t outputs,
                    const SparsePattern& pattern, double sparsity, const SparseMask& first = {});
-
-/// The minimum over the weights that `mask` lets stay, sought from `start` (empty: W*).
-std::vector<double> sparseOptimum(const std::vector<double>& hessian, const std::vector<double>& optimum,
-                                  std::int64_t outputs, const SparseMask& mask, const std::vector<double>& start = {});
 
 }  // namespace tcompress::passes

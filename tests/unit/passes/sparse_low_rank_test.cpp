@@ -7,6 +7,7 @@
 #include "lib/pipeline/records.h"
 #include "passes/low_rank/sparse_low_rank.h"
 #include "passes/support/sparse_obs.h"
+#include "passes/support/sparse_optimum.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/noise.h"

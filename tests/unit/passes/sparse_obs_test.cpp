@@ -10,6 +10,7 @@
 
 #include "kernels/linalg.h"
 #include "passes/support/sparse_admm.h"
+#include "passes/support/sparse_optimum.h"
 #include "tests/unit/passes/noise.h"
 #include "tests/unit/passes/weight_models.h"
 
