@@ -139,11 +139,12 @@ class Commit {
     /// where it must keep a name of its own.
     void planOutputs() {
         std::unordered_set<const Value*> hasName;  // values that are called after an output already
+        const std::size_t count = graph_.outputs().size();  // what stands behind them is new
         for (std::size_t i = 0; i < state_.outputs.size(); ++i) {
-            if (state_.outputs[i] == graph_.outputs()[i]) hasName.insert(state_.outputs[i]);
+            if (i >= count || state_.outputs[i] == graph_.outputs()[i]) hasName.insert(state_.outputs[i]);
         }
         std::unordered_map<const Value*, Value*> successors;  // an output may be listed twice
-        for (std::size_t i = 0; i < state_.outputs.size(); ++i) {
+        for (std::size_t i = 0; i < count; ++i) {
             Value* before = graph_.outputs()[i];
             Value*& after = state_.outputs[i];
             if (after == before || after == nullptr) continue;
@@ -405,14 +406,21 @@ class Commit {
     }
 
     void setOutputs() {
-        std::vector<onnx::ValueInfoProto> infos;
+        std::vector<onnx::ValueInfoProto> infos, &known = Internals::outputInfo(graph_);
         Internals::outputs(graph_).clear();
         for (std::size_t i = 0; i < state_.outputs.size(); ++i) {
             if (state_.outputs[i] == nullptr) continue;
             Internals::outputs(graph_).push_back(state_.outputs[i]);
-            infos.push_back(std::move(Internals::outputInfo(graph_)[i]));
+            infos.push_back(i < known.size() ? std::move(known[i]) : infoOf(*state_.outputs[i]));
         }
-        Internals::outputInfo(graph_) = std::move(infos);
+        known = std::move(infos);
+    }
+
+    static onnx::ValueInfoProto infoOf(const Value& value) {
+        onnx::ValueInfoProto info;
+        info.set_name(value.name());
+        if (value.type() != nullptr) *info.mutable_type() = *value.type();
+        return info;
     }
 
     static void setDimension(onnx::TypeProto& type, const DimensionChange& change) {

@@ -275,6 +275,12 @@ void Edit::setDimension(Value* graphInputOrOutput, std::size_t axis, std::int64_
     impl_->change().dimensions.push_back({graphInputOrOutput, axis, size});
 }
 
+void Edit::addGraphOutput(Value* value) {
+    impl_->checkValue(value);
+    TCOMPRESS_CHECK(value->producer() != nullptr, fmt::format("'{}' is not computed", value->name()));
+    impl_->change().outputs.push_back(value);
+}
+
 void Edit::removeGraphOutput(Value* output) {
     impl_->checkValue(output);
     std::vector<Value*>& outputs = impl_->change().outputs;

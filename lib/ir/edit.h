@@ -68,6 +68,9 @@ class Edit {
     void removeNode(Node* node);
     /// Dimension of a graph input or output; -1 makes it dynamic (its name is kept).
     void setDimension(Value* graphInputOrOutput, std::size_t axis, std::int64_t size);
+    /// A computed value becomes the last output of the graph, of the type that is known of it then (of none: run
+    /// inferTypes before such a model is written).
+    void addGraphOutput(Value* value);
     /// The value is no output of the graph any more (every listing of it goes); at least one output must
     /// remain.
     void removeGraphOutput(Value* output);

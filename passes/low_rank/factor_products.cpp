@@ -2,7 +2,7 @@
 
 #include <fmt/core.h>
 
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 

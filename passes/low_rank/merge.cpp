@@ -16,7 +16,7 @@
 #include "kernels/linalg.h"
 #include "lib/analysis/targets.h"
 #include "passes/passes.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/layer_weights.h"
 
 namespace tcompress::passes {

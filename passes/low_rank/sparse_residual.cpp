@@ -17,7 +17,7 @@
 #include "passes/low_rank/sparse_low_rank.h"
 #include "passes/passes.h"
 #include "passes/support/compensation.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/layerwise.h"
 
 namespace tcompress::passes {

@@ -13,7 +13,7 @@
 #include <set>
 
 #include "passes/passes.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/layer_weights.h"
 #include "passes/support/residual_stream.h"
 

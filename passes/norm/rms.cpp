@@ -27,7 +27,7 @@
 #include "passes/passes.h"
 #include "passes/support/affine_refit.h"
 #include "passes/support/compensation.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/output_judge.h"
 
 namespace tcompress::passes {

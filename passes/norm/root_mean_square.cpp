@@ -1,6 +1,6 @@
 #include "passes/norm/root_mean_square.h"
 
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

@@ -19,7 +19,7 @@
 
 #include "lib/support/error.h"
 #include "passes/passes.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/index_ranges.h"
 #include "passes/support/target_weights.h"
 

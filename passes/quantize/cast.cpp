@@ -28,7 +28,7 @@
 #include "passes/quantize/floating/float8.h"
 #include "passes/quantize/floating/float_form.h"
 #include "passes/quantize/floating/half_graph.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/target_weights.h"
 
 namespace tcompress::passes {

@@ -34,7 +34,7 @@
 #include "passes/quantize/storage/codebook_storage.h"
 #include "passes/quantize/storage/quantized_table.h"
 #include "passes/support/compensation.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

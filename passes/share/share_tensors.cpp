@@ -13,7 +13,7 @@
 #include <optional>
 
 #include "passes/passes.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/target_weights.h"
 
 namespace tcompress::passes {

@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "passes/share/assignment.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/obs.h"
 
 namespace tcompress::passes {

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "lib/support/check.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <map>
 
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "lib/support/check.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "passes/quantize/grid/group_quantizer.h"
 #include "passes/quantize/storage/quantized_table.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

@@ -11,7 +11,7 @@
 #include "lib/exec/executor.h"
 #include "lib/ir/edit.h"
 #include "passes/quantize/storage/integer_product.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/target_weights.h"
 
 namespace tcompress::passes {

@@ -14,7 +14,7 @@
 #include "lib/support/counted.h"
 #include "lib/support/error.h"
 #include "passes/quantize/floating/half_range.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "lib/support/check.h"
 #include "lib/support/parallel.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

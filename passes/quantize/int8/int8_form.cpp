@@ -8,7 +8,7 @@
 #include "passes/quantize/solver/layer_evidence.h"
 #include "passes/quantize/storage/quantized_table.h"
 #include "passes/support/channel_map.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 

@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "lib/support/check.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

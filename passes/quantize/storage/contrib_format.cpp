@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

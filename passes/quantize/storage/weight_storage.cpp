@@ -11,7 +11,7 @@
 #include "passes/quantize/storage/contrib_format.h"
 #include "passes/quantize/storage/packed_codes.h"
 #include "passes/quantize/storage/quantized_table.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "passes/support/raised_opset.h"
 
 namespace tcompress::passes {

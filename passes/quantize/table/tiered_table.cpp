@@ -1,7 +1,7 @@
 #include "passes/quantize/table/tiered_table.h"
 
 #include "lib/support/check.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 namespace tcompress::passes {
 namespace {

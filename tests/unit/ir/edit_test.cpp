@@ -385,6 +385,31 @@ TEST_CASE("an optional input can be left out") {
     CHECK(nodeOf(model, "y")->inputs().size() == 1);
 }
 
+TEST_CASE("a value inside becomes a graph output, and what it needs stays") {
+    Model model = fromText(R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[2] x) => (float[2] y)
+        { a = Relu(x)
+          y = Neg(a) })");
+    Edit edit(model, "test");
+    Value* square = edit.addNode({"Mul", "", "", {model.graph().find("a"), model.graph().find("a")}})->output();
+    const std::string name = square->name();
+    edit.addGraphOutput(square);
+    edit.addGraphOutput(model.graph().find("a"));
+    edit.commit();
+    validateStructure(model);
+    CHECK(operators(model) == Types{"Relu", "Neg", "Mul"});
+    REQUIRE(model.graph().outputs().size() == 3);
+    CHECK(model.graph().outputs()[1]->name() == name);
+    CHECK(modelToProto(model, WeightData::embed).graph().output(2).name() == "a");
+
+    Edit back(model, "test");
+    back.removeGraphOutput(model.graph().find(name));
+    back.commit();
+    CHECK(operators(model) == Types{"Relu", "Neg"});
+    CHECK(model.graph().outputs().size() == 2);
+}
+
 TEST_CASE("graph outputs and unused graph inputs can be removed") {
     Model model = fromText(R"(
         <ir_version: 8, opset_import: ["" : 17]>

@@ -8,7 +8,7 @@
 #include "lib/ir/edit.h"
 #include "lib/ir/validate.h"
 #include "passes/support/affine_refit.h"
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
@@ -17,7 +17,7 @@
 using namespace tcompress;
 using analysis::AtomId;
 using analysis::TransformerView;
-using passes::emit;
+using ir::emit;
 using test::outputError;
 using test::runPass;
 using test::samplesOf;

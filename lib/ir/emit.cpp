@@ -1,12 +1,11 @@
-#include "passes/support/emit.h"
+#include "lib/ir/emit.h"
 
 #include <utility>
 
-namespace tcompress::passes {
+namespace tcompress::ir {
 
-ir::Value* emit(ir::Edit& edit, std::string_view opType, std::vector<ir::Value*> inputs,
-                std::vector<ir::Attribute> attributes, std::string name) {
-    ir::NodeSpec spec;
+Value* emit(Edit& edit, std::string_view opType, std::vector<Value*> inputs, std::vector<Attribute> attributes, std::string name) {
+    NodeSpec spec;
     spec.opType = opType;
     spec.name = std::move(name);
     spec.inputs = std::move(inputs);
@@ -14,18 +13,18 @@ ir::Value* emit(ir::Edit& edit, std::string_view opType, std::vector<ir::Value*>
     return edit.addNode(std::move(spec))->output();
 }
 
-ir::Value* emitCast(ir::Edit& edit, ir::Value* value, DType dtype) {
+Value* emitCast(Edit& edit, Value* value, DType dtype) {
     return emit(edit, "Cast", {value}, {{"to", static_cast<std::int64_t>(dtype)}});
 }
 
-ir::Value* emitSliceLast(ir::Edit& edit, ir::Value* value, std::int64_t begin, std::int64_t end) {
+Value* emitSliceLast(Edit& edit, Value* value, std::int64_t begin, std::int64_t end) {
     return emit(edit, "Slice",
                 {value, emitIntegers(edit, {begin}), emitIntegers(edit, {end}), emitIntegers(edit, {-1})});
 }
 
-ir::Value* emitIntegers(ir::Edit& edit, const std::vector<std::int64_t>& values) {
+Value* emitIntegers(Edit& edit, const std::vector<std::int64_t>& values) {
     return edit.addInitializer("indices", Tensor::of<std::int64_t>({static_cast<std::int64_t>(values.size())},
                                                                    std::span<const std::int64_t>(values)));
 }
 
-}  // namespace tcompress::passes
+}  // namespace tcompress::ir
