@@ -14,7 +14,9 @@
 #include "passes/support/layer_weights.h"
 #include "passes/support/layerwise.h"
 #include "passes/support/output_judge.h"
+#include "passes/support/sparse_admm.h"
 #include "passes/support/sparse_obs.h"
+#include "passes/support/sparse_optimum.h"
 #include "passes/support/unit_readers.h"
 
 namespace tcompress::passes {
@@ -56,11 +58,12 @@ ir::Model withLayer(const ir::Model& model, const std::string& weight, const Lin
 class OutputTrials {
   public:
     OutputTrials(const ir::Model& model, const TransformerView& view, const data::Split& samples, double sparsity,
-                 OtherWeights others, const pipeline::PassContext& context)
+                 OtherWeights others, const OutputCurvature* curvature, const pipeline::PassContext& context)
         : model_(model),
           view_(view),
           sparsity_(sparsity),
           others_(others),
+          curvature_(curvature),
           judge_(model, comparableOutputs(model.graph(), layerSpans(view, LayerPart::block)), judgesOf(samples), context),
           walk_(model, model, view, samplesToPlanBy(samples), context.environment()) {}
 
@@ -93,18 +96,18 @@ class OutputTrials {
     SparseLayer tried(const TargetWeight& weight, const analysis::Site& site, const LayerSums& sums) const {
         const LinearLayer start = readLayer(site);
         const RefitChoice choice{kRidge, 0, biasFit(site), 0};
-        std::vector<double> h = hessian(sums, choice), importance;
-        {
-            // [H⁻¹]ᵢᵢ is the squared norm of row i of its Cholesky factor.
-            std::vector<double> factor = h;
-            kernels::choleskyOfInverse(factor, sums.inputs);
-            for (auto row = factor.begin(); row != factor.end(); row += sums.inputs)
-                importance.push_back(1 / std::inner_product(row, row + sums.inputs, row, 0.0));
+        std::vector<double> h = hessian(sums, choice);
+        const std::vector<double> importance = importances(h, sums.inputs);
+        const std::vector<double> metric = curvature_ == nullptr ? std::vector<double>{} : curvature_->of(weight);
+        std::vector<double> counting = start.weight;  // by what its output counts
+        if (!metric.empty()) {
+            const std::vector<double> worth = importances(metric, sums.outputs);
+            for (std::size_t i = 0; i < counting.size(); ++i) counting[i] *= std::sqrt(worth[i % worth.size()]);
         }
-        std::vector<double> saliencies(start.weight.size());
+        std::vector<double> saliencies(counting.size());
         double all = 0;
         for (std::size_t i = 0; i < saliencies.size(); ++i) {
-            saliencies[i] = start.weight[i] * start.weight[i] * importance[i / start.bias.size()];
+            saliencies[i] = counting[i] * counting[i] * importance[i / start.bias.size()];
             all += saliencies[i];
         }
         const SparseMask mask = maskByScore(saliencies, sums.outputs, SparsePattern{}, sparsity_, 0);
@@ -112,11 +115,10 @@ class OutputTrials {
         for (std::size_t i = 0; i < saliencies.size(); ++i)
             if (!mask[i]) lost += saliencies[i];
         // What is zero already costs nothing.
-        if (lost <= 0) return {start.weight, importance, 0.0};
+        if (lost <= 0) return {counting, importance, 0.0};
         LinearLayer sparse;
         if (others_ == OtherWeights::fitted) {
-            const SparseWeights swept = sweep(std::move(h), start.weight, sums.outputs, SparsePattern{}, sparsity_, zerosOf(start.weight));
-            sparse = withBias(sums, swept.weights, start, choice);
+            sparse = withBias(sums, fitted(std::move(h), start.weight, sums.outputs, metric), start, choice);
         } else {
             std::vector<double> left = start.weight;
             for (std::size_t i = 0; i < left.size(); ++i)
@@ -124,7 +126,25 @@ class OutputTrials {
             sparse = withBias(sums, std::move(left), start, choice);
             lost = squaredError(sums, sparse, 0);
         }
-        return {start.weight, importance, lost > 0 ? judge_.error(withLayer(model_, weight.constant->name(), sparse)) * all / lost : 0.0};
+        return {counting, importance, lost > 0 ? judge_.error(withLayer(model_, weight.constant->name(), sparse)) * all / lost : 0.0};
+    }
+
+    /// Squared errors at which rows and columns of a matrix of second moments make up best for a unit that goes: 1/[H⁻¹]ᵢᵢ.
+    static std::vector<double> importances(std::vector<double> moments, std::int64_t size) {
+        // [H⁻¹]ᵢᵢ is the squared norm of row i of its Cholesky factor.
+        kernels::choleskyOfInverse(moments, size);
+        std::vector<double> importance;
+        for (auto row = moments.begin(); row != moments.end(); row += size)
+            importance.push_back(1 / std::inner_product(row, row + size, row, 0.0));
+        return importance;
+    }
+
+    /// As the pass will, or near enough.
+    std::vector<double> fitted(std::vector<double> h, const std::vector<double>& weights, std::int64_t outputs,
+                               const std::vector<double>& metric) const {
+        if (metric.empty()) return sweep(std::move(h), weights, outputs, SparsePattern{}, sparsity_, zerosOf(weights)).weights;
+        const SparseWeights found = alternatingDirections(h, weights, outputs, SparsePattern{}, sparsity_, zerosOf(weights), metric);
+        return sparseOptimum(h, weights, outputs, found.mask, found.weights, metric);
     }
 
     static constexpr double kRidge = 0.1;
@@ -132,6 +152,7 @@ class OutputTrials {
     const TransformerView& view_;
     double sparsity_;
     OtherWeights others_;
+    const OutputCurvature* curvature_;
     OutputJudge judge_;
     EvidenceWalk walk_;
 };
@@ -139,10 +160,11 @@ class OutputTrials {
 }  // namespace
 
 SparseShares::SparseShares(const ir::Model& model, const TransformerView& view, const Weights& weights, SparseAllocation allocation,
-                           double sparsity, OtherWeights others, const data::Split& samples, const pipeline::PassContext& context)
+                           double sparsity, OtherWeights others, const OutputCurvature* curvature, const data::Split& samples,
+                           const pipeline::PassContext& context)
     : allocation_(allocation), count_(weights.size()) {
     if (weights.empty() || allocation == SparseAllocation::uniform) return;
-    layers_ = allocation == SparseAllocation::outputs ? OutputTrials(model, view, samples, sparsity, others, context).layersOf(weights)
+    layers_ = allocation == SparseAllocation::outputs ? OutputTrials(model, view, samples, sparsity, others, curvature, context).layersOf(weights)
                                                       : layersByInputs(model, weights, samples, context);
 }
 

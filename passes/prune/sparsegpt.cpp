@@ -8,11 +8,12 @@
 //               best values too
 //
 // "Best" is towards the original's output and what the residual stream lacks already, with a ridge; how much of
-// either is chosen on held-back samples (support/refit.h), and biases move along.
+// either is chosen on held-back samples (support/refit.h), and biases move along. With `loss: model` errors count by what
+// they do to the model's outputs (support/output_curvature.h).
 //
-// Sources: Frantar and Alistarh 2023, "SparseGPT"; Meng et al. 2024, "ALPS"; Sun et al. 2023, "A Simple and Effective
-// Pruning Approach for Large Language Models" (Wanda). Not handled: embedding tables, convolutions, operators with
-// their weights inside (each is a skipped site).
+// Sources: Frantar and Alistarh 2023, "SparseGPT"; Meng et al. 2024, "ALPS"; van der Ouderaa et al. 2024, "The LLM
+// Surgeon"; Sun et al. 2023, "A Simple and Effective Pruning Approach for Large Language Models" (Wanda). Not handled:
+// embedding tables, convolutions, operators with their weights inside (each is a skipped site).
 
 #include <fmt/core.h>
 
@@ -28,6 +29,7 @@
 #include "passes/support/accuracy_drop.h"
 #include "passes/support/compensation.h"
 #include "passes/support/layerwise.h"
+#include "passes/support/output_curvature.h"
 #include "passes/support/sparse_admm.h"
 #include "passes/support/sparse_obs.h"
 #include "passes/support/sparse_optimum.h"
@@ -42,6 +44,8 @@ using pipeline::PassReport;
 enum class Method { sparsegpt, wanda };
 enum class Refit { targets, all };
 enum class Solver { sweep, admm };
+/// What an error of a matrix counts by: its own output, or what that does to the model's outputs.
+enum class Loss { layer, model };
 
 constexpr double kSparsity = 0.5;
 
@@ -54,6 +58,7 @@ struct Options {
     std::int64_t steps = 1;
     bool compensate = false;
     Solver solver = Solver::sweep;
+    Loss loss = Loss::layer;
     Refit refit = Refit::all;
     std::vector<std::string> targets, ignore;
 };
@@ -97,6 +102,9 @@ OptionTable<Options> optionTable(Method method) {
             .choice("solver", &Options::solver, {{"sweep", Solver::sweep}, {"admm", Solver::admm}},
                     "how the weights that go are found: by SparseGPT's one sweep over the inputs; or for the whole matrix at "
                     "once by alternating directions of multipliers (ALPS), which takes longer and loses less")
+            .choice("loss", &Options::loss, {{"layer", Loss::layer}, {"model", Loss::model}},
+                    "what an error counts by, with solver admm: the matrix's own output; or what that does to the model's outputs, "
+                    "to second order and with gradients (K-FAC)")
             .choice("refit", &Options::refit, {{"all", Refit::all}, {"targets", Refit::targets}},
                     "what is fitted again: what is pruned, and poolers and classifiers behind it, which stay whole; or the "
                     "former alone");
@@ -115,7 +123,9 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
             pointer + "/structure",
             fmt::format("'{}' is not unstructured, N:M with 0 < N < M (2:4), or blockRxC (block4x1)",
                         options.structure));
-    else if (pattern->isGrouped() && (limited || options.allocation != SparseAllocation::uniform || options.steps > 1))
+    if (options.loss == Loss::model && options.solver != Solver::admm)
+        diagnostics.add(pointer + "/loss", "loss 'model' needs solver 'admm': the sweep decides each output by itself");
+    if (pattern && pattern->isGrouped() && (limited || options.allocation != SparseAllocation::uniform || options.steps > 1))
         diagnostics.add(pointer,
                         fmt::format("structure {} says how much goes everywhere; leave allocation and steps, and limits, out",
                                     options.structure));
@@ -130,9 +140,9 @@ class PruneByOutput : public pipeline::Pass {
     PassReport run(ir::Model& model, const PassContext& context) const override {
         if (options_.maxAccuracyDrop) return withinAccuracy(model, context);
         const data::Split samples = context.calibrationSplit(kName, kWhy, kHeldBackShare);
-        const SparseShares shares = sharesOf(model, samples, context);
-        if (options_.maxSizeBytes) return withinSize(model, shares, samples, context);
-        return prune(model, options_.sparsity.value_or(kSparsity), shares, samples, context);
+        const Plan plan = planOf(model, samples, context);
+        if (options_.maxSizeBytes) return withinSize(model, plan, samples, context);
+        return prune(model, options_.sparsity.value_or(kSparsity), plan, samples, context);
     }
 
   private:
@@ -171,16 +181,27 @@ class PruneByOutput : public pipeline::Pass {
 
     WeightQuery query() const { return {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}; }
 
-    SparseShares sharesOf(const ir::Model& model, const data::Split& samples, const PassContext& context) const {
+    /// What is known of the weights before any of them changes.
+    struct Plan {
+        SparseShares shares;
+        std::optional<OutputCurvature> curvature;
+    };
+
+    Plan planOf(const ir::Model& model, const data::Split& samples, const PassContext& context) const {
         PassReport unused;
         const analysis::TransformerView& view = context.view(model);
         const std::vector<TargetWeight> weights = targetWeights(view, query(), unused);
-        return {model, view, usable(weights, unused), options_.allocation, options_.sparsity.value_or(kSparsity),
-                method == Method::wanda && !options_.compensate ? OtherWeights::kept : OtherWeights::fitted, samples, context};
+        const std::vector<const TargetWeight*> chosen = usable(weights, unused);
+        std::optional<OutputCurvature> curvature;
+        if (options_.loss == Loss::model) curvature.emplace(model, view, chosen, samples.fit, context);
+        const OtherWeights others = method == Method::wanda && !options_.compensate ? OtherWeights::kept : OtherWeights::fitted;
+        SparseShares shares(model, view, chosen, options_.allocation, options_.sparsity.value_or(kSparsity), others,
+                            curvature ? &*curvature : nullptr, samples, context);
+        return {std::move(shares), std::move(curvature)};
     }
 
-    /// `shares` are of this model or of one with the same weights.
-    PassReport prune(ir::Model& model, double sparsity, const SparseShares& shares, const data::Split& samples,
+    /// `plan` is of this model or of one with the same weights.
+    PassReport prune(ir::Model& model, double sparsity, const Plan& plan, const data::Split& samples,
                      const PassContext& context) const {
         PassReport report;
         const analysis::TransformerView& view = context.view(model);
@@ -193,7 +214,7 @@ class PruneByOutput : public pipeline::Pass {
             for (const TargetWeight* weight : withoutRefusal(whole, [&](const TargetWeight& w) { return adaptRefusal(w, chosen); }, unused))
                 walked.push_back(weight);
         const ir::Model reference = model.clone();
-        const std::vector<double> spread = shares.at(sparsity);
+        const std::vector<double> spread = plan.shares.at(sparsity);
         for (std::int64_t step = 1; step <= options_.steps; ++step) {
             PassReport round;
             const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
@@ -201,20 +222,23 @@ class PruneByOutput : public pipeline::Pass {
                 const auto place = std::find(chosen.begin(), chosen.end(), problem.weight) - chosen.begin();
                 if (place == std::ssize(chosen)) return adapted(problem, round);
                 // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
-                return prune(problem, spread[static_cast<std::size_t>(place)] * (1 - left * left * left), round);
+                const std::vector<double> metric = plan.curvature ? plan.curvature->of(*problem.weight) : std::vector<double>{};
+                return prune(problem, spread[static_cast<std::size_t>(place)] * (1 - left * left * left), metric, round);
             });
             if (step == options_.steps) report.changed = std::move(round.changed);
         }
+        if (plan.curvature && !plan.curvature->refusal().empty())
+            report.notes.push_back(fmt::format("errors count by layers, not by the model's outputs, whose gradients stop: {}", plan.curvature->refusal()));
         return report;
     }
 
-    PassReport withinSize(ir::Model& model, const SparseShares& shares, const data::Split& samples, const PassContext& context) const {
+    PassReport withinSize(ir::Model& model, const Plan& plan, const data::Split& samples, const PassContext& context) const {
         PassReport unused;
         const std::vector<TargetWeight> weights = targetWeights(context.view(model), query(), unused);
         const std::vector<const TargetWeight*> chosen = usable(weights, unused);
         const SparsityForSize found =
-            sparsityForSize(model, chosen, [&](double sparsity) { return shares.at(sparsity); }, *options_.maxSizeBytes, kName);
-        PassReport report = prune(model, found.sparsity, shares, samples, context);
+            sparsityForSize(model, chosen, [&](double sparsity) { return plan.shares.at(sparsity); }, *options_.maxSizeBytes, kName);
+        PassReport report = prune(model, found.sparsity, plan, samples, context);
         report.notes.push_back(fmt::format("sparsity {:.4f}: the file that store-sparse makes of it is predicted at {} bytes, is {}",
                                            found.sparsity, found.bytes, sparseFileBytes(model)));
         return report;
@@ -228,11 +252,11 @@ class PruneByOutput : public pipeline::Pass {
             PassReport report;
             double drop = 0;
         };
-        const SparseShares shares = sharesOf(model, samples, context);
+        const Plan plan = planOf(model, samples, context);
         std::optional<Trial> best;
         const double sparsity = mostSparsityThatHolds([&](double tried) {
             Trial trial{model.clone(), {}, 0};
-            trial.report = prune(trial.model, tried, shares, samples, context);
+            trial.report = prune(trial.model, tried, plan, samples, context);
             trial.drop = accuracyDrop(model, trial.model, judging.heldBack, kName);
             if (trial.drop > *options_.maxAccuracyDrop) return false;
             best = std::move(trial);
@@ -247,7 +271,7 @@ class PruneByOutput : public pipeline::Pass {
         return std::move(best->report);
     }
 
-    LinearLayer prune(const LayerProblem& problem, double sparsity, PassReport& report) const {
+    LinearLayer prune(const LayerProblem& problem, double sparsity, const std::vector<double>& metric, PassReport& report) const {
         const LinearLayer& start = problem.start;
         SparseMask mask;
         ConstrainedFit fit;
@@ -255,7 +279,7 @@ class PruneByOutput : public pipeline::Pass {
             mask = wandaMask(problem.evidence.all(), start, sparsity);
             fit.layer = masked(start, mask);
         } else {
-            fit = fitted(problem, sparsity, mask);
+            fit = fitted(problem, sparsity, metric, mask);
         }
         const auto zeros = std::count(mask.begin(), mask.end(), false);
         const double before = heldBackError(problem, masked(start, mask));
@@ -271,8 +295,8 @@ class PruneByOutput : public pipeline::Pass {
         return fit.layer;
     }
 
-    /// The mask is that of all rows.
-    ConstrainedFit fitted(const LayerProblem& problem, double sparsity, SparseMask& mask) const {
+    /// The mask is that of all rows; `metric` of outputs as in sparseOptimum().
+    ConstrainedFit fitted(const LayerProblem& problem, double sparsity, const std::vector<double>& metric, SparseMask& mask) const {
         const LinearLayer& start = problem.start;
         const auto best = [&](const LayerSums& sums, const RefitChoice& choice) { return refit(sums, start, choice).weight; };
         if (method == Method::wanda)
@@ -290,10 +314,10 @@ class PruneByOutput : public pipeline::Pass {
         return chooseConstrained(problem, trial, [&](const LayerSums& sums, const RefitChoice& choice) {
             const std::vector<double> h = hessian(sums, choice), optimum = best(sums, choice);
             SparseWeights found = options_.solver == Solver::admm
-                                      ? alternatingDirections(h, optimum, sums.outputs, pattern_, sparsity, zerosOf(start.weight))
+                                      ? alternatingDirections(h, optimum, sums.outputs, pattern_, sparsity, zerosOf(start.weight), metric)
                                       : swept(sums, start, h, optimum);
             mask = std::move(found.mask);
-            return withBias(sums, sparseOptimum(h, optimum, sums.outputs, mask, found.weights), start, choice);
+            return withBias(sums, sparseOptimum(h, optimum, sums.outputs, mask, found.weights, metric), start, choice);
         }, pattern_.outputs);
     }
 
@@ -334,7 +358,8 @@ pipeline::PassInfo pruneSparsegpt() {
         "samples that are held back. The zeros are stored like any other value until store-sparse.";
     info.paper =
         "Frantar and Alistarh 2023, SparseGPT: Massive Language Models Can be Accurately Pruned in One-Shot; Meng et al. 2024, "
-        "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language Models (solver admm)";
+        "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language Models (solver admm); van der Ouderaa et "
+        "al. 2024, The LLM Surgeon (loss model)";
     info.data = pipeline::DataNeed::always;
     bindOptions<PruneByOutput<Method::sparsegpt>, Options>(info, optionTable(Method::sparsegpt), checkOptions);
     return info;

@@ -25,7 +25,7 @@ constexpr std::int64_t kSamples = 512;
 constexpr std::int64_t kBatchShare = 4;
 /// Of the mean of the diagonal: directions that the samples' gradients do not have matter a little, too. Measured in
 /// docs/compensation.md.
-constexpr double kDamping = 0.3;
+constexpr double kDamping = 0.1;
 
 /// Random signs over the size that an output has on the first samples; 0 at padding and where the output is not finite.
 class Cotangents {

@@ -105,6 +105,38 @@ TEST_CASE("alternating directions, and shares by outputs, lose less at the model
     CHECK(error(R"("structure": "2:4", "solver": "admm")") < error(R"("structure": "2:4")"));
 }
 
+TEST_CASE("where errors count by what they do to the model's outputs these lose less") {
+    const std::string name = GENERATE("vit_digits", "gpt2_char");
+    CAPTURE(name);
+    const std::string file = name == "vit_digits" ? "digits_calibration" : "fortunes_char_calibration";
+    const ir::Model model = test::dataModel(name);
+    const data::Dataset fit = samplesOf(file, 0, 64), other = samplesOf(file, 64, 96);
+    const auto error = [&](const std::string& options) {
+        const auto result = runPass(model, "prune", "sparsegpt", R"({"sparsity": 0.6, "solver": "admm")" + options + "}", &fit);
+        CHECK(result.report.notes.empty());
+        return outputError(model, result.model, other);
+    };
+    const double layer = error(""), whole = error(R"(, "loss": "model")");
+    CAPTURE(layer, whole);
+    CHECK(whole < 0.9 * layer);
+    CHECK_THROWS_WITH(test::makePass("prune", "sparsegpt", R"({"loss": "model"})"), Catch::Contains("solver 'admm'"));
+}
+
+TEST_CASE("without gradients errors count by layers, and the report says what is in the way") {
+    const ir::Model model = test::modelFromText(R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[n,32] x) => (float[n,32] y) <float[32,32] w, int32 axis = {1}>
+        { a = MatMul (x, w) y = CumSum (a, axis) })");
+    Tensor x = test::randomTensor({64, 32}, 1, 1.0);
+    const data::Dataset samples({{"x", x}}, std::nullopt, "test");
+    const auto layer = runPass(model, "prune", "sparsegpt", R"({"solver": "admm"})", &samples);
+    const auto whole = runPass(model, "prune", "sparsegpt", R"({"solver": "admm", "loss": "model"})", &samples);
+    REQUIRE(whole.report.notes.size() == 1);
+    CHECK(whole.report.notes[0].find("(CumSum)") != std::string::npos);
+    const std::string site = whole.report.changed[0].site;
+    CHECK(std::ranges::equal(weightOf(layer.model, site).bytes(), weightOf(whole.model, site).bytes()));
+}
+
 TEST_CASE("by outputs a matrix that they hardly need loses most, whatever its own output loses") {
     ir::Model model = test::dataModel("vit_digits");
     const auto view = analysis::recognise(model);
