@@ -1,6 +1,7 @@
 #include "kernels/linalg.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/linalg_checks.h"
 #include "kernels/linalg_lapack.h"
@@ -126,22 +127,19 @@ void choleskyOfInverse(std::span<double> a, std::int64_t n) {
     });
 }
 
-SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n) {
+SymmetricEigen symmetricEigen(std::vector<double> a, std::int64_t n) {
     requireSize(a, n, n, "symmetricEigen");
     SymmetricEigen result;
     if (n == 0) return result;
-    requireFinite(a, n, "symmetricEigen");
+    requireFinite(std::span<const double>(a), n, "symmetricEigen");
     result.values.resize(static_cast<std::size_t>(n));
-    std::vector<double> columns(a.begin(), a.end());
-    const int info = lapack().dsyevd(LAPACK_COL_MAJOR, 'V', 'L', toInt(n), columns.data(), toInt(n),
+    const int info = lapack().dsyevd(LAPACK_COL_MAJOR, 'V', 'L', toInt(n), a.data(), toInt(n),
                                      result.values.data());
     if (info > 0) throw KernelError(fmt::format("eigenvalues of a {} × {} matrix did not converge", n, n));
     TCOMPRESS_CHECK(info == 0, fmt::format("syevd refused argument {}", -info));
-    result.vectors.resize(columns.size());
     for (std::int64_t i = 0; i < n; ++i)
-        for (std::int64_t j = 0; j < n; ++j)
-            result.vectors[static_cast<std::size_t>(i * n + j)] =
-                columns[static_cast<std::size_t>(j * n + i)];
+        for (std::int64_t j = 0; j < i; ++j) std::swap(a[static_cast<std::size_t>(i * n + j)], a[static_cast<std::size_t>(j * n + i)]);
+    result.vectors = std::move(a);
     return result;
 }
 

@@ -39,7 +39,7 @@ struct SymmetricEigen {
     std::vector<double> values;
     std::vector<double> vectors;
 };
-SymmetricEigen symmetricEigen(std::span<const double> a, std::int64_t n);
+SymmetricEigen symmetricEigen(std::vector<double> a, std::int64_t n);
 
 enum class Triangle { lower, upper };
 enum class Transposition { no, yes };

@@ -9,6 +9,7 @@
 #include "lib/analysis/macs.h"
 #include "lib/analysis/scaled_weight.h"
 #include "lib/analysis/sparse_storage.h"
+#include "lib/support/mapped_file.h"
 #include "lib/support/parallel.h"
 
 namespace tcompress::analysis {
@@ -53,6 +54,8 @@ std::int64_t countNonZero(std::span<const std::byte> bytes, Word signMask) {
             own += (word & signMask) != 0;
         }
         total += own;
+        const auto first = static_cast<std::size_t>(begin) * sizeof(Word);
+        releaseIfMapped(bytes.subspan(first, static_cast<std::size_t>(end) * sizeof(Word) - first));
     });
     return total;
 }

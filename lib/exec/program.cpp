@@ -19,6 +19,9 @@ namespace tcompress::exec {
 
 namespace {
 
+/// Bytes of a constant whose memory is worth some care.
+constexpr std::size_t kLarge = 65536;
+
 bool isFloat(DType type) {
     return type == DType::float32 || type == DType::float64 || type == DType::float16 || type == DType::bfloat16;
 }
@@ -114,6 +117,11 @@ Program::Program(PlanGraph graph, Profile& profile, Observer* observer, Use use)
     for (const PlanValue& value : graph_.values) constants_.emplace_back(value.constant);
 }
 
+Program::~Program() {
+    for (const PlanValue& value : graph_.values)
+        if (value.isConstant() && value.constant.sizeBytes() >= kLarge) value.constant.releasePages();
+}
+
 void Program::makeStep(const PlanNode& node, std::vector<std::string>& refusals, Profile& profile) {
     const OperatorRow* row = findOperator(node.domain, node.opType(), node.version);
     if (!row) {
@@ -186,7 +194,6 @@ NodeInfo Program::infoOf(const PlanNode& node, std::span<const ValueId> inputs) 
 
 /// Not nodes with sub-graphs, which hold more than their inputs.
 bool Program::waitsForItsRun(const PlanNode& node, std::span<const ValueId> inputs) const {
-    constexpr std::size_t kLarge = 65536;
     const auto holdsGraph = [](const onnx::AttributeProto& attribute) { return attribute.has_g(); };
     if (use_ == Use::repeated || std::ranges::any_of(node.proto->attribute(), holdsGraph)) return false;
     return std::ranges::any_of(inputs, [&](ValueId id) {

@@ -56,6 +56,8 @@ class Program {
     /// `observer` (may be null) sees the values whose `source` it wants; they must be kept.
     Program(PlanGraph graph, Profile& profile, Observer* observer, Use use = Use::repeated);
     Program(const Program&) = delete;  // steps point into the graph
+    /// Pages of a mapped file that its constants brought into memory go with it.
+    ~Program();
 
     std::size_t inputCount() const { return graph_.inputs.size(); }
     std::size_t outputCount() const { return graph_.outputs.size(); }

@@ -71,7 +71,7 @@ HeadBasis contextBasis(const std::vector<double>& contextMoment, const std::vect
     // Only the left singular vectors are needed: those of the small product with itself.
     std::vector<double> product(root.size());
     kernels::gemm(Transposition::no, Transposition::yes, size, size, outputs, whitened, whitened, product);
-    const kernels::SymmetricEigen eigen = kernels::symmetricEigen(product, size);
+    const kernels::SymmetricEigen eigen = kernels::symmetricEigen(std::move(product), size);
     HeadBasis basis{{}, std::vector<double>(root.size()), {}};
     std::vector<double> u(root.size());
     for (std::int64_t k = 0; k < size; ++k) {

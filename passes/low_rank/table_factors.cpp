@@ -40,7 +40,7 @@ TableFactors usageWeightedFactors(const Tensor& table, const std::vector<double>
         kernels::gemm(Transposition::yes, Transposition::no, columns, columns, count, block, block, part);
         for (std::size_t i = 0; i < gram.size(); ++i) gram[i] += part[i];
     });
-    const kernels::SymmetricEigen eigen = kernels::symmetricEigen(gram, columns);
+    const kernels::SymmetricEigen eigen = kernels::symmetricEigen(std::move(gram), columns);
     rank = std::min(rank, columns);
     TableFactors factors{Tensor(DType::float32, {rows, rank}), Tensor(DType::float32, {rank, columns}), 0};
     // Ascending values: the last `rank` columns lead.

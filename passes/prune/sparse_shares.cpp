@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "kernels/linalg.h"
 #include "lib/calibration/channel_statistics.h"
@@ -83,9 +84,10 @@ class OutputTrials {
             if (block > 0) judge_.advanceTo(view_.blocks[static_cast<std::size_t>(block)].input);
             std::vector<EvidenceQuery> queries;
             for (const std::size_t place : places) queries.push_back(evidenceQuery(*sites[place], nullptr));
-            const std::vector<Evidence> evidence = walk_.collect(queries);
+            std::vector<LayerSums> sums;
+            for (Evidence& evidence : walk_.collect(queries)) sums.push_back(std::move(evidence.fit += evidence.held));
             for (std::size_t i = 0; i < places.size(); ++i)
-                found[places[i]] = tried(*weights[places[i]], *sites[places[i]], evidence[i].all());
+                found[places[i]] = tried(*weights[places[i]], *sites[places[i]], std::exchange(sums[i], LayerSums(0, 0)));
         }
         std::vector<SparseLayer> layers;
         for (std::optional<SparseLayer>& layer : found) layers.push_back(std::move(*layer));

@@ -218,7 +218,7 @@ class PruneByOutput : public pipeline::Pass {
         for (std::int64_t step = 1; step <= options_.steps; ++step) {
             PassReport round;
             const double left = 1 - static_cast<double>(step) / static_cast<double>(options_.steps);
-            fitLayerwise(model, reference, view, walked, samples, context.environment(), [&](const LayerProblem& problem) {
+            fitLayerwise(model, reference, view, walked, samples, context.environment(), [&](LayerProblem& problem) {
                 const auto place = std::find(chosen.begin(), chosen.end(), problem.weight) - chosen.begin();
                 if (place == std::ssize(chosen)) return adapted(problem, round);
                 // Zhu and Gupta 2017, "To prune, or not to prune", equation 1.
@@ -271,7 +271,7 @@ class PruneByOutput : public pipeline::Pass {
         return std::move(best->report);
     }
 
-    LinearLayer prune(const LayerProblem& problem, double sparsity, const std::vector<double>& metric, PassReport& report) const {
+    LinearLayer prune(LayerProblem& problem, double sparsity, const std::vector<double>& metric, PassReport& report) const {
         const LinearLayer& start = problem.start;
         SparseMask mask;
         ConstrainedFit fit;
@@ -296,7 +296,7 @@ class PruneByOutput : public pipeline::Pass {
     }
 
     /// The mask is that of all rows; `metric` of outputs as in sparseOptimum().
-    ConstrainedFit fitted(const LayerProblem& problem, double sparsity, const std::vector<double>& metric, SparseMask& mask) const {
+    ConstrainedFit fitted(LayerProblem& problem, double sparsity, const std::vector<double>& metric, SparseMask& mask) const {
         const LinearLayer& start = problem.start;
         const auto best = [&](const LayerSums& sums, const RefitChoice& choice) { return refit(sums, start, choice).weight; };
         if (method == Method::wanda)
@@ -312,12 +312,14 @@ class PruneByOutput : public pipeline::Pass {
             return withBias(sums, swept(sums, from, hessian(sums, fit.choice), fit.layer.weight).weights, from, fit.choice);
         };
         return chooseConstrained(problem, trial, [&](const LayerSums& sums, const RefitChoice& choice) {
-            const std::vector<double> h = hessian(sums, choice), optimum = best(sums, choice);
+            // The quadratic form is made twice rather than kept beside what is made of it.
+            const std::vector<double> optimum = best(sums, choice);
             SparseWeights found = options_.solver == Solver::admm
-                                      ? alternatingDirections(h, optimum, sums.outputs, pattern_, sparsity, zerosOf(start.weight), metric)
-                                      : swept(sums, start, h, optimum);
+                                      ? alternatingDirections(hessian(sums, choice), optimum, sums.outputs, pattern_, sparsity,
+                                                              zerosOf(start.weight), metric)
+                                      : swept(sums, start, hessian(sums, choice), optimum);
             mask = std::move(found.mask);
-            return withBias(sums, sparseOptimum(h, optimum, sums.outputs, mask, found.weights, metric), start, choice);
+            return withBias(sums, sparseOptimum(hessian(sums, choice), optimum, sums.outputs, mask, found.weights, metric), start, choice);
         }, pattern_.outputs);
     }
 

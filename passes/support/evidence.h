@@ -41,7 +41,7 @@ ir::Model referenceFor(const ir::Model& model, const std::vector<EvidenceQuery>&
                        const data::Dataset& samples, const pipeline::PassContext& context);
 
 /// What a walk's rows, and layers that are kept for trials, may take of the memory; the rest waits in temporary files.
-inline constexpr std::uint64_t kMemoryForRows = std::uint64_t{48} << 20;
+inline constexpr std::uint64_t kMemoryForRows = std::uint64_t{16} << 20;
 
 /// Samples on their way through both models (once where they are one and the same), for edits in the order of the graph: what lies before the block that
 /// the walk stands at runs once, not once an edit (calibration::Stream).

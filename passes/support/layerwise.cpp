@@ -104,7 +104,7 @@ void walkInOrder(EvidenceWalk& walk, std::vector<WalkStep> steps) {
 
 std::vector<WalkStep> layerSteps(ir::Model& model, const TransformerView& view,
                                  const std::vector<const TargetWeight*>& weights,
-                                 const std::function<LinearLayer(const LayerProblem&)>& fit) {
+                                 const std::function<LinearLayer(LayerProblem&)>& fit) {
     std::vector<WalkStep> steps;
     for (const auto& group : groupsOf(weights)) {
         WalkStep step;
@@ -113,10 +113,12 @@ std::vector<WalkStep> layerSteps(ir::Model& model, const TransformerView& view,
             step.position = std::max(step.position, lastPosition(*weight));
         }
         step.run = [&model, &view, fit, group](EvidenceWalk& walk) {
-            const std::vector<LayerProblem> problems = problemsOf(group, view, walk);
+            std::vector<LayerProblem> problems = problemsOf(group, view, walk);
             ir::Edit edit(model, "layerwise fit");
-            for (const LayerProblem& problem : problems)
+            for (LayerProblem& next : problems) {
+                LayerProblem problem = std::move(next);  // its sums go when it is done
                 writeLayer(edit, *problem.weight, problem.start, fit(problem));
+            }
             edit.commit();
         };
         steps.push_back(std::move(step));
@@ -126,7 +128,7 @@ std::vector<WalkStep> layerSteps(ir::Model& model, const TransformerView& view,
 
 void fitLayerwise(ir::Model& model, const ir::Model& reference, const TransformerView& view,
                   const std::vector<const TargetWeight*>& weights, const data::Split& samples, const calibration::Environment& environment,
-                  const std::function<LinearLayer(const LayerProblem&)>& fit) {
+                  const std::function<LinearLayer(LayerProblem&)>& fit) {
     EvidenceWalk walk(reference, model, view, samples, environment);
     walkInOrder(walk, layerSteps(model, view, weights, fit));
 }
@@ -180,20 +182,37 @@ RefitChoice chooseUnderConstraint(const LayerProblem& problem, const Solve& solv
 
 namespace {
 
-/// The problem of every n-th run of `together` outputs, as many as know which ridge is best.
-LayerProblem enoughOutputs(const LayerProblem& problem, std::int64_t together) {
-    constexpr std::int64_t kEnoughOutputs = 96;
-    const std::int64_t outputs = problem.evidence.fit.outputs, every = std::max<std::int64_t>(1, outputs / kEnoughOutputs);
-    std::vector<std::int64_t> kept;
-    for (std::int64_t first = 0; first < outputs; first += every * together)
-        for (std::int64_t o = first; o < std::min(outputs, first + together); ++o) kept.push_back(o);
-    return {problem.weight, keepOutputs(problem.start, kept), problem.bias, keepOutputs(problem.evidence, kept)};
-}
+/// The problem of every n-th run of `together` outputs, as many as know which ridge is best. It has the XᵀX of the whole, which
+/// is the same for all outputs and most of what sums take, for as long as it lives.
+class FewOutputs {
+  public:
+    FewOutputs(LayerProblem& whole, std::int64_t together) : whole_(whole), few_{whole.weight, {}, whole.bias, {{0, 0}, {0, 0}}} {
+        constexpr std::int64_t kEnoughOutputs = 96;
+        const std::int64_t outputs = whole.evidence.fit.outputs, every = std::max<std::int64_t>(1, outputs / kEnoughOutputs);
+        std::vector<std::int64_t> kept;
+        for (std::int64_t first = 0; first < outputs; first += every * together)
+            for (std::int64_t o = first; o < std::min(outputs, first + together); ++o) kept.push_back(o);
+        few_.start = keepOutputs(whole.start, kept);
+        for (LayerSums Evidence::*rows : {&Evidence::fit, &Evidence::held}) {
+            std::vector<double> xx = std::move((whole.evidence.*rows).xx);
+            (few_.evidence.*rows) = keepOutputs(whole.evidence.*rows, kept);
+            (few_.evidence.*rows).xx = std::move(xx);
+        }
+    }
+    ~FewOutputs() {
+        for (LayerSums Evidence::*rows : {&Evidence::fit, &Evidence::held})
+            (whole_.evidence.*rows).xx = std::move((few_.evidence.*rows).xx);
+    }
+    FewOutputs(const FewOutputs&) = delete;
 
-}  // namespace
+    const LayerProblem& problem() const { return few_; }
 
-ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& trial, const Solve& solve, std::int64_t together) {
-    const LayerProblem few = enoughOutputs(problem, together);
+  private:
+    LayerProblem& whole_;
+    LayerProblem few_;
+};
+
+RefitChoice bestRidge(const LayerProblem& few, const RidgeTrial& trial) {
     const auto tryOnFew = [&](double ridge) {
         const RidgeFit fit = fitAtRidge(few.evidence, few.start, ridge, few.bias);
         RefitChoice made = fit.choice;
@@ -211,11 +230,18 @@ ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& 
     });
     std::map<std::size_t, RefitChoice> tried;
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) tried[kOrder[i]] = first[i];
-    RefitChoice choice = leastHeldError(kRidges, tryOnFew, std::move(tried));
+    return leastHeldError(kRidges, tryOnFew, std::move(tried));
+}
+
+}  // namespace
+
+ConstrainedFit chooseConstrained(LayerProblem& problem, const RidgeTrial& trial, const Solve& solve, std::int64_t together) {
+    RefitChoice choice = bestRidge(FewOutputs(problem, together).problem(), trial);
     // What is reported is the error of all outputs.
     const LayerSums& rows = problem.evidence.fit;
     choice.heldError = std::pow(heldBackError(problem, trial(rows, problem.start, {choice, refit(rows, problem.start, choice)})), 2);
-    return {choice, solve(problem.evidence.all(), choice)};
+    problem.evidence.fit += problem.evidence.held;
+    return {choice, solve(rows, choice)};
 }
 
 double Refitted::relative(double error) const { return whole > 0 ? std::sqrt(std::max(0.0, error) / whole) : 0.0; }

@@ -37,10 +37,10 @@ struct WalkStep {
 void walkInOrder(EvidenceWalk& walk, std::vector<WalkStep> steps);
 
 /// One step for all the weights that read the same value: `fit` makes each weight's layer, which is written to the
-/// model. Weights are float32 matrices without a refitRefusal; a weight's turn is that of its last reader.
+/// model, and may use the problem up. Weights are float32 matrices without a refitRefusal; a weight's turn is that of its last reader.
 std::vector<WalkStep> layerSteps(ir::Model& model, const analysis::TransformerView& view,
                                  const std::vector<const TargetWeight*>& weights,
-                                 const std::function<LinearLayer(const LayerProblem&)>& fit);
+                                 const std::function<LinearLayer(LayerProblem&)>& fit);
 
 /// The node that adds a site's output to the residual stream; null when the site is not the last of its branch.
 const ir::Node* residualAddOf(const analysis::TransformerView& view, const analysis::Site& site);
@@ -52,7 +52,7 @@ std::vector<EvidenceQuery> queriesOf(const TargetWeight& weight, const analysis:
 /// `view` is of the model and stays valid.
 void fitLayerwise(ir::Model& model, const ir::Model& reference, const analysis::TransformerView& view,
                   const std::vector<const TargetWeight*>& weights, const data::Split& samples, const calibration::Environment& environment,
-                  const std::function<LinearLayer(const LayerProblem&)>& fit);
+                  const std::function<LinearLayer(LayerProblem&)>& fit);
 
 /// As referenceFor() of what these weights ask for.
 ir::Model referenceFor(const ir::Model& model, const std::vector<const TargetWeight*>& weights,
@@ -73,9 +73,10 @@ RefitChoice chooseUnderConstraint(const LayerProblem& problem,
                                   const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve);
 /// The same as the first with another way to solve while ridges are tried, which several threads call at once: from sums, the
 /// weights that the layer has, and what is best without the constraint. Outputs have their rows in common, so about a hundred
-/// of them know which ridge is best; runs of `together` outputs stay together.
+/// of them know which ridge is best; runs of `together` outputs stay together. Sums are large, so the problem is used up: its
+/// rows to fit on are all rows afterwards.
 using RidgeTrial = std::function<LinearLayer(const LayerSums&, const LinearLayer& start, const RidgeFit&)>;
-ConstrainedFit chooseConstrained(const LayerProblem& problem, const RidgeTrial& trial,
+ConstrainedFit chooseConstrained(LayerProblem& problem, const RidgeTrial& trial,
                                  const std::function<LinearLayer(const LayerSums&, const RefitChoice&)>& solve,
                                  std::int64_t together);
 

@@ -11,12 +11,14 @@
 #include "lib/support/error.h"
 #include "lib/support/random.h"
 #include "lib/train/gradient.h"
+#include "passes/support/evidence.h"
 #include "passes/support/layer_runs.h"
 
 namespace tcompress::passes {
 namespace {
 
 using calibration::ObservedRows;
+using calibration::TensorStore;
 using calibration::TokenMask;
 
 /// Enough to know the directions that matter.
@@ -63,7 +65,8 @@ double normOf(const Tensor& output, const TokenMask& mask) {
 
 OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::TransformerView& view,
                                  const std::vector<const TargetWeight*>& weights, const data::Dataset& samples,
-                                 const pipeline::PassContext& context) {
+                                 const pipeline::PassContext& context)
+    : sums_(kMemoryForRows) {
     const data::Dataset used = samples.head(kSamples);
     const std::int64_t whole = calibration::batchSize(used, model), fixed = data::fixedBatchSize(model);
     const std::int64_t step = fixed > 0 ? fixed : std::max<std::int64_t>(2, whole / kBatchShare);
@@ -101,20 +104,34 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
             }
         if (!places.empty()) sums.push_back({weight, places, calibration::MomentSums({gradients[places.front()]})});
     }
-    exec::Executor forward(backward.model, {.outputs = values});
-    exec::Executor both(backward.model, {.inputs = cotangents, .outputs = gradients});
-    Cotangents signs(context.random("curvature"));
+    struct Batch {
+        std::int64_t begin, end;
+        std::vector<TensorStore::Slot> outputs;
+    };
+    std::vector<Batch> batches;
+    TensorStore made(kMemoryForRows);
     std::vector<double> norms;
     context.progress().begin("gradients", used.sampleCount());
-    for (std::int64_t begin = 0; begin + (fixed > 0 ? fixed : 1) <= used.sampleCount(); begin += step) {
-        const std::int64_t end = std::min(used.sampleCount(), begin + step);
-        exec::Feeds feeds = used.rows(begin, end);
-        const TokenMask mask(feeds);
-        const std::vector<Tensor> made = forward.run(feeds);
-        for (std::size_t i = 0; i < made.size(); ++i) {
-            if (norms.size() <= i) norms.push_back(normOf(made[i], mask));
-            feeds[cotangents[i]->name()] = signs.of(made[i], mask, norms[i] > 0 ? 1 / norms[i] : 1.0);
+    {
+        // Of all batches before any gradient: weights are not packed for both at once.
+        exec::Executor forward(backward.model, {.outputs = values});
+        for (std::int64_t begin = 0; begin + (fixed > 0 ? fixed : 1) <= used.sampleCount(); begin += step) {
+            Batch& batch = batches.emplace_back(Batch{begin, std::min(used.sampleCount(), begin + step), {}});
+            const exec::Feeds feeds = used.rows(batch.begin, batch.end);
+            for (const Tensor& output : forward.run(feeds)) {
+                if (norms.size() < values.size()) norms.push_back(normOf(output, TokenMask(feeds)));
+                batch.outputs.push_back(made.add(output));
+            }
+            context.progress().step(0);
         }
+    }
+    exec::Executor both(backward.model, {.inputs = cotangents, .outputs = gradients});
+    Cotangents signs(context.random("curvature"));
+    for (const Batch& batch : batches) {
+        exec::Feeds feeds = used.rows(batch.begin, batch.end);
+        const TokenMask mask(feeds);
+        for (std::size_t i = 0; i < cotangents.size(); ++i)
+            feeds[cotangents[i]->name()] = signs.of(made.get(batch.outputs[i]), mask, norms[i] > 0 ? 1 / norms[i] : 1.0);
         const std::vector<Tensor> found = both.run(feeds);
         for (Sum& sum : sums)
             for (const std::size_t place : sum.places) {
@@ -122,19 +139,23 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
                 const std::array<calibration::Rows, 1> source = {rows.rows()};
                 sum.moments.add(source);
             }
-        context.progress().step(end - begin);
+        context.progress().step(batch.end - batch.begin);
     }
     context.progress().end();
     for (Sum& sum : sums) {
         const std::vector<double> gram = sum.moments.take().gram;
-        sums_[sum.weight->constant->name()].assign(gram.begin(), gram.end());
+        Tensor narrow(DType::float32, {std::ssize(gram)});
+        std::copy(gram.begin(), gram.end(), narrow.mutableData<float>().begin());
+        slots_[sum.weight->constant->name()] = sums_.add(narrow);
     }
 }
 
 std::vector<double> OutputCurvature::of(const TargetWeight& weight) const {
-    const auto found = sums_.find(weight.constant->name());
-    if (found == sums_.end()) return {};
-    std::vector<double> metric(found->second.begin(), found->second.end());
+    const auto found = slots_.find(weight.constant->name());
+    if (found == slots_.end()) return {};
+    const Tensor sums = sums_.get(found->second);
+    const std::span<const float> values = sums.data<float>();
+    std::vector<double> metric(values.begin(), values.end());
     const auto outputs = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(metric.size()))));
     double trace = 0;
     for (std::size_t i = 0; i < outputs; ++i) trace += metric[i * outputs + i];

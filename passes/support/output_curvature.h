@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/calibration/tensor_store.h"
 #include "lib/data/dataset.h"
 #include "lib/pipeline/pass.h"
 #include "passes/support/target_weights.h"
@@ -35,7 +36,8 @@ class OutputCurvature {
 
   private:
     std::string refusal_;
-    std::map<std::string, std::vector<float>> sums_;  ///< by the weight's name
+    calibration::TensorStore sums_;                               ///< float32 [outputs, outputs]
+    std::map<std::string, calibration::TensorStore::Slot> slots_;  ///< by the weight's name
 };
 
 }  // namespace tcompress::passes

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <utility>
 
 #include "kernels/linalg.h"
 #include "kernels/transpose.h"
@@ -14,7 +15,7 @@ namespace {
 
 /// A matrix of eigenvectors, one a column, and turned about.
 struct Rotation {
-    explicit Rotation(const kernels::SymmetricEigen& eigen) : into(eigen.vectors.begin(), eigen.vectors.end()), outOf(into.size()) {
+    explicit Rotation(kernels::SymmetricEigen eigen) : into(eigen.vectors.begin(), eigen.vectors.end()), outOf(into.size()) {
         const auto size = std::ssize(eigen.values);
         kernels::transpose(into.data(), sizeof(float), std::array{size, size}, std::array<std::int64_t, 2>{1, 0}, outOf.data());
         // What is negative is rounding.
@@ -48,8 +49,8 @@ class Eigenbasis {
 
 }  // namespace
 
-ProximalSteps proximalSteps(const std::vector<double>& hessian, std::int64_t inputs) {
-    return [hessian, inputs](double penalty) {
+ProximalSteps proximalSteps(std::vector<double> hessian, std::int64_t inputs) {
+    return [hessian = std::move(hessian), inputs](double penalty) {
         std::vector<double> inverse = hessian;
         for (std::int64_t i = 0; i < inputs; ++i) inverse[static_cast<std::size_t>(i * inputs + i)] += penalty;
         kernels::invertPositiveDefinite(inverse, inputs);
@@ -61,14 +62,13 @@ ProximalSteps proximalSteps(const std::vector<double>& hessian, std::int64_t inp
     };
 }
 
-ProximalSteps proximalSteps(const std::vector<double>& hessian, std::int64_t inputs, const std::vector<double>& outputMetric,
-                            std::int64_t outputs) {
+ProximalSteps proximalSteps(std::vector<double> hessian, std::int64_t inputs, std::vector<double> outputMetric, std::int64_t outputs) {
     std::array<kernels::SymmetricEigen, 2> eigen;
     parallelFor(2, [&](std::int64_t side) {
         eigen[static_cast<std::size_t>(side)] =
-            side == 0 ? kernels::symmetricEigen(hessian, inputs) : kernels::symmetricEigen(outputMetric, outputs);
+            side == 0 ? kernels::symmetricEigen(std::move(hessian), inputs) : kernels::symmetricEigen(std::move(outputMetric), outputs);
     });
-    return [basis = std::make_shared<Eigenbasis>(Rotation(eigen[0]), Rotation(eigen[1]))](double penalty) {
+    return [basis = std::make_shared<Eigenbasis>(Rotation(std::move(eigen[0])), Rotation(std::move(eigen[1])))](double penalty) {
         return [basis, penalty](const auto& difference, const auto& target, auto& x) {
             basis->step(static_cast<float>(penalty), difference, target, x);
         };

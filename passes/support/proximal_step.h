@@ -23,9 +23,8 @@ using ProximalStep =
 using ProximalSteps = std::function<ProximalStep(double penalty)>;
 
 /// With the identity for A; `hessian` is positive definite.
-ProximalSteps proximalSteps(const std::vector<double>& hessian, std::int64_t inputs);
+ProximalSteps proximalSteps(std::vector<double> hessian, std::int64_t inputs);
 /// Both metrics are symmetric and positive semidefinite. The steps share what they work in: one at a time.
-ProximalSteps proximalSteps(const std::vector<double>& hessian, std::int64_t inputs, const std::vector<double>& outputMetric,
-                            std::int64_t outputs);
+ProximalSteps proximalSteps(std::vector<double> hessian, std::int64_t inputs, std::vector<double> outputMetric, std::int64_t outputs);
 
 }  // namespace tcompress::passes

@@ -267,7 +267,9 @@ struct RidgeProblem {
 /// Refits of one set of rows at one ridge: at one share, or for every share at once, base + share · slope.
 class RidgeSolution {
   public:
-    RidgeSolution(const RidgeProblem& problem, double ridge) : problem_(problem), factor_(problem.matrix) {
+    RidgeSolution(const RidgeProblem& problem, double ridge) : RidgeSolution(problem, problem.matrix, ridge) {}
+    /// `matrix` is the problem's: taken from it when there is one solution only, as matrices are large.
+    RidgeSolution(const RidgeProblem& problem, std::vector<double> matrix, double ridge) : problem_(problem), factor_(std::move(matrix)) {
         addRidge(factor_, problem.sums.inputs, ridge);
         kernels::cholesky(factor_, problem.sums.inputs);
     }
@@ -379,12 +381,13 @@ LinearLayer layerAt(const RidgeSolution& solution, const LayerSums& sums, double
 }  // namespace
 
 RefitChoice chooseShare(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
-    return chooseShare(RidgeProblem(evidence.fit, start, bias), evidence.held, ridge, 1);
+    RidgeProblem problem(evidence.fit, start, bias);
+    return chooseShare(problem, RidgeSolution(problem, std::move(problem.matrix), ridge), evidence.held, ridge, 1);
 }
 
 RidgeFit fitAtRidge(const Evidence& evidence, const LinearLayer& start, double ridge, BiasFit bias) {
-    const RidgeProblem problem(evidence.fit, start, bias);
-    const RidgeSolution solution(problem, ridge);
+    RidgeProblem problem(evidence.fit, start, bias);
+    const RidgeSolution solution(problem, std::move(problem.matrix), ridge);
     const RefitChoice choice = chooseShare(problem, solution, evidence.held, ridge, 1);
     return {choice, layerAt(solution, evidence.fit, choice.share)};
 }
@@ -418,8 +421,8 @@ RefitChoice chooseRefit(const Evidence& evidence, const LinearLayer& start, Bias
 }
 
 LinearLayer refit(const LayerSums& sums, const LinearLayer& start, const RefitChoice& choice) {
-    const RidgeProblem problem(sums, start, choice.bias);
-    return layerAt(RidgeSolution(problem, choice.ridge), sums, choice.share);
+    RidgeProblem problem(sums, start, choice.bias);
+    return layerAt(RidgeSolution(problem, std::move(problem.matrix), choice.ridge), sums, choice.share);
 }
 
 LinearLayer withBias(const LayerSums& sums, std::vector<double> weight, const LinearLayer& start,

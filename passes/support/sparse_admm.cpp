@@ -52,7 +52,7 @@ struct UnitDiagonal {
 
 }  // namespace
 
-SparseWeights alternatingDirections(const std::vector<double>& hessian, const std::vector<double>& optimum,
+SparseWeights alternatingDirections(std::vector<double> hessian, const std::vector<double>& optimum,
                                     std::int64_t outputs, const SparsePattern& pattern, double sparsity,
                                     const SparseMask& first, const std::vector<double>& outputMetric) {
     const auto inputs = static_cast<std::int64_t>(optimum.size()) / outputs;
@@ -61,9 +61,10 @@ SparseWeights alternatingDirections(const std::vector<double>& hessian, const st
             for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) body(i);
         });
     };
-    const UnitDiagonal ofInputs(hessian), ofOutputs(conditioned(outputMetric, outputs));
-    const ProximalSteps steps = outputMetric.empty() ? proximalSteps(ofInputs.matrix, inputs)
-                                                     : proximalSteps(ofInputs.matrix, inputs, ofOutputs.matrix, outputs);
+    UnitDiagonal ofInputs(std::move(hessian)), ofOutputs(conditioned(outputMetric, outputs));
+    const ProximalSteps steps = outputMetric.empty()
+                                    ? proximalSteps(std::move(ofInputs.matrix), inputs)
+                                    : proximalSteps(std::move(ofInputs.matrix), inputs, std::move(ofOutputs.matrix), outputs);
     const auto inputScale = [&](std::size_t i) { return static_cast<float>(ofInputs.scales[i % ofInputs.scales.size()]); };
     const auto outputScale = [&](std::size_t i) {
         return outputMetric.empty() ? 1.0F : static_cast<float>(ofOutputs.scales[i / ofInputs.scales.size()]);

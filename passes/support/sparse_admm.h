@@ -18,7 +18,7 @@
 namespace tcompress::passes {
 
 /// As sweep(), whose arguments it takes; `outputMetric` as in sparseOptimum().
-SparseWeights alternatingDirections(const std::vector<double>& hessian, const std::vector<double>& optimum,
+SparseWeights alternatingDirections(std::vector<double> hessian, const std::vector<double>& optimum,
                                     std::int64_t outputs, const SparsePattern& pattern, double sparsity,
                                     const SparseMask& first = {}, const std::vector<double>& outputMetric = {});
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "lib/support/error.h"
 #include "tests/unit/passes/noise.h"
 
 using namespace tcompress;
@@ -52,7 +53,8 @@ TEST_CASE("the ridge under a constraint is the best of all outputs, and so is th
     const LayerProblem layer = problem();
     const auto trial = [](const LayerSums&, const LinearLayer&, const RidgeFit& fit) { return constrained(fit.layer); };
     const auto solve = [&](const LayerSums& sums, const RefitChoice& choice) { return constrained(refit(sums, layer.start, choice)); };
-    const ConstrainedFit found = chooseConstrained(layer, trial, solve, 1);
+    LayerProblem used = layer;
+    const ConstrainedFit found = chooseConstrained(used, trial, solve, 1);
     const auto error = [&](double ridge) {
         RefitChoice choice = chooseShare(layer.evidence, layer.start, ridge, layer.bias);
         return squaredError(layer.evidence.held, solve(layer.evidence.fit, choice), 1) / layer.evidence.held.yy;
@@ -62,10 +64,22 @@ TEST_CASE("the ridge under a constraint is the best of all outputs, and so is th
     const LinearLayer expected = solve(layer.evidence.all(), found.choice);
     CHECK(found.layer.weight == expected.weight);
     CHECK(found.layer.bias == expected.bias);
+    CHECK(used.evidence.fit.xx == layer.evidence.all().xx);
+    CHECK(used.evidence.fit.xy == layer.evidence.all().xy);
+}
+
+TEST_CASE("a trial that fails leaves a problem whole") {
+    const LayerProblem layer = problem();
+    LayerProblem used = layer;
+    const auto trial = [](const LayerSums&, const LinearLayer&, const RidgeFit&) -> LinearLayer { throw PassError("no"); };
+    const auto solve = [&](const LayerSums&, const RefitChoice&) { return layer.start; };
+    CHECK_THROWS_AS(chooseConstrained(used, trial, solve, 1), PassError);
+    CHECK(used.evidence.fit.xx == layer.evidence.fit.xx);
+    CHECK(used.evidence.held.xx == layer.evidence.held.xx);
 }
 
 TEST_CASE("ridges are tried on about a hundred outputs, in runs of those that stay together") {
-    const LayerProblem layer = problem();
+    LayerProblem layer = problem();
     const std::int64_t together = GENERATE(1, 4);
     std::mutex mutex;
     std::vector<std::vector<double>> seen;
