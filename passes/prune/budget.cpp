@@ -47,6 +47,7 @@ struct Options {
     std::int64_t latencyThreads = 1, latencyBatch = 1;
     std::optional<std::int64_t> latencyLength;
     bool dropLayers = true, ranks = true;
+    Loss loss = Loss::layer;
     Refit refit = Refit::all;
     std::int64_t multiple = 8;
     std::vector<std::string> targets, ignore;
@@ -76,6 +77,9 @@ OptionTable<Options> optionTable() {
                 "whole sublayers and layers may go too, with linear maps in their place")
         .option("ranks", &Options::ranks,
                 "matrices of a layer that keeps all its heads or neurons may become products of two smaller ones")
+        .choice("loss", &Options::loss, {{"layer", Loss::layer}, {"model", Loss::model}},
+                "what heads and neurons are chosen to spare: the outputs of the layers that read them; or the model's outputs, to "
+                "second order and with gradients (K-FAC)")
         .choice("refit", &Options::refit, {{"all", Refit::all}, {"readers", Refit::readers}},
                 "what is fitted again: the projections that read what is removed, and behind the first of them every linear "
                 "layer that reads the residual stream, each to what it gave in the original model; or the former alone")
@@ -116,7 +120,9 @@ class PruneBudget : public pipeline::Pass {
         requireReachable(costs, anatomy, anatomy.smallest());
         std::vector<std::string> refusals;
         const data::Split few = samplesToPlanBy(samples);
-        const ErrorTable errors = measureErrors(model, view, anatomy, few, refusals, context);
+        std::shared_ptr<const OutputCurvature> curvature;
+        if (options_.loss == Loss::model) curvature = readersCurvature(model, view, unitLayers(anatomy), samples, context, report);
+        const ErrorTable errors = measureErrors(model, view, anatomy, few, refusals, context, curvature);
         for (std::size_t i = 0; i < refusals.size(); ++i)
             if (!refusals[i].empty()) report.skipped.push_back({anatomy.parts[i].name, refusals[i]});
         const Assignment planned = choose(costs, anatomy, errors);
@@ -128,11 +134,17 @@ class PruneBudget : public pipeline::Pass {
         report.notes.push_back(fmt::format("squared error of the outputs with all layers as planned {:.4f}, {:.4f} after {} "
                                            "trials of other plans",
                                            refined.errorBefore, refined.errorAfter, kRefinementTrials));
-        apply(model, original, anatomy, assignment, samples, context, report);
+        apply(model, original, anatomy, assignment, samples, curvature, context, report);
         return report;
     }
 
   private:
+    static std::vector<UnitLayers> unitLayers(const Anatomy& anatomy) {
+        std::vector<UnitLayers> layers;
+        for (const Part& part : anatomy.parts) layers.push_back(part.layers);
+        return layers;
+    }
+
     AnatomyOptions anatomyOptions() const {
         return {options_.multiple, options_.dropLayers, options_.ranks, options_.targets, options_.ignore};
     }
@@ -228,7 +240,8 @@ class PruneBudget : public pipeline::Pass {
     }
 
     void apply(ir::Model& model, const ir::Model& original, const Anatomy& anatomy, const Assignment& assignment,
-               const data::Split& samples, const PassContext& context, PassReport& report) const {
+               const data::Split& samples, const std::shared_ptr<const OutputCurvature>& curvature, const PassContext& context,
+               PassReport& report) const {
         cutOutSublayers(model, anatomy, assignment, samples, context, report);
         // The same layers in what is left.
         PassReport unused;
@@ -248,7 +261,7 @@ class PruneBudget : public pipeline::Pass {
             if (assignment[i].isRanks())
                 ranked.emplace_back(&*now, assignment[i].rankPercent);
             else
-                tasks.push_back({now->layers, assignment[i].units, {}, {}});
+                tasks.push_back({now->layers, assignment[i].units, {}, curvature});
         }
         const UnitWeights weights(view);
         std::map<std::string, LowRankFactors> factors;

@@ -36,6 +36,7 @@ struct Options {
     double sparsity = 0.5;
     std::optional<std::int64_t> width;
     Importance importance = Importance::automatic;
+    Loss loss = Loss::layer;
     Scope scope = Scope::layer;
     std::int64_t multiple = 8;
     std::optional<bool> compensate;
@@ -61,6 +62,9 @@ OptionTable<Options> optionTable() {
                 "output weights on calibration data; or what the output misses without it once the other neurons' "
                 "weights are fitted again. auto takes reconstruction when there are calibration data, activation "
                 "with compensate false")
+        .choice("loss", &Options::loss, {{"layer", Loss::layer}, {"model", Loss::model}},
+                "what neurons are chosen to spare, with reconstruction: the outputs of the layers that read them; or the model's "
+                "outputs, to second order and with gradients (K-FAC)")
         .choice("scope", &Options::scope,
                 {{"layer", Scope::layer}, {"global", Scope::global}, {"auto", Scope::automatic}},
                 "remove the same share in every layer; or the least important neurons of the whole model; or, with "
@@ -86,6 +90,9 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
         diagnostics.add(pointer + "/importance",
                         "reconstruction counts on weights that are fitted again; take activation with compensate "
                         "false");
+    if (options.loss == Loss::model && (options.compensate == false || (options.importance != Importance::automatic &&
+                                                                        options.importance != Importance::reconstruction)))
+        diagnostics.add(pointer + "/loss", "loss 'model' needs importance 'reconstruction', and weights that are fitted again");
     if (options.width && options.scope != Scope::layer)
         diagnostics.add(pointer + "/scope",
                         "width is what each layer keeps, scope shares out what all lose together; take sparsity with it");
@@ -144,9 +151,11 @@ class PruneNeuron : public pipeline::Pass {
         std::vector<UnitTask> tasks;
         if (options_.importance == Importance::automatic || options_.importance == Importance::reconstruction) {
             report.notes.push_back("neurons chosen by what the output misses without them");
+            std::shared_ptr<const OutputCurvature> curvature;
+            if (options_.loss == Loss::model) curvature = readersCurvature(model, view, groups, samples, context, report);
             tasks = plannedTasks(model, view, groups,
                                  {-1, options_.width ? 0.0 : options_.sparsity, options_.scope, options_.multiple},
-                                 samples, context);
+                                 samples, context, std::move(curvature));
             if (options_.width)
                 for (UnitTask& task : tasks) task.keep = std::min(task.keep, *options_.width);
         } else {

@@ -44,8 +44,6 @@ using pipeline::PassReport;
 enum class Method { sparsegpt, wanda };
 enum class Refit { targets, all };
 enum class Solver { sweep, admm };
-/// What an error of a matrix counts by: its own output, or what that does to the model's outputs.
-enum class Loss { layer, model };
 
 constexpr double kSparsity = 0.5;
 
@@ -227,8 +225,7 @@ class PruneByOutput : public pipeline::Pass {
             });
             if (step == options_.steps) report.changed = std::move(round.changed);
         }
-        if (plan.curvature && !plan.curvature->refusal().empty())
-            report.notes.push_back(fmt::format("errors count by layers, not by the model's outputs, whose gradients stop: {}", plan.curvature->refusal()));
+        if (plan.curvature) plan.curvature->noteRefusal(report);
         return report;
     }
 

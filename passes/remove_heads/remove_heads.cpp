@@ -45,6 +45,7 @@ struct Options {
     std::optional<std::int64_t> count;
     std::vector<std::string> heads;
     Importance importance = Importance::automatic;
+    Loss loss = Loss::layer;
     Scope scope = Scope::layer;
     std::optional<bool> compensate;
     Refit refit = Refit::all;
@@ -75,6 +76,9 @@ OptionTable<Options> optionTable() {
             "output; or "
             "what the output misses without it once the other heads' weights are fitted again. "
             "auto takes reconstruction when there are calibration data, output-norm with compensate false")
+        .choice("loss", &Options::loss, {{"layer", Loss::layer}, {"model", Loss::model}},
+                "what heads are chosen to spare, with reconstruction: the outputs of the layers that read them; or the model's "
+                "outputs, to second order and with gradients (K-FAC)")
         .choice("scope", &Options::scope,
                 {{"layer", Scope::layer}, {"global", Scope::global}, {"auto", Scope::automatic}},
                 "remove the same share in every layer; or the least important heads of the whole model; or, with "
@@ -103,6 +107,10 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
         diagnostics.add(pointer + "/importance",
                         "reconstruction counts on weights that are fitted again; take output-norm with "
                         "compensate false");
+    if (options.loss == Loss::model &&
+        (options.compensate == false || !options.heads.empty() ||
+         (options.importance != Importance::automatic && options.importance != Importance::reconstruction)))
+        diagnostics.add(pointer + "/loss", "loss 'model' needs importance 'reconstruction', and weights that are fitted again");
 }
 
 class RemoveHeads : public pipeline::Pass {
@@ -156,7 +164,9 @@ class RemoveHeads : public pipeline::Pass {
             options_.importance == Importance::automatic || options_.importance == Importance::reconstruction;
         if (options_.heads.empty() && byReconstruction) {
             report.notes.push_back("heads chosen by what the output misses without them");
-            tasks = plannedTasks(model, view, groups, selection(), samples, context);
+            std::shared_ptr<const OutputCurvature> curvature;
+            if (options_.loss == Loss::model) curvature = readersCurvature(model, view, groups, samples, context, report);
+            tasks = plannedTasks(model, view, groups, selection(), samples, context, std::move(curvature));
         } else {
             const analysis::KeepMasks masks = options_.heads.empty()
                                                   ? chooseByScore(model, context, view, groups, report)

@@ -71,7 +71,7 @@ std::vector<UnitTask> tasksOf(const std::vector<UnitLayers>& groups, const analy
     std::vector<UnitTask> tasks;
     for (const UnitLayers& group : groups)
         if (const auto mask = masks.find(group.leaf); mask != masks.end())
-            tasks.push_back({group, std::count(mask->second.begin(), mask->second.end(), true), mask->second, {}});
+            tasks.push_back({group, std::count(mask->second.begin(), mask->second.end(), true), mask->second, nullptr});
     return tasks;
 }
 

@@ -19,6 +19,8 @@ using kernels::Triangle;
 ///
 ///   P = stored P − UᵀU,   W = stored W − UᵀV,   a removal of S adds the rows  U = L⁻¹·P_S:,  V = L⁻¹·W_S,  L·Lᵀ = P_SS
 ///
+/// With a metric A = L·Lᵀ of the outputs all this is done with W·L, whose squares are what counts.
+///
 /// Where each structure is one input its cost ‖W_i‖² / P_ii is kept up to date meanwhile. Rows of removed inputs stay in
 /// place until an eighth is gone, then the matrices are packed.
 class Surgeon {
@@ -32,6 +34,13 @@ class Surgeon {
           isGone_(static_cast<std::size_t>(size_)),
           isNarrow_(std::all_of(groups_.begin(), groups_.end(), [](const auto& group) { return group.size() <= 1; })) {
         kernels::invertPositiveDefinite(inverse_, size_);
+        if (!problem.metric.empty()) {
+            metricFactor_ = std::move(problem.metric);
+            kernels::cholesky(metricFactor_, outputs_);
+            std::vector<double> counted(weights_.size());
+            kernels::gemm(Transposition::no, Transposition::no, size_, outputs_, outputs_, weights_, metricFactor_, counted);
+            weights_ = std::move(counted);
+        }
         measure();
     }
 
@@ -75,13 +84,30 @@ class Surgeon {
         for (std::int64_t row = 0; row < size_; ++row)
             if (!isGone_[static_cast<std::size_t>(row)])
                 result.insert(result.end(), weights_.begin() + row * outputs_, weights_.begin() + (row + 1) * outputs_);
-        return result;
+        return metricFactor_.empty() ? result : withoutMetric(result);
     }
 
   private:
     static constexpr std::int64_t kPanelRows = 64;
 
     std::int64_t waiting() const { return static_cast<std::int64_t>(panel_.size()) / size_; }
+
+    /// The W of W·L: Lᵀ·Wᵀ = (W·L)ᵀ.
+    std::vector<double> withoutMetric(const std::vector<double>& counted) const {
+        std::vector<double> turned = turn(counted, outputs_);
+        const auto rows = static_cast<std::int64_t>(counted.size()) / outputs_;
+        kernels::solveTriangular(Triangle::lower, Transposition::yes, metricFactor_, outputs_, turned, rows);
+        return turn(turned, rows);
+    }
+
+    static std::vector<double> turn(const std::vector<double>& matrix, std::int64_t columns) {
+        std::vector<double> turned;
+        turned.reserve(matrix.size());
+        for (std::int64_t column = 0; column < columns; ++column)
+            for (auto place = static_cast<std::size_t>(column); place < matrix.size(); place += static_cast<std::size_t>(columns))
+                turned.push_back(matrix[place]);
+        return turned;
+    }
 
     /// Rows of stored − panelᵀ·other, where the panel that the columns are of is `other`.
     std::vector<double> presentRows(const std::vector<double>& stored, std::int64_t columns,
@@ -191,7 +217,7 @@ class Surgeon {
     }
 
     std::int64_t size_, outputs_;
-    std::vector<double> inverse_, weights_;
+    std::vector<double> inverse_, weights_, metricFactor_;
     std::vector<double> panel_, weightPanel_;  ///< U [waiting, size], V [waiting, outputs]
     std::vector<double> diagonal_, norms_;
     std::vector<std::vector<std::int64_t>> groups_;

@@ -18,12 +18,15 @@
 namespace tcompress::passes {
 
 /// A layer that reads the structures. H [inputs, inputs] is positive definite, `weights` the optimum W* [inputs,
-/// outputs]; groups[g] are the inputs that structure g carries here; they do not overlap.
+/// outputs]; groups[g] are the inputs that structure g carries here; they do not overlap. `metric` A [outputs, outputs],
+/// positive definite, is what errors of outputs count by: costs are then tr(W_Sᵀ·P_SS⁻¹·W_S·A), and the weights that stay
+/// adapt as without (empty: the identity).
 struct RemovalProblem {
     std::vector<double> hessian;
     std::vector<double> weights;
     std::int64_t outputs = 0;
     std::vector<std::vector<std::int64_t>> groups;
+    std::vector<double> metric = {};
 };
 
 struct RemovalOrder {

@@ -150,6 +150,11 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
     }
 }
 
+void OutputCurvature::noteRefusal(pipeline::PassReport& report) const {
+    if (refusal_.empty()) return;
+    report.notes.push_back(fmt::format("errors count by layers, not by the model's outputs, whose gradients stop: {}", refusal_));
+}
+
 std::vector<double> OutputCurvature::of(const TargetWeight& weight) const {
     const auto found = slots_.find(weight.constant->name());
     if (found == slots_.end()) return {};

@@ -21,6 +21,9 @@
 
 namespace tcompress::passes {
 
+/// What an error counts by: the layer's own output, or what that does to the model's outputs.
+enum class Loss { layer, model };
+
 class OutputCurvature {
   public:
     /// Runs the model and its gradients on the first few hundred samples. Throws DataError when no value of the
@@ -30,6 +33,8 @@ class OutputCurvature {
 
     /// Why there is none: an operator without a gradient on the way to the outputs. Empty when there is.
     const std::string& refusal() const { return refusal_; }
+    /// Says so in a report.
+    void noteRefusal(pipeline::PassReport& report) const;
     /// [outputs, outputs] of a weight, with mean 1 on its diagonal and damped: `kDamping` more there. Empty where no
     /// output of the model depends on it.
     std::vector<double> of(const TargetWeight& weight) const;

@@ -156,7 +156,8 @@ class Planner {
 
 std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView& view,
                                    const std::vector<UnitLayers>& groups, const Selection& selection,
-                                   const data::Split& samples, const pipeline::PassContext& context) {
+                                   const data::Split& samples, const pipeline::PassContext& context,
+                                   std::shared_ptr<const OutputCurvature> curvature) {
     std::vector<UnitTask> tasks;
     Plan even;
     std::int64_t units = 0;
@@ -166,7 +167,7 @@ std::vector<UnitTask> plannedTasks(const ir::Model& model, const TransformerView
         const std::int64_t size = view.axes->store->leafSize(group.leaf);
         units += size;
         even.push_back(keptUnits(size, all));
-        tasks.push_back({group, even.back(), {}, {}});
+        tasks.push_back({group, even.back(), {}, curvature});
     }
     if (selection.scope == Scope::layer || tasks.size() < 2) return tasks;
     // With scope global a count is of all units together.

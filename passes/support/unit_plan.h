@@ -17,6 +17,7 @@ namespace tcompress::passes {
 /// the outputs miss least is refined: units move from one layer to another where the outputs are then nearer.
 std::vector<UnitTask> plannedTasks(const ir::Model& model, const analysis::TransformerView& view,
                                    const std::vector<UnitLayers>& groups, const Selection& selection,
-                                   const data::Split& samples, const pipeline::PassContext& context);
+                                   const data::Split& samples, const pipeline::PassContext& context,
+                                   std::shared_ptr<const OutputCurvature> curvature = nullptr);
 
 }  // namespace tcompress::passes

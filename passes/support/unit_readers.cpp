@@ -62,6 +62,7 @@ std::vector<UnitReader> UnitWeights::readersOf(UnitTask& task) const {
                     if (positions[i] >= 0)
                         reader->groups[static_cast<std::size_t>(positions[i])].push_back(static_cast<std::int64_t>(i));
                 reader->bias = biasFit(site);
+                if (task.curvature) reader->metric = task.curvature->of(*weight);
             }
             reader->queries.push_back(evidenceQuery(site, layer.residualAdd));
         }
@@ -71,6 +72,20 @@ std::vector<UnitReader> UnitWeights::readersOf(UnitTask& task) const {
                 fmt::format("'{}' shares its weights with a layer of another kind", reader.weight->name());
     if (readers.empty()) task.refusal = "nothing was found that reads its units";
     return readers;
+}
+
+std::shared_ptr<const OutputCurvature> readersCurvature(const ir::Model& model, const analysis::TransformerView& view,
+                                                        const std::vector<UnitLayers>& layers, const data::Split& samples,
+                                                        const pipeline::PassContext& context, pipeline::PassReport& report) {
+    const UnitWeights weights(view);
+    std::vector<const TargetWeight*> read;
+    for (const UnitLayers& group : layers) {
+        UnitTask task{group, 0, {}, {}};
+        for (const UnitReader& reader : weights.readersOf(task)) read.push_back(reader.weight);
+    }
+    auto curvature = std::make_shared<const OutputCurvature>(model, view, read, samples.fit, context);
+    curvature->noteRefusal(report);
+    return curvature;
 }
 
 WalkStep stepOf(const std::vector<UnitReader>& readers, std::function<void(EvidenceWalk&)> run) {
@@ -110,7 +125,7 @@ void gatherEvidence(EvidenceWalk& walk, std::vector<UnitReader>& readers) {
 }
 
 RemovalProblem removalProblem(const UnitReader& reader, const LayerSums& sums, const RefitChoice& choice) {
-    return {hessian(sums, choice), refit(sums, reader.start, choice).weight, reader.outputs, reader.groups};
+    return {hessian(sums, choice), refit(sums, reader.start, choice).weight, reader.outputs, reader.groups, reader.metric};
 }
 
 LinearLayer spread(const LinearLayer& layer, const std::vector<std::int64_t>& inputs, std::int64_t all) {

@@ -3,6 +3,7 @@
 // (obs.h) and to fit the weights again (refit.h).
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +13,7 @@
 #include "passes/support/layer_weights.h"
 #include "passes/support/layerwise.h"
 #include "passes/support/obs.h"
+#include "passes/support/output_curvature.h"
 #include "passes/support/unit_removal.h"
 
 namespace tcompress::passes {
@@ -21,6 +23,8 @@ struct UnitTask {
     UnitLayers layers;
     std::int64_t keep = 0;   ///< units that stay, when they are to be chosen
     std::vector<bool> mask;  ///< which stay; empty = choose
+    /// What errors of the readers count by when units are chosen; null: alike.
+    std::shared_ptr<const OutputCurvature> curvature;
     /// Why nothing was fitted again; empty when it was.
     std::string refusal;
     /// Error of the output projections on held-back rows, relative to their output, of the model with the units
@@ -32,6 +36,7 @@ struct UnitReader {
     const TargetWeight* weight = nullptr;
     std::vector<EvidenceQuery> queries;             ///< one a site that shares the weight
     std::vector<std::vector<std::int64_t>> groups;  ///< inputs of each unit
+    std::vector<double> metric;                     ///< of its outputs; empty: they count alike
     std::int64_t inputs = 0, outputs = 0;
     LinearLayer start;                 ///< known with the evidence
     BiasFit bias = BiasFit::kept;
@@ -59,6 +64,11 @@ class UnitWeights {
     pipeline::PassReport unusable_;
     std::vector<TargetWeight> weights_;
 };
+
+/// What errors of the layers' readers count by; the report says so where it cannot be had.
+std::shared_ptr<const OutputCurvature> readersCurvature(const ir::Model& model, const analysis::TransformerView& view,
+                                                        const std::vector<UnitLayers>& layers, const data::Split& samples,
+                                                        const pipeline::PassContext& context, pipeline::PassReport& report);
 
 /// The step of a task's readers, at the place of the first of them.
 WalkStep stepOf(const std::vector<UnitReader>& readers, std::function<void(EvidenceWalk&)> run);

@@ -51,9 +51,10 @@ struct Questions {
 class ErrorMeter {
   public:
     ErrorMeter(const ir::Model& model, const TransformerView& view, const Anatomy& anatomy, const data::Split& samples,
-               const pipeline::PassContext& context)
+               const pipeline::PassContext& context, std::shared_ptr<const OutputCurvature> curvature)
         : model_(model),
           anatomy_(anatomy),
+          curvature_(std::move(curvature)),
           weights_(view),
           view_(view),
           judge_(model, comparableOutputs(model.graph(), anatomy.spans), judgesOf(samples), context),
@@ -80,7 +81,7 @@ class ErrorMeter {
         Questions questions;
         std::vector<std::vector<std::size_t>> ofReaders, ofMatrices;
         for (const std::size_t part : parts) {
-            UnitTask task{anatomy_.parts[part].layers, 0, {}, {}};
+            UnitTask task{anatomy_.parts[part].layers, 0, {}, curvature_};
             readers.push_back(weights_.readersOf(task));
             if (!task.refusal.empty()) readers.back().clear();
             refusals[part] = task.refusal;
@@ -174,6 +175,7 @@ class ErrorMeter {
 
     const ir::Model& model_;
     const Anatomy& anatomy_;
+    std::shared_ptr<const OutputCurvature> curvature_;
     UnitWeights weights_;
     const TransformerView& view_;
     OutputJudge judge_;
@@ -185,9 +187,9 @@ class ErrorMeter {
 
 ErrorTable measureErrors(const ir::Model& model, const TransformerView& view, const Anatomy& anatomy,
                          const data::Split& samples, std::vector<std::string>& refusals,
-                         const pipeline::PassContext& context) {
+                         const pipeline::PassContext& context, std::shared_ptr<const OutputCurvature> curvature) {
     refusals.assign(anatomy.parts.size(), {});
-    return ErrorMeter(model, view, anatomy, samples, context).measure(refusals);
+    return ErrorMeter(model, view, anatomy, samples, context, std::move(curvature)).measure(refusals);
 }
 
 double predictedError(const ErrorTable& table, const Anatomy& anatomy, const Assignment& assignment) {

@@ -47,9 +47,10 @@ struct ErrorTable {
 };
 
 /// `model` is the original, `view` of it. Parts that cannot be compensated are taken as they are, with the reason in
-/// `refusals` (empty: none).
+/// `refusals` (empty: none). Units go by `curvature` (may be null).
 ErrorTable measureErrors(const ir::Model& model, const analysis::TransformerView& view, const Anatomy& anatomy,
-                         const data::Split& samples, std::vector<std::string>& refusals, const pipeline::PassContext& context);
+                         const data::Split& samples, std::vector<std::string>& refusals, const pipeline::PassContext& context,
+                         std::shared_ptr<const OutputCurvature> curvature = nullptr);
 
 /// The sum of the parts.
 double predictedError(const ErrorTable& table, const Anatomy& anatomy, const Assignment& assignment);

@@ -256,6 +256,28 @@ TEST_CASE("heads by the size of their channels and of what reads them") {
                       Catch::Contains("--calibration"));
 }
 
+TEST_CASE("neurons and heads that the model's outputs need least go where errors count by these") {
+    const std::string name = GENERATE("vit_digits", "gpt2_char");
+    CAPTURE(name);
+    const ir::Model model = test::dataModel(name);
+    const std::string file = name == "vit_digits" ? "digits_calibration" : "fortunes_char_calibration";
+    const data::Dataset fit = samplesOf(file, 0, 64), other = samplesOf(file, 64, 96);
+    const auto error = [&](const std::string& options) {
+        const auto result = runPass(model, "prune", "neuron", R"({"sparsity": 0.5, "scope": "auto")" + options + "}", &fit);
+        CHECK(result.report.changed.size() >= 3);
+        return outputError(model, result.model, other);
+    };
+    const double layer = error(""), whole = error(R"(, "loss": "model")");
+    CAPTURE(layer, whole);
+    CHECK(whole < 0.97 * layer);
+    const auto heads = runPass(model, "remove-heads", "", R"({"ratio": 0.25, "loss": "model"})", &fit);
+    CHECK(outputError(model, heads.model, other) < 1);
+    CHECK_THROWS_WITH(test::makePass("prune", "neuron", R"({"loss": "model", "importance": "activation"})"),
+                      Catch::Contains("reconstruction"));
+    CHECK_THROWS_WITH(test::makePass("remove-heads", "", R"({"ratio": 0.5, "loss": "model", "compensate": false})"),
+                      Catch::Contains("reconstruction"));
+}
+
 TEST_CASE("compensation needs data, and reconstruction compensation") {
     const ir::Model model = test::dataModel("vit_digits");
     CHECK_THROWS_WITH(runPass(model, "remove-heads", "", R"({"ratio": 0.5, "compensate": true})"),

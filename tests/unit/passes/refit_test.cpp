@@ -208,6 +208,20 @@ TEST_CASE("with few rows the ridge holds a layer at what it was") {
     CHECK(chooseRefit({sumsOf(fit), sumsOf(held)}, start, BiasFit::fitted).ridge >= 1);
 }
 
+namespace {
+
+/// Positive definite, with outputs that belong together and one that counts for much.
+std::vector<double> randomMetric(std::int64_t outputs) {
+    const std::vector<float> values = noise(outputs * outputs, 90, 1.0);
+    const std::vector<double> factor(values.begin(), values.end());
+    std::vector<double> metric(factor.size());
+    kernels::gemm(kernels::Transposition::yes, kernels::Transposition::no, outputs, outputs, outputs, factor, factor, metric);
+    for (std::int64_t o = 0; o < outputs; ++o) metric[static_cast<std::size_t>(o * outputs + o)] += o == 0 ? 10 : 0.1;
+    return metric;
+}
+
+}  // namespace
+
 TEST_CASE("removal costs are what the best remaining weights miss") {
     const Rows rows = randomRows(80, 7);
     const LayerSums sums = sumsOf(rows);
@@ -216,8 +230,13 @@ TEST_CASE("removal costs are what the best remaining weights miss") {
     const std::vector<std::vector<std::int64_t>> groups = {{0, 1}, {2}, {3, 6}, {4}};
     const auto weights = refit(sums, start, choice).weight;
     const std::vector<double> h = hessian(sums, choice);
+    std::vector<double> metric;
+    if (GENERATE(false, true)) metric = randomMetric(kOutputs);
+    const auto counts = [&](std::int64_t a, std::int64_t b) {
+        return metric.empty() ? (a == b ? 1.0 : 0.0) : metric[static_cast<std::size_t>(a * kOutputs + b)];
+    };
 
-    // The minimum of tr((W − W*)ᵀH(W − W*)) with the rows of `gone` zero, by solving for the others directly.
+    // The minimum of tr((W − W*)ᵀH(W − W*)A) with the rows of `gone` zero, by solving for the others directly.
     const auto lost = [&](const std::vector<std::size_t>& gone) {
         std::vector<std::int64_t> s;
         for (const std::size_t g : gone) s.insert(s.end(), groups[g].begin(), groups[g].end());
@@ -232,12 +251,13 @@ TEST_CASE("removal costs are what the best remaining weights miss") {
         for (std::int64_t i = 0; i < size; ++i)
             for (std::int64_t j = 0; j < size; ++j)
                 for (std::int64_t o = 0; o < kOutputs; ++o)
-                    sum += weights[static_cast<std::size_t>(s[static_cast<std::size_t>(i)] * kOutputs + o)] *
-                           block[static_cast<std::size_t>(i * size + j)] *
-                           weights[static_cast<std::size_t>(s[static_cast<std::size_t>(j)] * kOutputs + o)];
+                    for (std::int64_t p = 0; p < kOutputs; ++p)
+                        sum += weights[static_cast<std::size_t>(s[static_cast<std::size_t>(i)] * kOutputs + o)] *
+                               block[static_cast<std::size_t>(i * size + j)] *
+                               weights[static_cast<std::size_t>(s[static_cast<std::size_t>(j)] * kOutputs + p)] * counts(o, p);
         return sum;
     };
-    const RemovalOrder order = removalOrder({{h, weights, kOutputs, groups}}, 4);
+    const RemovalOrder order = removalOrder({{h, weights, kOutputs, groups, metric}}, 4);
     REQUIRE(order.groups.size() == 4);
     std::vector<std::size_t> gone;
     for (std::size_t step = 0; step < order.groups.size(); ++step) {
@@ -307,9 +327,13 @@ TEST_CASE("weights on the way are the best of the inputs that stay, however many
         REQUIRE(weights.front().size() == rows.size());
         for (std::size_t i = 0; i < rows.size(); ++i) REQUIRE(weights.front()[i] == Approx(rows[i]).margin(1e-7));
     };
-    const RemovalOrder order = removalOrder({{h, best, kFew, groups}}, count, {{0, 3, count / 2, count}, check});
+    // What errors count by decides who goes, not what the others become.
+    std::vector<double> metric;
+    if (GENERATE(false, true)) metric = randomMetric(kFew);
+    const RemovalOrder order = removalOrder({{h, best, kFew, groups, metric}}, count, {{0, 3, count / 2, count}, check});
     CHECK(seen == 4);
     CHECK(std::is_sorted(order.error.begin(), order.error.end()));
+    if (!metric.empty()) return;
     // The costs add up to what the last weights miss: tr((W − W*)ᵀ·H·(W − W*)).
     std::vector<double> away(best.size()), product(best.size());
     for (std::size_t i = 0; i < best.size(); ++i) away[i] = -best[i];
