@@ -59,15 +59,30 @@ TransformerView ViewBuilder::build() {
     return std::move(view_);
 }
 
-// The residual stream is what is normalized again and again, and goes into and comes out of linear layers.
+// The residual stream is what is normalized again and again, and goes into and comes out of linear layers. One norm is
+// enough where a branch of linear layers leaves the stream and comes back: all that is left of a stream behind a linear map.
 void ViewBuilder::findResidualLeaves() {
     std::map<AtomId, int> norms;
+    LeafSet layerNorms;
     for (const AxisEvent& event : axes_->events) {
         if (event.kind != EventKind::norm && event.kind != EventKind::mean) continue;
-        for (AtomId leaf : leavesOf(event.axis)) ++norms[leaf];
+        const bool isLayerNorm = event.kind == EventKind::norm && event.node->opType().find("LayerNormalization") != std::string::npos;
+        for (AtomId leaf : leavesOf(event.axis)) {
+            ++norms[leaf];
+            if (isLayerNorm) layerNorms.insert(leaf);
+        }
     }
+    const auto comesBack = [&](AtomId leaf) {
+        for (std::size_t out = 0; out < linearIn_.size(); ++out) {
+            if (linearIn_[out].count(leaf) == 0 || linearOut_[out].count(leaf) != 0) continue;
+            for (std::size_t back = 0; back < linearIn_.size(); ++back)
+                if (linearOut_[back].count(leaf) != 0 && intersects(linearOut_[out], linearIn_[back])) return true;
+        }
+        return false;
+    };
     for (const auto& [leaf, count] : norms) {
-        if (count >= 2 && allIn_.count(leaf) != 0 && allOut_.count(leaf) != 0) residual_.insert(leaf);
+        if (allIn_.count(leaf) == 0 || allOut_.count(leaf) == 0) continue;
+        if (count >= 2 || (layerNorms.count(leaf) != 0 && comesBack(leaf))) residual_.insert(leaf);
     }
 }
 

@@ -214,6 +214,29 @@ TEST_CASE("larger models, when they are there") {
     }
 }
 
+TEST_CASE("a feed-forward layer alone behind a linear map of the stream is recognised, a head with a norm is not") {
+    // As when the last attention of a post-norm model goes and a map takes its place: one norm is left of that stream.
+    GraphText g;
+    const TinyOptions o;
+    std::string x = g.input("float[b, s, 16]", "x");
+    for (int layer = 0; layer < 2; ++layer)
+        x = g.layerNorm(g.node(fmt::format("Add({}, {})", x, plainAttention(g, x, o, layer))), 16);
+    const std::string map = g.linear(x, "map", 16, 16);
+    const bool isLayer = GENERATE(true, false);
+    CAPTURE(isLayer);
+    if (isLayer) {
+        g.output("float[b, s, 16]", g.layerNorm(g.node(fmt::format("Add({}, {})", map, plainFeedForward(g, map, o, 2))), 16));
+    } else {
+        g.output("float[b, s, 40]", g.linear(g.layerNorm(map, 16), "vocabulary", 16, 40));
+    }
+    const ir::Model model = g.model();
+    const TransformerView view = recognise(model);
+    CHECK(view.attention.size() == 2);
+    REQUIRE(view.feedForward.size() == (isLayer ? 1 : 0));
+    CHECK(view.blocks.size() == (isLayer ? 3 : 2));
+    if (isLayer) CHECK(view.feedForward[0].norm == NormPlacement::post);
+}
+
 TEST_CASE("near misses are not recognised") {
     SECTION("a classifier's hidden layer has no residual addition behind it") {
         GraphText g;
