@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "lib/calibration/batches.h"
 #include "lib/calibration/moments.h"
@@ -29,29 +30,6 @@ constexpr std::int64_t kBatchShare = 4;
 /// docs/compensation.md.
 constexpr double kDamping = 0.1;
 
-/// Random signs over the size that an output has on the first samples; 0 at padding and where the output is not finite.
-class Cotangents {
-  public:
-    explicit Cotangents(Random random) : random_(random) {}
-
-    Tensor of(const Tensor& output, const TokenMask& mask, double scale) {
-        Tensor signs(DType::float32, output.shape());
-        const auto values = output.data<float>();
-        const std::span<float> made = signs.mutableData<float>();
-        const std::vector<bool> counts = mask.rowsOf(output.shape());
-        const std::size_t channels = counts.empty() ? 1 : made.size() / counts.size();
-        for (std::size_t i = 0; i < made.size(); ++i) {
-            const bool isPositive = (random_.bits() >> 63) != 0;
-            const bool isSeen = (counts.empty() || counts[i / channels]) && std::isfinite(values[i]);
-            made[i] = isSeen ? static_cast<float>(isPositive ? scale : -scale) : 0.0F;
-        }
-        return signs;
-    }
-
-  private:
-    Random random_;
-};
-
 /// √Σy² of what counts.
 double normOf(const Tensor& output, const TokenMask& mask) {
     const ObservedRows seen(output, mask);
@@ -61,92 +39,140 @@ double normOf(const Tensor& output, const TokenMask& mask) {
     return std::sqrt(squares);
 }
 
+/// The second moments of the gradients by a weight's outputs.
+struct GradientSums {
+    const TargetWeight* weight;
+    std::vector<const ir::Value*> gradients;  ///< at its sites
+    calibration::MomentSums moments;
+
+    std::uint64_t sizeBytes() const {
+        const auto outputs = static_cast<std::uint64_t>(weight->sites.front()->outFeatures);
+        return outputs * outputs * sizeof(double);
+    }
+};
+
+/// Runs of a model and its gradients over samples, from random signs over the size that outputs have on the first of them.
+class GradientRuns {
+  public:
+    /// Runs the model up to its outputs: before any gradient, so that weights are not packed for both at once.
+    GradientRuns(const train::GradientModel& backward, const std::vector<std::string>& outputs, const data::Dataset& samples,
+                 std::int64_t batchSize, const pipeline::PassContext& context)
+        : model_(backward.model), samples_(samples), context_(context), outputs_(kMemoryForRows) {
+        std::vector<const ir::Value*> values;
+        for (const std::string& name : outputs)
+            if (const auto cotangent = backward.cotangents.find(name); cotangent != backward.cotangents.end()) {
+                values.push_back(model_.graph().find(name));
+                cotangents_.push_back(model_.graph().find(cotangent->second));
+            }
+        exec::Executor forward(model_, {.outputs = values});
+        for (std::int64_t begin = 0; begin < samples.sampleCount(); begin += batchSize) {
+            Batch& batch = batches_.emplace_back(Batch{begin, std::min(samples.sampleCount(), begin + batchSize), {}});
+            const exec::Feeds feeds = samples.rows(batch.begin, batch.end);
+            for (const Tensor& output : forward.run(feeds)) {
+                if (norms_.size() < values.size()) norms_.push_back(normOf(output, TokenMask(feeds)));
+                batch.outputs.push_back(outputs_.add(output));
+            }
+            context.progress().step(0);
+        }
+    }
+
+    void addTo(std::span<GradientSums> sums) const {
+        std::vector<const ir::Value*> gradients;
+        for (const GradientSums& sum : sums) gradients.insert(gradients.end(), sum.gradients.begin(), sum.gradients.end());
+        exec::Executor executor(model_, {.inputs = cotangents_, .outputs = gradients});
+        Random random = context_.random("curvature");
+        context_.progress().begin("gradients", samples_.sampleCount());
+        for (const Batch& batch : batches_) {
+            exec::Feeds feeds = samples_.rows(batch.begin, batch.end);
+            const TokenMask mask(feeds);
+            for (std::size_t i = 0; i < cotangents_.size(); ++i)
+                feeds[cotangents_[i]->name()] = signs(outputs_.get(batch.outputs[i]), mask, norms_[i] > 0 ? 1 / norms_[i] : 1.0, random);
+            const std::vector<Tensor> found = executor.run(feeds);
+            auto next = found.begin();
+            for (GradientSums& sum : sums)
+                for (std::size_t site = 0; site < sum.gradients.size(); ++site) {
+                    const ObservedRows rows(*next++, mask);
+                    const std::array<calibration::Rows, 1> source = {rows.rows()};
+                    sum.moments.add(source);
+                }
+            context_.progress().step(batch.end - batch.begin);
+        }
+        context_.progress().end();
+    }
+
+  private:
+    struct Batch {
+        std::int64_t begin, end;
+        std::vector<TensorStore::Slot> outputs;
+    };
+
+    /// 0 at padding and where the output is not finite.
+    static Tensor signs(const Tensor& output, const TokenMask& mask, double scale, Random& random) {
+        Tensor signs(DType::float32, output.shape());
+        const auto values = output.data<float>();
+        const std::span<float> made = signs.mutableData<float>();
+        const std::vector<bool> counts = mask.rowsOf(output.shape());
+        const std::size_t channels = counts.empty() ? 1 : made.size() / counts.size();
+        for (std::size_t i = 0; i < made.size(); ++i) {
+            const bool isPositive = (random.bits() >> 63) != 0;
+            const bool isSeen = (counts.empty() || counts[i / channels]) && std::isfinite(values[i]);
+            made[i] = isSeen ? static_cast<float>(isPositive ? scale : -scale) : 0.0F;
+        }
+        return signs;
+    }
+
+    const ir::Model& model_;
+    const data::Dataset& samples_;
+    const pipeline::PassContext& context_;
+    std::vector<const ir::Value*> cotangents_;
+    TensorStore outputs_;
+    std::vector<Batch> batches_;
+    std::vector<double> norms_;
+};
+
 }  // namespace
 
 OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::TransformerView& view,
                                  const std::vector<const TargetWeight*>& weights, const data::Dataset& samples,
                                  const pipeline::PassContext& context)
     : sums_(kMemoryForRows) {
-    const data::Dataset used = samples.head(kSamples);
-    const std::int64_t whole = calibration::batchSize(used, model), fixed = data::fixedBatchSize(model);
+    const data::Dataset first = samples.head(kSamples);
+    const std::int64_t whole = calibration::batchSize(first, model), fixed = data::fixedBatchSize(model);
     const std::int64_t step = fixed > 0 ? fixed : std::max<std::int64_t>(2, whole / kBatchShare);
     std::vector<std::string> outputs = comparableOutputs(model.graph(), layerSpans(view, LayerPart::block)), of;
     for (const TargetWeight* weight : weights)
         for (const analysis::Site* site : weight->sites) of.push_back(site->output->name());
-    if (used.sampleCount() < step || outputs.empty()) {
+    if (first.sampleCount() < step || outputs.empty()) {
         refusal_ = "too few samples, or no floating-point output";
         return;
     }
+    const data::Dataset used = fixed > 0 ? first.head(first.sampleCount() / fixed * fixed) : first;
     const train::SeenValues seen = train::seenValues(model, used.rows(0, step));
     refusal_ = train::whyNoGradients(model, outputs, of, seen);
     if (!refusal_.empty()) return;
     const train::GradientModel backward = train::withGradients(model, outputs, of, seen);
-    const ir::Graph& graph = backward.model.graph();
-
-    std::erase_if(outputs, [&](const std::string& name) { return !backward.cotangents.contains(name); });
-    std::vector<const ir::Value*> values, cotangents, gradients;
-    for (const std::string& name : outputs) {
-        values.push_back(graph.find(name));
-        cotangents.push_back(graph.find(backward.cotangents.at(name)));
-    }
-    struct Sum {
-        const TargetWeight* weight;
-        std::vector<std::size_t> places;  ///< of its sites' gradients
-        calibration::MomentSums moments;
-    };
-    std::vector<Sum> sums;
+    std::vector<GradientSums> sums;
     for (const TargetWeight* weight : weights) {
-        std::vector<std::size_t> places;
+        std::vector<const ir::Value*> gradients;
         for (const analysis::Site* site : weight->sites)
-            if (const auto found = backward.gradients.find(site->output->name()); found != backward.gradients.end()) {
-                places.push_back(gradients.size());
-                gradients.push_back(graph.find(found->second));
-            }
-        if (!places.empty()) sums.push_back({weight, places, calibration::MomentSums({gradients[places.front()]})});
+            if (const auto found = backward.gradients.find(site->output->name()); found != backward.gradients.end())
+                gradients.push_back(backward.model.graph().find(found->second));
+        if (!gradients.empty()) sums.push_back({weight, gradients, calibration::MomentSums({gradients.front()})});
     }
-    struct Batch {
-        std::int64_t begin, end;
-        std::vector<TensorStore::Slot> outputs;
-    };
-    std::vector<Batch> batches;
-    TensorStore made(kMemoryForRows);
-    std::vector<double> norms;
-    context.progress().begin("gradients", used.sampleCount());
-    {
-        // Of all batches before any gradient: weights are not packed for both at once.
-        exec::Executor forward(backward.model, {.outputs = values});
-        for (std::int64_t begin = 0; begin + (fixed > 0 ? fixed : 1) <= used.sampleCount(); begin += step) {
-            Batch& batch = batches.emplace_back(Batch{begin, std::min(used.sampleCount(), begin + step), {}});
-            const exec::Feeds feeds = used.rows(batch.begin, batch.end);
-            for (const Tensor& output : forward.run(feeds)) {
-                if (norms.size() < values.size()) norms.push_back(normOf(output, TokenMask(feeds)));
-                batch.outputs.push_back(made.add(output));
-            }
-            context.progress().step(0);
+    const GradientRuns runs(backward, outputs, used, step, context);
+    // As many sums at once as there is memory for; the others take another run.
+    for (std::size_t begin = 0, end = 0; begin < sums.size(); begin = end) {
+        std::uint64_t bytes = 0;
+        do bytes += sums[end++].sizeBytes();
+        while (end < sums.size() && bytes + sums[end].sizeBytes() <= context.resources().memoryLimitBytes);
+        const std::span<GradientSums> some = std::span(sums).subspan(begin, end - begin);
+        runs.addTo(some);
+        for (GradientSums& sum : some) {
+            const std::vector<double> gram = sum.moments.take().gram;
+            Tensor narrow(DType::float32, {std::ssize(gram)});
+            std::copy(gram.begin(), gram.end(), narrow.mutableData<float>().begin());
+            slots_[sum.weight->constant->name()] = sums_.add(narrow);
         }
-    }
-    exec::Executor both(backward.model, {.inputs = cotangents, .outputs = gradients});
-    Cotangents signs(context.random("curvature"));
-    for (const Batch& batch : batches) {
-        exec::Feeds feeds = used.rows(batch.begin, batch.end);
-        const TokenMask mask(feeds);
-        for (std::size_t i = 0; i < cotangents.size(); ++i)
-            feeds[cotangents[i]->name()] = signs.of(made.get(batch.outputs[i]), mask, norms[i] > 0 ? 1 / norms[i] : 1.0);
-        const std::vector<Tensor> found = both.run(feeds);
-        for (Sum& sum : sums)
-            for (const std::size_t place : sum.places) {
-                const ObservedRows rows(found[place], mask);
-                const std::array<calibration::Rows, 1> source = {rows.rows()};
-                sum.moments.add(source);
-            }
-        context.progress().step(batch.end - batch.begin);
-    }
-    context.progress().end();
-    for (Sum& sum : sums) {
-        const std::vector<double> gram = sum.moments.take().gram;
-        Tensor narrow(DType::float32, {std::ssize(gram)});
-        std::copy(gram.begin(), gram.end(), narrow.mutableData<float>().begin());
-        slots_[sum.weight->constant->name()] = sums_.add(narrow);
     }
 }
 

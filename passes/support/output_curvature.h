@@ -26,7 +26,8 @@ enum class Loss { layer, model };
 
 class OutputCurvature {
   public:
-    /// Runs the model and its gradients on the first few hundred samples. Throws DataError when no value of the
+    /// Runs the model and its gradients on the first few hundred samples, several times where the sums of all weights take more
+    /// than the context's limit of memory. Throws DataError when no value of the
     /// model's outputs is finite.
     OutputCurvature(const ir::Model& model, const analysis::TransformerView& view, const std::vector<const TargetWeight*>& weights,
                     const data::Dataset& samples, const pipeline::PassContext& context);
