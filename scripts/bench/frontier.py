@@ -27,6 +27,7 @@ def without_compensation(recipe):
     recipe = copy.deepcopy(recipe)
     recipe.pop("data", None)
     for step in recipe["passes"]:
+        step.pop("loss", None)
         if step["type"] == "remove-heads" or step.get("structure") == "neuron":
             step["compensate"] = False
         elif step["type"] == "drop-layers":
