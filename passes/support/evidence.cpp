@@ -8,6 +8,7 @@
 #include "lib/calibration/collector.h"
 #include "lib/calibration/similarity.h"
 #include "lib/support/error.h"
+#include "lib/support/heap.h"
 
 namespace tcompress::passes {
 namespace {
@@ -217,6 +218,8 @@ void EvidenceWalk::advanceTo(int block) {
     if (&reference_ == &edited_) cut.original.clear();
     for (calibration::Stream* stream : {&fit_, &held_})
         if (stream->sampleCount() > 0) stream->moveTo(cut);
+    // Solutions of the layers passed took matrices of many sizes.
+    trimHeap();
 }
 
 int EvidenceWalk::blockOf(const analysis::Site& site) const {
