@@ -212,7 +212,8 @@ class PruneBudget : public pipeline::Pass {
                 bestError = error;
             }
             if (!chosen || (fits && cost >= budget * (1 - kTolerance))) break;
-            limit += budget - cost;
+            // Past the budget, to the middle of what is near enough: steps to the budget itself may end a hair above it.
+            limit += (fits ? budget : budget * (1 - kTolerance / 2)) - cost;
         }
         if (!best)
             throw PassError(fmt::format("{}: {} cannot be reached: the nearest that was found is {}", kPass,
