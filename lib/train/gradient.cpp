@@ -71,7 +71,9 @@ Plan planOf(const ir::Model& model, const std::vector<std::string>& outputs, con
         const NodeRule rule = ruleFor(model, *node, seen);
         if (rule.kind == NodeRule::Kind::constant) continue;
         if (rule.kind == NodeRule::Kind::none) {
-            plan.problem = fmt::format("node '{}' ({})", node->label(), node->opType());
+            plan.problem = fmt::format("node '{}' ({}) has no rule for its gradient", node->label(), node->opType());
+            if (model.opset() < kFewestOpset)
+                plan.problem += fmt::format(", as in all models before opset {}; this one has {}", kFewestOpset, model.opset());
             return plan;
         }
         Step& step = plan.steps.emplace_back(node.get(), rule.rule);
@@ -103,7 +105,7 @@ GradientModel withGradients(const ir::Model& model, const std::vector<std::strin
     GradientModel result{model.clone(), {}, {}};
     const ir::Graph& graph = result.model.graph();
     const Plan plan = planOf(result.model, outputs, of, seen);
-    if (!plan.problem.empty()) throw PassError(fmt::format("{}: there is no rule for its gradient", plan.problem));
+    if (!plan.problem.empty()) throw PassError(plan.problem);
     ir::Edit edit(result.model, "gradient");
     edit.requireOpset("com.microsoft", 1);
     Gradients gradients;

@@ -5,7 +5,7 @@
 // differentiation (Linnainmaa 1970; Griewank and Walther 2008, "Evaluating Derivatives", chapter 3); each operator's rule
 // is in one of the rules_*.cpp.
 //
-//     train::GradientModel backward = train::withGradients(model, {"logits"}, {site.output->name()}, shapes);
+//     train::GradientModel backward = train::withGradients(model, {"logits"}, {site.output->name()}, seen);
 //     exec::Executor executor(backward.model, {.inputs = cotangents, .outputs = gradients});
 
 #include <map>
@@ -39,11 +39,11 @@ struct GradientModel {
     std::map<std::string, std::string> gradients;
 };
 
-/// Throws PassError as why() says when there is no rule for an operator on the way.
+/// Throws PassError with what whyNoGradients() says where it says something.
 GradientModel withGradients(const ir::Model& model, const std::vector<std::string>& outputs, const std::vector<std::string>& of,
                             const SeenValues& seen);
 
-/// What stands on the way from the values `of` to the outputs without a rule: "node 'x' (Conv)"; empty when nothing does.
+/// What stands in the way from the values `of` to the outputs: "node 'x' (Conv) has no rule for its gradient"; empty when nothing does.
 std::string whyNoGradients(const ir::Model& model, const std::vector<std::string>& outputs, const std::vector<std::string>& of,
                            const SeenValues& seen);
 

@@ -10,17 +10,8 @@ namespace tcompress::train {
 
 std::optional<std::vector<std::int64_t>> integersOf(const ir::Value* value, const SeenValues& seen) {
     if (value == nullptr) return std::nullopt;
-    if (const Tensor* constant = value->constant(); constant != nullptr) {
-        if (constant->dtype() == DType::int64) {
-            const auto data = constant->data<std::int64_t>();
-            return std::vector<std::int64_t>(data.begin(), data.end());
-        }
-        if (constant->dtype() == DType::int32) {
-            const auto data = constant->data<std::int32_t>();
-            return std::vector<std::int64_t>(data.begin(), data.end());
-        }
-        return std::nullopt;
-    }
+    if (const Tensor* constant = value->constant(); constant != nullptr)
+        return isInteger(constant->dtype()) ? std::optional(toInt64(*constant)) : std::nullopt;
     const auto found = seen.find(value->name());
     if (found == seen.end() || found->second.integers.empty()) return std::nullopt;
     return found->second.integers;
@@ -112,8 +103,7 @@ NodeRule ruleFor(const ir::Model& model, const ir::Node& node, const SeenValues&
         }))
         return {NodeRule::Kind::constant};
     if (node.domain().empty() && std::find(kSteps.begin(), kSteps.end(), node.opType()) != kSteps.end()) return {NodeRule::Kind::constant};
-    // Forms before opset 11 keep in attributes what rules look for in operands.
-    const bool isKnown = (node.domain().empty() ? model.opset() >= 11 : node.domain() == "com.microsoft") && !node.hasSubgraph() &&
+    const bool isKnown = (node.domain().empty() ? model.opset() >= kFewestOpset : node.domain() == "com.microsoft") && !node.hasSubgraph() &&
                          isSeen(node.output(), [](DType type) { return type == DType::float32; });
     if (!isKnown) return {};
     for (const Rule rule : {elementwiseRule(node, seen), layoutRule(node, seen), linearRule(node, seen), normRule(model, node, seen)})

@@ -77,6 +77,8 @@ struct NodeRule {
     Kind kind = Kind::none;
     Rule rule = nullptr;
 };
+/// Before this version operators keep in attributes what rules look for in operands.
+inline constexpr std::int64_t kFewestOpset = 11;
 /// Looks at the node's attributes and constant operands too: a rule may be for some of an operator's forms only.
 NodeRule ruleFor(const ir::Model& model, const ir::Node& node, const SeenValues& seen);
 

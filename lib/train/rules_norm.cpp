@@ -57,20 +57,20 @@ void reduceSquares(NodeGradient& g) {
     g.add(0, g.emit("Mul", {g.x(), withAxes(g, g.emit("Mul", {g.dy(), g.number(2)}))}));
 }
 
-std::int64_t softmaxAxis(const ir::Model& model, const ir::Node& node, std::int64_t rank) {
-    return countedAxis(node.attributeInt("axis", model.opset() < 13 ? 1 : -1), rank);
+std::int64_t softmaxAxis(const ir::Node& node, std::int64_t opset, std::int64_t rank) {
+    return countedAxis(node.attributeInt("axis", opset < 13 ? 1 : -1), rank);
 }
 
 /// y·(dy − Σ dy·y).
 void softmax(NodeGradient& g) {
-    const std::int64_t axis = countedAxis(g.node().attributeInt("axis", g.opset() < 13 ? 1 : -1), g.rankOf(g.y()));
+    const std::int64_t axis = softmaxAxis(g.node(), g.opset(), g.rankOf(g.y()));
     ir::Value* shared = g.sum(g.emit("Mul", {g.dy(), g.y()}), {axis});
     g.add(0, g.emit("Mul", {g.y(), g.emit("Sub", {g.dy(), shared})}));
 }
 
 /// dy − eʸ·Σ dy.
 void logSoftmax(NodeGradient& g) {
-    const std::int64_t axis = countedAxis(g.node().attributeInt("axis", g.opset() < 13 ? 1 : -1), g.rankOf(g.y()));
+    const std::int64_t axis = softmaxAxis(g.node(), g.opset(), g.rankOf(g.y()));
     g.add(0, g.emit("Sub", {g.dy(), g.emit("Mul", {g.emit("Exp", {g.y()}), g.sum(g.dy(), {axis})})}));
 }
 
@@ -141,7 +141,7 @@ Rule normRule(const ir::Model& model, const ir::Node& node, const SeenValues& se
         if (y == seen.end()) return nullptr;
         const auto rank = static_cast<std::int64_t>(y->second.shape.size());
         // Until opset 13 all axes from the given one on were one.
-        if (model.opset() < 13 && softmaxAxis(model, node, rank) != rank - 1) return nullptr;
+        if (model.opset() < 13 && softmaxAxis(node, model.opset(), rank) != rank - 1) return nullptr;
         return node.is("Softmax") ? softmax : logSoftmax;
     }
     if (node.is("LayerNormalization")) return isPlain(node) ? layerNormalization : nullptr;

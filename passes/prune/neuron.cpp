@@ -113,7 +113,7 @@ class PruneNeuron : public pipeline::Pass {
             targetLayers(view, feedForwardUnits(view), options_.targets, options_.ignore, report);
         std::vector<UnitTask> tasks;
         analysis::KeepMasks keep;
-        if (options_.compensate.value_or(context.hasCalibration())) {
+        if (options_.compensate.value_or(context.hasCalibration() || options_.loss == Loss::model)) {
             tasks = compensated(model, context, view, groups, report);
             keep = keepMasks(tasks, kIdle, report);
         } else {

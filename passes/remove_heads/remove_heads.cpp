@@ -128,7 +128,7 @@ class RemoveHeads : public pipeline::Pass {
             targetLayers(view, layers, options_.targets, options_.ignore, report);
         std::vector<UnitTask> tasks;
         analysis::KeepMasks keep;
-        if (options_.compensate.value_or(context.hasCalibration())) {
+        if (options_.compensate.value_or(context.hasCalibration() || options_.loss == Loss::model)) {
             tasks = compensated(model, context, view, layers, groups, report);
             keep = keepMasks(tasks, kIdle, report);
         } else if (options_.heads.empty()) {

@@ -3,13 +3,13 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 
 #include "lib/calibration/batches.h"
 #include "lib/calibration/moments.h"
 #include "lib/calibration/observed_rows.h"
-#include "lib/support/error.h"
 #include "lib/support/random.h"
 #include "lib/train/gradient.h"
 #include "passes/support/evidence.h"
@@ -138,15 +138,16 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
     : sums_(kMemoryForRows) {
     const data::Dataset first = samples.head(kSamples);
     const std::int64_t whole = calibration::batchSize(first, model), fixed = data::fixedBatchSize(model);
-    const std::int64_t step = fixed > 0 ? fixed : std::max<std::int64_t>(2, whole / kBatchShare);
+    // Two at least: a single sample does not show along which axes operands are repeated.
+    const std::int64_t step = fixed > 0 ? fixed : std::clamp<std::int64_t>(whole / kBatchShare, 2, std::max<std::int64_t>(2, first.sampleCount()));
     std::vector<std::string> outputs = comparableOutputs(model.graph(), layerSpans(view, LayerPart::block)), of;
     for (const TargetWeight* weight : weights)
         for (const analysis::Site* site : weight->sites) of.push_back(site->output->name());
-    if (first.sampleCount() < step || outputs.empty()) {
-        refusal_ = "too few samples, or no floating-point output";
-        return;
-    }
-    const data::Dataset used = fixed > 0 ? first.head(first.sampleCount() / fixed * fixed) : first;
+    if (outputs.empty()) refusal_ = "the model has no floating-point output";
+    if (first.sampleCount() < step) refusal_ = fmt::format("{} samples are needed, and {} is there to fit to", step, first.sampleCount());
+    if (!refusal_.empty()) return;
+    // Whole batches, since sizes that nodes are given may hold their number of samples.
+    const data::Dataset used = first.head(first.sampleCount() / step * step);
     const train::SeenValues seen = train::seenValues(model, used.rows(0, step));
     refusal_ = train::whyNoGradients(model, outputs, of, seen);
     if (!refusal_.empty()) return;
@@ -178,7 +179,7 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
 
 void OutputCurvature::noteRefusal(pipeline::PassReport& report) const {
     if (refusal_.empty()) return;
-    report.notes.push_back(fmt::format("errors count by layers, not by the model's outputs, whose gradients stop: {}", refusal_));
+    report.notes.push_back(fmt::format("errors count by layers, not by the model's outputs: {}", refusal_));
 }
 
 std::vector<double> OutputCurvature::of(const TargetWeight& weight) const {

@@ -27,12 +27,12 @@ enum class Loss { layer, model };
 class OutputCurvature {
   public:
     /// Runs the model and its gradients on the first few hundred samples, several times where the sums of all weights take more
-    /// than the context's limit of memory. Throws DataError when no value of the
-    /// model's outputs is finite.
+    /// than the context's limit of memory. Throws DataError when the data do not fit the model.
     OutputCurvature(const ir::Model& model, const analysis::TransformerView& view, const std::vector<const TargetWeight*>& weights,
                     const data::Dataset& samples, const pipeline::PassContext& context);
 
-    /// Why there is none: an operator without a gradient on the way to the outputs. Empty when there is.
+    /// Why there is none, a main clause: an operator without a gradient on the way to the outputs, or a single sample. Empty
+    /// when there is.
     const std::string& refusal() const { return refusal_; }
     /// Says so in a report.
     void noteRefusal(pipeline::PassReport& report) const;

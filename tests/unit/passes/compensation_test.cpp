@@ -273,6 +273,8 @@ TEST_CASE("neurons and heads that the model's outputs need least go where errors
                       Catch::Contains("reconstruction"));
     CHECK_THROWS_WITH(test::makePass("remove-heads", "", R"({"ratio": 0.5, "loss": "model", "compensate": false})"),
                       Catch::Contains("reconstruction"));
+    CHECK_THROWS_WITH(runPass(model, "prune", "neuron", R"({"loss": "model"})"), Catch::Contains("--calibration"));
+    CHECK_THROWS_WITH(runPass(model, "remove-heads", "", R"({"ratio": 0.5, "loss": "model"})"), Catch::Contains("--calibration"));
 }
 
 TEST_CASE("compensation needs data, and reconstruction compensation") {

@@ -89,6 +89,17 @@ TEST_CASE("errors that no output sees have no curvature, and what has no gradien
     CHECK(none.curvature->of(none.weights[0]).empty());
 }
 
+TEST_CASE("two samples are enough for a curvature, and one is not") {
+    const ir::Model model = test::modelFromText(R"(
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[n,6] x) => (float[n,4] y) <float[6,4] w1>
+        { y = MatMul (x, w1) })");
+    CHECK(Curvatures(model.clone(), randomRows(2, 6)).curvature->refusal().empty());
+    const Curvatures one(model.clone(), randomRows(1, 6));
+    CHECK(one.curvature->refusal() == "2 samples are needed, and 1 is there to fit to");
+    CHECK(one.curvature->of(one.weights[0]).empty());
+}
+
 TEST_CASE("with memory for one sum at a time the curvature is the same but for rounding") {
     const data::Dataset samples = test::samplesOf("digits_calibration", 0, 40);
     const Curvatures atOnce(test::dataModel("vit_digits"), samples), apart(test::dataModel("vit_digits"), samples, {.memoryLimitBytes = 1});
