@@ -113,7 +113,7 @@ class PruneNeuron : public pipeline::Pass {
             targetLayers(view, feedForwardUnits(view), options_.targets, options_.ignore, report);
         std::vector<UnitTask> tasks;
         analysis::KeepMasks keep;
-        if (options_.compensate.value_or(context.hasCalibration() || options_.loss == Loss::model)) {
+        if (options_.compensate.value_or(context.hasCalibration() || needsData())) {
             tasks = compensated(model, context, view, groups, report);
             keep = keepMasks(tasks, kIdle, report);
         } else {
@@ -139,6 +139,9 @@ class PruneNeuron : public pipeline::Pass {
     }
 
   private:
+    /// Without data nothing can be ranked by what outputs miss.
+    bool needsData() const { return options_.importance == Importance::reconstruction || options_.loss == Loss::model; }
+
     static constexpr const char* kIdle = "nothing to remove at this share, width and multiple";
 
     /// Neurons chosen in whichever way, the down projections fitted again. Layers where that cannot be done lose

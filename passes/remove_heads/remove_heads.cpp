@@ -128,7 +128,7 @@ class RemoveHeads : public pipeline::Pass {
             targetLayers(view, layers, options_.targets, options_.ignore, report);
         std::vector<UnitTask> tasks;
         analysis::KeepMasks keep;
-        if (options_.compensate.value_or(context.hasCalibration() || options_.loss == Loss::model)) {
+        if (options_.compensate.value_or(context.hasCalibration() || needsData())) {
             tasks = compensated(model, context, view, layers, groups, report);
             keep = keepMasks(tasks, kIdle, report);
         } else if (options_.heads.empty()) {
@@ -146,6 +146,9 @@ class RemoveHeads : public pipeline::Pass {
     }
 
   private:
+    /// Without data nothing can be ranked by what outputs miss.
+    bool needsData() const { return options_.importance == Importance::reconstruction || options_.loss == Loss::model; }
+
     static constexpr const char* kIdle = "the share asked for is less than one head";
 
     Selection selection() const {

@@ -281,6 +281,7 @@ TEST_CASE("compensation needs data, and reconstruction compensation") {
     const ir::Model model = test::dataModel("vit_digits");
     CHECK_THROWS_WITH(runPass(model, "remove-heads", "", R"({"ratio": 0.5, "compensate": true})"),
                       Catch::Contains("--calibration"));
+    CHECK_THROWS_WITH(runPass(model, "prune", "neuron", R"({"importance": "reconstruction"})"), Catch::Contains("--calibration"));
     CHECK_THROWS_WITH(
         test::makePass("prune", "neuron", R"({"importance": "reconstruction", "compensate": false})"),
         Catch::Contains("fitted again"));
