@@ -1,5 +1,6 @@
 // AVX-512's coded products, and those by digits: 8 rows × 2 vectors of sums, two of codes and one of A: 19
-// of 32 registers, the others for totals.
+// of 32 registers, the others for totals. Crossed pairs take 4 rows × 2 vectors of sums of each digit, as many
+// totals, four of codes, two of A and two of what is added to those: all 32.
 
 #include "kernels/native/coded_kernel.h"
 
@@ -8,7 +9,7 @@
 #include <immintrin.h>
 
 #pragma GCC target("arch=x86-64-v4,avx512vnni")
-#include "kernels/native/coded_digits_loop.h"
+#include "kernels/native/coded_two_digits_loop.h"
 
 namespace tcompress::kernels {
 
@@ -16,10 +17,11 @@ namespace {
 
 struct Avx512Vnni {
     static constexpr int kMostRows = 8, kVectors = 2, kPanelsOfOneRow = 2;
+    static constexpr CodePairs kPairs = CodePairs::separate;
     using Ints = std::int32_t __attribute__((vector_size(64)));
     using Words = std::uint32_t __attribute__((vector_size(64)));
     using Floats = float __attribute__((vector_size(64)));
-    static Words spread(const std::int8_t* digits) {
+    static Words spread(const void* digits) {
         std::int32_t four;
         __builtin_memcpy(&four, digits, sizeof four);
         return (Words)_mm512_set1_epi32(four);
@@ -34,11 +36,20 @@ struct Avx512Vnni {
         return (Words)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)a, (__m512i)b);
     }
 };
+struct Avx512VnniCrossed : Avx512Vnni {
+    static constexpr int kMostRows = 4;
+    static constexpr CodePairs kPairs = CodePairs::crossed;
+    static Words addPairs(Words a, Words b) { return (Words)_mm512_add_epi16((__m512i)a, (__m512i)b); }
+};
 
 }  // namespace
 
 const CodedKernels& codedKernelsAvx512Vnni() {
     static const CodedKernels kernels = detail::withDigits<Avx512Vnni>(codedKernelsAvx512());
+    return kernels;
+}
+const CodedKernels& codedKernelsAvx512VnniCrossed() {
+    static const CodedKernels kernels = detail::withDigits<Avx512VnniCrossed>(codedKernelsAvx512());
     return kernels;
 }
 

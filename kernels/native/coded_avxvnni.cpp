@@ -8,7 +8,7 @@
 #include <immintrin.h>
 
 #pragma GCC target("arch=x86-64-v3,avxvnni")
-#include "kernels/native/coded_digits_loop.h"
+#include "kernels/native/coded_two_digits_loop.h"
 
 namespace tcompress::kernels {
 
@@ -16,10 +16,11 @@ namespace {
 
 struct AvxVnni {
     static constexpr int kMostRows = 6, kVectors = 2, kPanelsOfOneRow = 1;
+    static constexpr CodePairs kPairs = CodePairs::separate;
     using Ints = std::int32_t __attribute__((vector_size(32)));
     using Words = std::uint32_t __attribute__((vector_size(32)));
     using Floats = float __attribute__((vector_size(32)));
-    static Words spread(const std::int8_t* digits) {
+    static Words spread(const void* digits) {
         std::int32_t four;
         __builtin_memcpy(&four, digits, sizeof four);
         return (Words)_mm256_set1_epi32(four);

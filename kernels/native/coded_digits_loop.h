@@ -1,11 +1,12 @@
 #pragma once
-// Digit loops of native/coded_kernel.h for one instruction set, given by a type in the including file:
+// Three digits times stored codes (native/coded_kernel.h) for one instruction set, given by a type in the
+// including file, and what that shares with two digits (native/coded_two_digits_loop.h):
 //   Words, Ints, Floats    vectors of as many 32-bit elements, one a column
 //   dotBytes(sums, u, s)    sums + the four products of unsigned and signed bytes of each column
 //   dotPairs(sums, a, b)    sums + the two products of signed 16-bit numbers of each column
 //   multiplyAdd(a, b, c)    a · b + c, rounded once
 //   spread(p)    32 bits for all columns
-//   kMostRows    rows, up to 8, × kVectors vectors of columns whose sums fit the registers
+//   kVectors    of columns at once
 //   kPanelsOfOneRow    1 or 2 whose sums, three each, fit the registers
 // Included after the file's target pragma, so that the templates are compiled for that instruction set; no
 // function of the standard library is instantiated here.
@@ -156,76 +157,6 @@ template <class Isa, int kBits, int kRows, int kPanels>
         for (int v = 0; v < kVectors; ++v) storeAs(totalOf(r, v), totals[r][v]);
 }
 
-/// Two digits times widened codes: kRows rows from `row` on, whose digits those are.
-template <class Isa, int kRows, Zeros kZeros>
-[[gnu::noinline]] void addTwoDigitBlock(const DigitPanelTask& task, const std::int8_t* digits,
-                                        std::int64_t row, std::int64_t first) {
-    using Words = typename Isa::Words;
-    using Floats = typename Isa::Floats;
-    constexpr int kVectors = Isa::kVectors;
-    constexpr int kWidth = static_cast<int>(sizeof(Words) / sizeof(std::uint32_t));
-    const CodedPanel& panel = task.panel;
-    const std::int64_t groupBytes = task.stripRows * kDigitGroupBytes;
-    const std::uint32_t* bytes = panel.words + first;
-    const std::uint32_t* pairs = task.pairs + first;
-    float* const c = task.c + row * kPanelColumns + first;
-    Floats totals[kRows][kVectors];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * kPanelColumns + v * kWidth);
-    forEachSegment(
-        task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
-                  std::int64_t end) __attribute__((always_inline)) {
-            Words sums[kRows][kVectors];
-#pragma GCC unroll 8
-            for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 2
-                for (int v = 0; v < kVectors; ++v) sums[r][v] = Words{};
-            do {
-#pragma GCC unroll 3
-                for (int part = 0; part < 3; ++part) {
-                    Words codes[kVectors];
-#pragma GCC unroll 2
-                    for (int v = 0; v < kVectors; ++v)
-                        codes[v] = loadAs<Words>((part < 2 ? pairs + part * kPanelColumns : bytes) +
-                                                 v * kWidth);
-#pragma GCC unroll 8
-                    for (int r = 0; r < kRows; ++r) {
-                        const Words digit = Isa::spread(digits + r * kDigitGroupBytes + part * 4);
-#pragma GCC unroll 2
-                        for (int v = 0; v < kVectors; ++v)
-                            sums[r][v] = part < 2 ? Isa::dotPairs(sums[r][v], codes[v], digit)
-                                                  : Isa::dotBytes(sums[r][v], digit, codes[v]);
-                    }
-                }
-                pairs += 2 * kPanelColumns;
-                bytes += kPanelColumns;
-                digits += groupBytes;
-            } while (++group < end);
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t at = block * kPanelColumns + first + v * kWidth;
-                const Floats scale = loadAs<Floats>(panel.scales + at);
-#pragma GCC unroll 8
-                for (int r = 0; r < kRows; ++r)
-                    totals[r][v] = addProducts<Isa>(totals[r][v], sums[r][v], scale);
-                if constexpr (kZeros == Zeros::some) {
-                    const Floats zero =
-                        panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
-#pragma GCC unroll 8
-                    for (int r = 0; r < kRows; ++r)
-                        totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero,
-                                                          task.sums[(row + r) * task.segments + segment]);
-                }
-            }
-        });
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) storeAs(c + r * kPanelColumns + v * kWidth, totals[r][v]);
-}
-
 template <class Isa>
 constexpr std::int64_t columnsAtOnce() {
     return static_cast<std::int64_t>(sizeof(typename Isa::Words) / sizeof(std::uint32_t)) * Isa::kVectors;
@@ -248,48 +179,6 @@ void addThreeDigits(const DigitPanelTask& task) {
         for (; row + 2 <= task.rows; row += 2) addThreeDigitColumns<Isa, kBits, 2, 1>(task, row, panel);
         if (row < task.rows) addThreeDigitColumns<Isa, kBits, 1, 1>(task, row, panel);
     }
-}
-
-/// `count` rows from `row` on, at most kRows.
-template <class Isa, int kRows>
-void addTwoDigitRows(const DigitPanelTask& task, const std::int8_t* digits, std::int64_t row,
-                     std::int64_t count) {
-    if constexpr (kRows > 1)
-        if (count < kRows) return addTwoDigitRows<Isa, kRows - 1>(task, digits, row, count);
-    const auto block = task.panel.zeros || task.panel.zero != 0 ? addTwoDigitBlock<Isa, kRows, Zeros::some>
-                                                                : addTwoDigitBlock<Isa, kRows, Zeros::none>;
-    for (std::int64_t first = 0; first < kPanelColumns; first += columnsAtOnce<Isa>())
-        block(task, digits, row, first);
-}
-template <class Isa>
-void addTwoDigits(const DigitPanelTask& task) {
-    const std::int8_t* digits = task.digits;
-    // The next panel comes while this one is multiplied, a share with each strip.
-    constexpr std::int64_t kLine = 64 / sizeof(std::uint32_t);
-    const std::int64_t share = (task.nextWords * task.stripRows / task.rows + kLine) / kLine * kLine;
-    std::int64_t asked = 0;
-    for (std::int64_t first = 0; first < task.rows; first += task.stripRows, digits += task.stripBytes) {
-        const std::int64_t end = smaller(task.rows, first + task.stripRows);
-        for (const std::int64_t last = smaller(task.nextWords, asked + share); asked < last; asked += kLine)
-            __builtin_prefetch(task.next + asked);
-        // Even parts: a short last one would run slowly.
-        std::int64_t parts = (end - first + Isa::kMostRows - 1) / Isa::kMostRows;
-        for (std::int64_t row = first, count = 0; row < end; row += count, --parts) {
-            count = (end - row + parts - 1) / parts;
-            addTwoDigitRows<Isa, Isa::kMostRows>(task, digits + (row - first) * kDigitGroupBytes, row, count);
-        }
-    }
-}
-
-/// The table of an instruction set that has the one of `base` and Isa's instructions.
-template <class Isa>
-CodedKernels withDigits(CodedKernels base) {
-    base.addThreeDigits[0] = addThreeDigits<Isa, 2>;
-    base.addThreeDigits[1] = addThreeDigits<Isa, 4>;
-    base.addThreeDigits[2] = addThreeDigits<Isa, 8>;
-    base.addTwoDigits = addTwoDigits<Isa>;
-    base.stripRows = Isa::kMostRows;
-    return base;
 }
 
 }  // namespace tcompress::kernels::detail

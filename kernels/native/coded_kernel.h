@@ -41,11 +41,12 @@ struct DecodeTask {
 /// stretch.
 struct DigitPanelTask {
     CodedPanel panel;
-    const std::uint32_t* pairs = nullptr;  // of the panel's codes, for two digits
+    const std::uint32_t* pairs = nullptr;  // of the panel's codes, where they are separate
     const std::int8_t* digits = nullptr;   // of the first row and k
     std::int64_t stripRows = 1;            // rows whose groups lie side by side
     std::int64_t stripBytes = 0;           // between one strip and the next
     const std::int32_t* sums = nullptr;    // of the numbers of each segment, [row][segment]
+    const std::int32_t* products = nullptr;  // DigitRows::products, for crossed pairs
     std::int64_t segments = 0;             // of a row of A, all its parts
     std::int64_t groupsPerSegment = 0;
     std::int64_t rows = 0;
@@ -55,9 +56,19 @@ struct DigitPanelTask {
     std::int64_t nextWords = 0;
 };
 
-/// Of a group of widened codes, four k of kPanelColumns columns: pairs of 16-bit codes · 256 of the first and
-/// third k, of the second and fourth, and the same four codes in 8 bits.
-constexpr std::int64_t kWidenedWords = 3 * kPanelColumns;
+/// How codes are widened for two digits, groups of four k of kPanelColumns columns.
+/// separate: two lines of pairs of 16 bits, codes · 256 of the first and third k and of the second and fourth,
+/// which d₁ is multiplied by in two instructions; the four codes in 8 bits lie elsewhere.
+/// crossed: a line with the codes of the second and fourth k, to be added to the d₁ of the first and third, one
+/// with those of the first and third for the d₁ of the second and fourth. The product of both sums,
+///   (d₁ + c′) · (d₁′ + c) = d₁ · c + d₁′ · c′ + d₁ · d₁′ + c · c′
+/// (S. Winograd, "A New Algorithm for Inner Product", IEEE Trans. Comput. C-17, 1968), takes one multiplication
+/// and two additions, which other pipes may do meanwhile; what of it is not wanted depends on the row or on the
+/// column alone. The sums fit 16 bits: |d₁| ≤ 32512, |c| ≤ 128. A third line has the codes in 8 bits, and before
+/// the groups of each segment lies a line of its −Σ c · c′.
+enum class CodePairs { separate, crossed };
+/// Of a group, at most.
+constexpr std::int64_t kWidenedWords = 4 * kPanelColumns;
 
 struct CodedKernels {
     void (*multiply[3])(const CodedPanelTask&);  // for 2, 4 and 8 bits
@@ -66,10 +77,12 @@ struct CodedKernels {
     void (*addThreeDigits[3])(const DigitPanelTask&);  // strips of one row
     void (*addTwoDigits)(const DigitPanelTask&);       // one panel of widened codes
     std::int64_t stripRows = 0;                        // that go on at once in registers there
+    CodePairs pairs = CodePairs::separate;             // that it takes
 };
 /// Of the best instruction set of this processor.
 const CodedKernels& codedKernels();
 const CodedKernels& codedKernelsAvx512Vnni();
+const CodedKernels& codedKernelsAvx512VnniCrossed();
 const CodedKernels& codedKernelsAvx512();
 const CodedKernels& codedKernelsAvxVnni();
 const CodedKernels& codedKernelsAvx2();

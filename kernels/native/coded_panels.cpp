@@ -29,31 +29,60 @@ void scaleRows(const CodedMatmul& params, const PanelSums& sums, float alpha, co
         }
 }
 
-// `bytes` is null where the codes are bytes already.
-TCOMPRESS_MULTIVERSION void widenWords(const std::uint32_t* words, std::int64_t groups, int bits,
-                                       std::uint32_t* pairs, std::uint32_t* bytes) {
-    using Words = std::uint32_t __attribute__((vector_size(64)));
-    using Pairs = std::uint16_t __attribute__((vector_size(64)));
-    using Bytes = std::uint8_t __attribute__((vector_size(64)));
-    constexpr std::int64_t kWords = 16;
+using Words = std::uint32_t __attribute__((vector_size(64)));
+using Ints = std::int32_t __attribute__((vector_size(64)));
+using Pairs = std::int16_t __attribute__((vector_size(64)));
+using Bytes = std::uint8_t __attribute__((vector_size(64)));
+constexpr std::int64_t kWords = 16;
+
+TCOMPRESS_INLINE void store(std::uint32_t* target, Words value) { std::memcpy(target, &value, sizeof value); }
+
+/// Codes from bit `slot` on of each byte, in 8 bits.
+TCOMPRESS_INLINE Words bytesOf(const std::uint32_t* words, int bits, int slot) {
+    Words codes;
+    std::memcpy(&codes, words, sizeof codes);
+    if (bits == 8) return codes;
+    // x ^ sign − sign extends the sign of each byte's code.
     const Words mask = Words{} + 0x01010101U * ((1U << bits) - 1);
     const Words sign = Words{} + (0x01010101U << (bits - 1));
+    return (Words)((Bytes)(((codes >> slot) & mask) ^ sign) - (Bytes)sign);
+}
+
+// `bytes` is null where the codes are bytes already.
+TCOMPRESS_MULTIVERSION void widenSeparate(const std::uint32_t* words, std::int64_t groups, int bits,
+                                          std::uint32_t* pairs, std::uint32_t* bytes) {
     for (std::int64_t group = 0; group < groups; ++group, words += kPanelColumns)
         for (int slot = 0; slot < 8; slot += bits, pairs += 2 * kPanelColumns)
             for (std::int64_t column = 0; column < kPanelColumns; column += kWords) {
-                Words codes;
-                std::memcpy(&codes, words + column, sizeof codes);
+                const Words codes = bytesOf(words + column, bits, slot);
                 if (bytes) {
-                    // x ^ sign − sign extends the sign of each byte's code.
-                    codes = (Words)((Bytes)(((codes >> slot) & mask) ^ sign) - (Bytes)sign);
-                    std::memcpy(bytes, &codes, sizeof codes);
+                    store(bytes, codes);
                     bytes += kWords;
                 }
-                const Words even = (Words)((Pairs)codes << 8);
-                const Words odd = codes & 0xff00ff00U;
-                std::memcpy(pairs + column, &even, sizeof even);
-                std::memcpy(pairs + kPanelColumns + column, &odd, sizeof odd);
+                store(pairs + column, (Words)((Pairs)codes << 8));
+                store(pairs + kPanelColumns + column, codes & 0xff00ff00U);
             }
+}
+
+/// One segment.
+TCOMPRESS_MULTIVERSION void widenCrossed(const std::uint32_t* words, std::int64_t groups, int bits,
+                                         std::uint32_t* target) {
+    std::uint32_t* const products = target;
+    target += kPanelColumns;
+    Words sums[kPanelColumns / kWords] = {};
+    for (std::int64_t group = 0; group < groups; ++group, words += kPanelColumns)
+        for (int slot = 0; slot < 8; slot += bits, target += 3 * kPanelColumns)
+            for (std::int64_t column = 0; column < kPanelColumns; column += kWords) {
+                const Words codes = bytesOf(words + column, bits, slot);
+                const Pairs first = (Pairs)codes << 8 >> 8, second = (Pairs)codes >> 8;
+                store(target + column, (Words)second);
+                store(target + kPanelColumns + column, (Words)first);
+                store(target + 2 * kPanelColumns + column, codes);
+                const auto both = (Ints)(first * second);  // no more than 2^14 each
+                sums[column / kWords] -= (Words)((both << 16 >> 16) + (both >> 16));
+            }
+    for (std::int64_t column = 0; column < kPanelColumns; column += kWords)
+        store(products + column, sums[column / kWords]);
 }
 
 }  // namespace
@@ -81,14 +110,26 @@ std::int64_t partSizeOf(const PackedCodes& weights, std::int64_t wanted) {
     return weights.blocks() == 1 || weights.block % wanted == 0 ? wanted : weights.block;
 }
 
-WidenedPanel widened(const CodedPanel& panel, int bits, std::uint32_t* target) {
-    const std::int64_t groups = panel.groups * 8 / bits;
-    std::uint32_t* const bytes = bits < 8 ? target + groups * 2 * kPanelColumns : nullptr;
-    widenWords(panel.words, panel.groups, bits, target, bytes);
-    WidenedPanel wide{panel, target};
-    if (bytes) wide.panel.words = bytes;
-    wide.panel.groups = groups;
-    wide.panel.groupsPerBlock *= 8 / bits;
+WidenedPanel widened(const CodedPanel& panel, int bits, CodePairs pairs, std::int64_t groupsPerSegment,
+                     std::uint32_t* target) {
+    const std::int64_t perWord = 8 / bits;  // digits' groups
+    WidenedPanel wide{panel};
+    wide.panel.groups *= perWord;
+    wide.panel.groupsPerBlock *= perWord;
+    if (pairs == CodePairs::separate) {
+        std::uint32_t* const bytes = bits < 8 ? target + wide.panel.groups * 2 * kPanelColumns : nullptr;
+        widenSeparate(panel.words, panel.groups, bits, target, bytes);
+        if (bytes) wide.panel.words = bytes;
+        wide.pairs = target;
+        return wide;
+    }
+    wide.panel.words = target;
+    for (std::int64_t group = 0, count = 0; group < panel.groups; group += count) {
+        const std::int64_t blockEnd = (group / panel.groupsPerBlock + 1) * panel.groupsPerBlock;
+        count = std::min({groupsPerSegment / perWord, blockEnd - group, panel.groups - group});
+        widenCrossed(panel.words + group * kPanelColumns, count, bits, target);
+        target += (1 + 3 * count * perWord) * kPanelColumns;
+    }
     return wide;
 }
 

@@ -17,13 +17,15 @@ inline CodedPanel codedPanel(const PackedCodes& weights, std::int64_t index) {
 /// words of one long block.
 std::int64_t partSizeOf(const PackedCodes& weights, std::int64_t wanted);
 
-/// A panel of 8-bit codes, one group for each four of its k, and the same as pairs of 16 bits.
+/// A panel of widened codes, one group for each four of its k: of 8 bits with the pairs, or with them between.
 struct WidenedPanel {
     CodedPanel panel;
-    const std::uint32_t* pairs = nullptr;
+    const std::uint32_t* pairs = nullptr;  // null where they are crossed
 };
-/// Written to target, kWidenedWords for each group; codes of 8 bits stay where they are.
-WidenedPanel widened(const CodedPanel& panel, int bits, std::uint32_t* target);
+/// Written to target, kWidenedWords for each group; beside separate pairs codes of 8 bits stay where they are.
+/// Segments hold whole words.
+WidenedPanel widened(const CodedPanel& panel, int bits, CodePairs pairs, std::int64_t groupsPerSegment,
+                     std::uint32_t* target);
 
 /// Sums of a part of C, panel after panel [rows][kPanelColumns], in units of each row (null: 1).
 struct PanelSums {

@@ -19,6 +19,7 @@ constexpr float kLargestNumber = 127.0F * 65536;
 /// The smallest numbers lose no digit that matters: below it everything is 0.
 constexpr float kNothing = 1e-30F;
 
+using UnsignedVector = std::uint32_t __attribute__((vector_size(sizeof(IntVector))));
 using Bytes = std::int8_t __attribute__((vector_size(kLanes)));
 using Words = std::int16_t __attribute__((vector_size(2 * kLanes)));
 
@@ -70,9 +71,10 @@ TCOMPRESS_INLINE IntVector numbersOf(const float* x, std::int64_t count, float i
     const FloatVector half = broadcastVector(0.5F);
     return __builtin_convertvector(scaled + (scaled < 0.0F ? -half : half), IntVector);
 }
-TCOMPRESS_INLINE std::int32_t sumLanes(IntVector x) {
-    using Half = std::int32_t __attribute__((vector_size(32)));
-    using Quarter = std::int32_t __attribute__((vector_size(16)));
+/// Modulo 2^32.
+TCOMPRESS_INLINE std::int32_t sumLanes(UnsignedVector x) {
+    using Half = std::uint32_t __attribute__((vector_size(32)));
+    using Quarter = std::uint32_t __attribute__((vector_size(16)));
     struct Halves {
         Half low, high;
     };
@@ -82,7 +84,7 @@ TCOMPRESS_INLINE std::int32_t sumLanes(IntVector x) {
     const auto halves = std::bit_cast<Halves>(x);
     const auto quarters = std::bit_cast<Quarters>(halves.low + halves.high);
     const Quarter last = quarters.low + quarters.high;
-    return last[0] + last[1] + last[2] + last[3];
+    return static_cast<std::int32_t>(last[0] + last[1] + last[2] + last[3]);
 }
 template <std::size_t kBytes>
 TCOMPRESS_INLINE void put(std::int8_t* target, const void* digits, std::int64_t group) {
@@ -115,6 +117,14 @@ TCOMPRESS_INLINE void storeTwo(IntVector number, std::int64_t groups, std::int8_
     }
 }
 
+/// Of neighbouring numbers' d₁, the 1st and 2nd, the 3rd and 4th, …; each is there twice.
+TCOMPRESS_INLINE UnsignedVector pairProducts(IntVector number) {
+    const IntVector high = number >> 8;
+    const IntVector other =
+        __builtin_shuffle(high, IntVector{1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14});
+    return (UnsignedVector)high * (UnsignedVector)other;
+}
+
 /// A segment of a strip's rows.
 struct StripSegment {
     const float* x = nullptr;
@@ -125,19 +135,22 @@ struct StripSegment {
     std::int64_t step = 0;  // bytes from one group to the next
     std::int32_t* sums = nullptr;
     std::int64_t sumStride = 0;
+    std::int32_t* products = nullptr;  // or null
 };
-template <DigitForm kForm>
+enum class Products { none, ofPairs };
+template <DigitForm kForm, Products kProducts>
 TCOMPRESS_INLINE void splitSegment(const StripSegment& part) {
     for (std::int64_t row = 0; row < part.rows; ++row) {
         const float* x = part.x + row * part.stride;
         const float unit = part.units[row * part.unitStride];
         const float inverse = unit > 0 ? 1.0F / unit : 0.0F;
         std::int8_t* digits = part.digits + row * kDigitGroupBytes;
-        IntVector sum{};
+        UnsignedVector sum{}, products{};
         for (std::int64_t i = 0; i < part.count; i += kLanes) {
             const std::int64_t left = part.count - i;
             const IntVector number = numbersOf(x + i, left, inverse);
-            sum += number;
+            sum += (UnsignedVector)number;
+            if constexpr (kProducts == Products::ofPairs) products += pairProducts(number);
             const std::int64_t groups =
                 left >= kLanes ? kLanes / kDigitGroup : (left + kDigitGroup - 1) / kDigitGroup;
             if constexpr (kForm == DigitForm::three)
@@ -147,10 +160,19 @@ TCOMPRESS_INLINE void splitSegment(const StripSegment& part) {
             digits += groups * part.step;
         }
         part.sums[row * part.sumStride] = sumLanes(sum);
+        if constexpr (kProducts == Products::ofPairs)
+            part.products[row] = sumLanes(products * -128U);  // of twice the sum
     }
 }
-TCOMPRESS_MULTIVERSION void splitThree(const StripSegment& part) { splitSegment<DigitForm::three>(part); }
-TCOMPRESS_MULTIVERSION void splitTwo(const StripSegment& part) { splitSegment<DigitForm::two>(part); }
+TCOMPRESS_MULTIVERSION void splitThree(const StripSegment& part) {
+    splitSegment<DigitForm::three, Products::none>(part);
+}
+TCOMPRESS_MULTIVERSION void splitTwo(const StripSegment& part) {
+    splitSegment<DigitForm::two, Products::none>(part);
+}
+TCOMPRESS_MULTIVERSION void splitTwoForPairs(const StripSegment& part) {
+    splitSegment<DigitForm::two, Products::ofPairs>(part);
+}
 
 /// One stretch of one row. Nothing when it is not finite.
 std::optional<float> unitOf(const DigitRows& rows, std::int64_t row, std::int64_t begin) {
@@ -172,7 +194,10 @@ bool splitStrip(const DigitRows& rows, std::int64_t strip) {
     segment.sumStride = rows.segments();
     segment.step = rows.groupBytes();
     segment.sums = rows.sums + firstRow * segment.sumStride;
-    const auto split = rows.form == DigitForm::three ? splitThree : splitTwo;
+    if (rows.products) segment.products = rows.products + strip * rows.segments() * rows.stripRows;
+    const auto split = rows.form == DigitForm::three ? splitThree
+                       : rows.products               ? splitTwoForPairs
+                                                     : splitTwo;
     for (std::int64_t begin = 0; begin < rows.k; begin = rows.partEnd(begin)) {
         if (begin % rows.stretch == 0) {
             float* units = rows.units + firstRow * segment.unitStride + begin / rows.stretch;
@@ -191,6 +216,7 @@ bool splitStrip(const DigitRows& rows, std::int64_t strip) {
             split(segment);
             segment.digits += (count + kDigitGroup - 1) / kDigitGroup * segment.step;
             ++segment.sums;
+            if (segment.products) segment.products += rows.stripRows;
         });
         const std::int8_t* last = rows.digitsOf(begin, strip) + rows.partGroups(begin) * segment.step;
         std::memset(segment.digits, 0, static_cast<std::size_t>(last - segment.digits));

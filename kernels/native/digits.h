@@ -51,6 +51,10 @@ struct DigitRows {
     std::int64_t groups = 0;        // of a row
     float* units = nullptr;         // [row][stretches]
     std::int32_t* sums = nullptr;   // Σ number over each segment, [row][segments]
+    /// For crossed pairs of codes (native/coded_kernel.h), else null: −256 · Σ over each segment of the products
+    /// of the d₁ of the first and second and of the third and fourth k, modulo 2^32,
+    /// [strip][segments][stripRows].
+    std::int32_t* products = nullptr;
 
     std::int64_t strips() const { return (rows + stripRows - 1) / stripRows; }
     std::int64_t groupBytes() const { return stripRows * kDigitGroupBytes; }

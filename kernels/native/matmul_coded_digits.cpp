@@ -24,6 +24,7 @@ constexpr std::int64_t kStretch = 4096;
 struct Digits;
 struct Units;
 struct Sums;
+struct Products;
 struct Totals;
 struct Codes;
 
@@ -47,6 +48,9 @@ DigitRows placeOfDigits(const CodedMatmul& params) {
     rows.digits = threadScratch<Digits, std::int8_t>(rows.sizeBytes());
     rows.units = threadScratch<Units, float>(params.m * rows.stretches());
     rows.sums = threadScratch<Sums, std::int32_t>(params.m * rows.segments());
+    if (!few && codedKernels().pairs == CodePairs::crossed)
+        rows.products =
+            threadScratch<Products, std::int32_t>(rows.strips() * rows.stripRows * rows.segments());
     return rows;
 }
 
@@ -57,7 +61,9 @@ DigitPanelTask taskOf(const DigitRows& split, std::int64_t row, std::int64_t row
     task.stripBytes = split.partGroups(begin) * split.groupBytes();
     task.digits = split.digitsOf(begin, row / split.stripRows);
     task.segments = split.segments();
-    task.sums = split.sums + row * task.segments + split.segmentAt(begin);
+    const std::int64_t segment = split.segmentAt(begin);
+    task.sums = split.sums + row * task.segments + segment;
+    if (split.products) task.products = split.products + row * task.segments + segment * split.stripRows;
     task.rows = rows;
     return task;
 }
@@ -116,7 +122,8 @@ void multiplyTile(const CodedMatmul& params, const DigitRows& split, const Tiles
             for (std::int64_t panel = 0; panel < panels; ++panel) {
                 const CodedPanel stored =
                     codedPanel(weights, firstPanel + panel, begin, split.partEnd(begin) - begin);
-                const WidenedPanel wide = widened(stored, weights.bits, codes);
+                const WidenedPanel wide =
+                    widened(stored, weights.bits, codedKernels().pairs, task.groupsPerSegment, codes);
                 task.panel = wide.panel;
                 task.pairs = wide.pairs;
                 task.c = totals + panel * size;

@@ -193,16 +193,18 @@ struct SplitRows {
     DigitRows rows;
     std::vector<std::int8_t> digits;
     std::vector<float> units;
-    std::vector<std::int32_t> sums;
+    std::vector<std::int32_t> sums, products;
 
     SplitRows(DigitRows given, std::int64_t padding = 0) : rows(given) {
         rows.groups = (rows.k + kDigitGroup - 1) / kDigitGroup + padding;
         digits.assign(rows.sizeBytes(), 77);
         units.resize(rows.rows * rows.stretches());
         sums.resize(rows.rows * rows.segments());
+        products.resize(rows.strips() * rows.stripRows * rows.segments());
         rows.digits = digits.data();
         rows.units = units.data();
         rows.sums = sums.data();
+        if (rows.form == DigitForm::two) rows.products = products.data();
     }
     std::int64_t number(std::int64_t row, std::int64_t i) const {
         std::int64_t begin = 0;
@@ -256,7 +258,7 @@ TEST_CASE("digits hold a row within half a unit, and units are no larger than ex
     const std::int64_t perBlock = split.rows.segmentsPerBlock();
     for (std::int64_t row = 0; row < m; ++row) {
         std::vector<double> largest(2), largestSum(2), magnitudes(2 * perBlock);
-        std::vector<std::int64_t> numbers(2 * perBlock), total(2 * perBlock);
+        std::vector<std::int64_t> numbers(2 * perBlock), total(2 * perBlock), products(2 * perBlock);
         const auto segmentOf = [&](std::int64_t i) { return i / block * perBlock + i % block / segment; };
         for (std::int64_t i = 0; i < k; ++i) {
             const double magnitude = std::abs(a[row * k + i]);
@@ -266,6 +268,7 @@ TEST_CASE("digits hold a row within half a unit, and units are no larger than ex
             const std::int64_t number = split.number(row, i);
             numbers[segmentOf(i)] += std::abs(number);
             total[segmentOf(i)] += number;
+            if (i % 2 != 0) products[segmentOf(i)] += (number >> 8) * (split.number(row, i - 1) >> 8);
             const double unit = split.units[row * 2 + i / block];
             const double error = std::abs(static_cast<double>(number) * unit - a[row * k + i]);
             REQUIRE(error <= std::max(unit * (0.5 + std::abs(number) * 0x1p-22), row == 1 ? 1e-30 : 0.0));
@@ -273,6 +276,10 @@ TEST_CASE("digits hold a row within half a unit, and units are no larger than ex
         for (std::int64_t i = k; i < split.rows.groups * kDigitGroup; ++i) REQUIRE(split.number(row, i) == 0);
         for (std::int64_t s = 0; s < 2 * perBlock; ++s) {
             REQUIRE(split.sums[row * 2 * perBlock + s] == total[s]);
+            if (form == DigitForm::two)
+                REQUIRE(
+                    split.products[(row / given.stripRows * 2 * perBlock + s) * given.stripRows +
+                                   row % given.stripRows] == static_cast<std::int32_t>(-256 * products[s]));
             REQUIRE(numbers[s] <= std::int64_t{1} << (32 - bits));
         }
         for (std::int64_t s = 0; s < 2; ++s) {
@@ -299,17 +306,21 @@ TEST_CASE("the largest codes and numbers do not overflow the sums of digits") {
                     s.matrix.zeroPoints = s.zeros;
                     s.matrix.codes = reinterpret_cast<const std::byte*>(s.codes.data());
                     const PackedCodesPtr packed = packCodes(s.matrix);
-                    for (const float x : {3.0F, -3.0F}) {
-                        const std::vector<float> a(static_cast<std::size_t>(m * 512), x);
-                        std::vector<float> c(static_cast<std::size_t>(m * 33));
-                        matmul({a.data(), 512, m, packed.get(), c.data(), 33, {}});
-                        for (std::int64_t i = 0; i < m * 33; ++i) {
-                            double expected = 0;
-                            for (std::int64_t l = 0; l < 512; ++l)
-                                expected += x * weight(s.matrix, l, i % 33);
-                            REQUIRE(c[i] == Approx(expected).epsilon(4e-6));
+                    // Of every `step` k one has a number: with all, the sums are the largest; alone in its
+                    // block, a number is.
+                    for (const std::int64_t step : {std::int64_t{1}, block})
+                        for (const float x : {3.0F, -3.0F}) {
+                            std::vector<float> a(static_cast<std::size_t>(m * 512));
+                            for (std::int64_t i = 0; i < m * 512; i += step) a[i] = x;
+                            std::vector<float> c(static_cast<std::size_t>(m * 33));
+                            matmul({a.data(), 512, m, packed.get(), c.data(), 33, {}});
+                            for (std::int64_t i = 0; i < m * 33; ++i) {
+                                double expected = 0;
+                                for (std::int64_t l = 0; l < 512; ++l)
+                                    expected += a[l] * weight(s.matrix, l, i % 33);
+                                REQUIRE(c[i] == Approx(expected).epsilon(4e-6));
+                            }
                         }
-                    }
                 }
 }
 
@@ -368,8 +379,10 @@ TEST_CASE("a row's results by digits are the same bytes however many rows there 
 TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
     std::vector<const CodedKernels*> sets;
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni"))
+    if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512vnni")) {
         sets.push_back(&codedKernelsAvx512Vnni());
+        sets.push_back(&codedKernelsAvx512VnniCrossed());
+    }
     if (__builtin_cpu_supports("x86-64-v3") && __builtin_cpu_supports("avxvnni"))
         sets.push_back(&codedKernelsAvxVnni());
 #endif
@@ -400,7 +413,8 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
                         const std::int64_t perGroup =
                             form == DigitForm::two ? kDigitGroup : packed->codesPerWord();
                         if (form == DigitForm::two) {
-                            const WidenedPanel wide = widened(task.panel, bits, codes.data());
+                            const WidenedPanel wide =
+                                widened(task.panel, bits, set->pairs, 16 / kDigitGroup, codes.data());
                             task.panel = wide.panel;
                             task.pairs = wide.pairs;
                         }
@@ -408,6 +422,7 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
                         task.stripRows = split.rows.stripRows;
                         task.stripBytes = split.rows.partGroups(0) * split.rows.groupBytes();
                         task.sums = split.sums.data();
+                        task.products = split.products.data();
                         task.segments = split.rows.segments();
                         task.groupsPerSegment = 16 / perGroup;
                         task.rows = count;
