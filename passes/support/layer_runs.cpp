@@ -152,6 +152,22 @@ void cutOut(ir::Model& model, const LayerRun& run, const std::string& pass, pipe
     if (!inputs.empty()) inputs.commit();
 }
 
+exec::Feeds feedsLeft(const ir::Model& model, exec::Feeds feeds) {
+    std::erase_if(feeds, [&](const auto& feed) { return model.graph().find(feed.first) == nullptr; });
+    for (auto& [name, tensor] : feeds) {
+        const std::optional<Shape> declared = model.graph().find(name)->shape();
+        if (!declared || std::ssize(*declared) != tensor.rank()) continue;
+        for (std::size_t axis = 0; axis < declared->size(); ++axis) {
+            const std::int64_t size = (*declared)[axis], fed = tensor.shape()[axis];
+            if (size < 0 || size >= fed) continue;
+            std::vector<bool> stays(static_cast<std::size_t>(fed), false);
+            std::fill_n(stays.begin(), size, true);
+            tensor = compress(tensor, static_cast<std::int64_t>(axis), stays);
+        }
+    }
+    return feeds;
+}
+
 std::vector<std::string> comparableOutputs(const ir::Graph& graph, const std::vector<LayerSpan>& spans) {
     ValueSet caches;
     for (const LayerSpan& span : spans)

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lib/analysis/transformer_view.h"
+#include "lib/exec/executor.h"
 #include "lib/pipeline/pass.h"
 #include "passes/support/refit.h"
 
@@ -40,6 +41,10 @@ std::vector<LayerRun> runsOf(const std::vector<LayerSpan>& spans, const std::set
 
 /// Cuts a run out, its key-value cache outputs and the inputs that only it read included.
 void cutOut(ir::Model& model, const LayerRun& run, const std::string& pass, pipeline::PassReport& report);
+
+/// What a model without some layers and heads takes of the feeds of the whole: not the caches of layers that went, and as
+/// many heads of the others' as its inputs declare.
+exec::Feeds feedsLeft(const ir::Model& model, exec::Feeds feeds);
 
 /// Float outputs of the graph that are no layer's key-value cache: what dropping layers should not change.
 std::vector<std::string> comparableOutputs(const ir::Graph& graph, const std::vector<LayerSpan>& spans);

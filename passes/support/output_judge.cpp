@@ -85,7 +85,7 @@ double OutputJudge::error(const ir::Model& edited) const {
     exec::Executor executor(edited, {.inputs = std::move(cut), .outputs = values});
     std::vector<Sum> sums(values.size());
     for (std::size_t b = 0; b < batches_.size(); ++b) {
-        const std::vector<Tensor> outputs = executor.run(stream_.feeds(Side::edited, b));
+        const std::vector<Tensor> outputs = executor.run(feedsLeft(edited, stream_.feeds(Side::edited, b)));
         for (std::size_t i = 0; i < outputs.size(); ++i) {
             const calibration::ObservedRows now(outputs[i], batches_[b].mask);
             const Tensor kept = store_.get(batches_[b].outputs[places[i]]);

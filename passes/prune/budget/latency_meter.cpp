@@ -10,6 +10,7 @@
 #include "lib/measure/machine.h"
 #include "lib/support/parallel.h"
 #include "lib/support/sha256.h"
+#include "passes/support/layer_runs.h"
 
 namespace tcompress::passes {
 namespace {
@@ -40,11 +41,12 @@ double LatencyMeter::seconds(const ir::Model& model) const {
     constexpr double kEnoughSeconds = 0.3, kMostSeconds = 3;
     const ThreadScope threads(threads_);
     exec::Executor executor(model);
-    for (int run = 0; run < kWarmup; ++run) secondsOf(executor, sample_);
+    const exec::Feeds sample = feedsLeft(model, sample_);
+    for (int run = 0; run < kWarmup; ++run) secondsOf(executor, sample);
     double least = std::numeric_limits<double>::infinity(), spent = 0;
     for (int run = 0, quiet = 0; run < kMostRuns && spent < kMostSeconds && (quiet < kQuietRuns || spent < kEnoughSeconds);
          ++run) {
-        const double seconds = secondsOf(executor, sample_);
+        const double seconds = secondsOf(executor, sample);
         quiet = seconds < 0.99 * least ? 0 : quiet + 1;
         least = std::min(least, seconds);
         spent += seconds;

@@ -255,6 +255,14 @@ TEST_CASE("ranks are chosen where they cost less than units, and the file holds 
     CHECK(result.model.graph().nodes().size() > model.graph().nodes().size());
 }
 
+TEST_CASE("layers that go take their key-value cache along while they are tried") {
+    const char* target = GENERATE(R"({"target": {"macs": 0.6}})", R"({"target": {"speedup": 1.2}})");
+    CAPTURE(target);
+    const ir::Model model = test::dataModel("gpt2_char_kv");
+    const data::Dataset samples = data::fitToModel(samplesOf("fortunes_char_calibration", 0, 8), model);
+    CHECK(macsOf(withBudget(model, target, samples)) < macsOf(model));
+}
+
 TEST_CASE("a target out of reach is refused with what can be reached") {
     const ir::Model model = test::dataModel("vit_digits");
     const data::Dataset samples = samplesOf("digits_calibration", 0, 16);
