@@ -12,7 +12,9 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <system_error>
+#include <vector>
 
 #include "lib/support/error.h"
 
@@ -44,8 +46,14 @@ fs::path parentOf(const fs::path& file) {
 
 void copyToStandardOutput(const fs::path& file) {
     std::ifstream source(file, std::ios::binary);
-    std::cout << source.rdbuf() << std::flush;
-    if (!source || !std::cout) throw Error("cannot write standard output");
+    // By hand: a stream that inserts another one's buffer does not tell when it could write but a part of it.
+    std::vector<char> piece(std::size_t{1} << 20);
+    do {
+        source.read(piece.data(), std::ssize(piece));
+        std::cout.write(piece.data(), source.gcount());
+    } while (source && std::cout);
+    std::cout.flush();
+    if (!source.eof() || !std::cout) throw Error("cannot write the whole model to standard output; is its reader gone, or the disk full?");
 }
 
 }  // namespace
