@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "lib/exec/executor.h"
+#include "lib/exec/fitting_executor.h"
 #include "lib/support/error.h"
 
 namespace tcompress::cli {
@@ -51,7 +51,7 @@ void dumpOutputs(const ir::Model& model, const data::Dataset& dataset, std::int6
     const data::Dataset fitted = data::fitToModel(dataset, model);
     const std::int64_t fixed = data::fixedBatchSize(model);
     const std::int64_t step = fixed > 0 ? fixed : batchSize;
-    exec::Executor executor(model);
+    exec::FittingExecutor executor(model);
     std::vector<std::vector<Tensor>> parts(model.graph().outputs().size());
     progress.begin("outputs", fitted.sampleCount());
     const std::int64_t count = fitted.sampleCount();

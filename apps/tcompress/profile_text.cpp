@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/tcompress/tables.h"
+#include "lib/exec/fitting_executor.h"
 #include "lib/exec/profile.h"
 #include "lib/support/parallel.h"
 
@@ -45,6 +46,7 @@ std::string refusalsTable(const exec::ModelProfile& profile) {
 
 std::string profileText(const ir::Model& model, const std::optional<data::Dataset>& dataset,
                         std::int64_t batch) {
+    if (!exec::weightsFit(model)) return "not profiled: the weights do not fit into the free memory\n";
     const std::int64_t fixed = data::fixedBatchSize(model);
     const std::int64_t wanted = fixed > 0 ? fixed : batch;
     const bool enough = dataset && (fixed <= 0 || dataset->sampleCount() >= fixed);

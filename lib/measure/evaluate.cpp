@@ -12,7 +12,7 @@
 #include "lib/analysis/cost.h"
 #include "lib/analysis/transformer_view.h"
 #include "lib/data/inputs.h"
-#include "lib/exec/executor.h"
+#include "lib/exec/fitting_executor.h"
 #include "lib/measure/energy.h"
 #include "lib/measure/fidelity.h"
 #include "lib/measure/latency.h"
@@ -34,7 +34,7 @@ struct Side {
     const ir::Model& model;
     std::string title;
     data::Dataset data;
-    exec::Executor executor;
+    exec::FittingExecutor executor;
     PaddingCut padding;
     std::vector<std::string> outputNames;
     std::optional<TaskScores> task;
@@ -241,7 +241,13 @@ class Quality {
 
     void finish(std::int64_t samples) {
         const Bootstrap bootstrap{options_.resamples, options_.seed};
-        if (original_.task) result_.originalTask = original_.task->metrics(bootstrap);
+        if (original_.task) {
+            result_.originalTask = original_.task->metrics(bootstrap);
+            if (result_.originalTask->metrics.empty())
+                note(fmt::format("no task metrics: every label is {}, which is ignored", ignoredLabel));
+        } else if (labels_.rank() == 0 && compressed_ == nullptr) {
+            note("no task metrics: the data hold no labels; they would be an array 'labels'");
+        }
         if (compressed_ != nullptr && compressed_->task) {
             result_.compressedTask = compressed_->task->metrics(bootstrap);
             result_.pairedDifference = TaskScores::difference(*original_.task, *compressed_->task, bootstrap);
@@ -288,9 +294,14 @@ class Cost {
                         compressed_ != nullptr ? inference(*compressed_, batch) : nullptr, plan);
     }
 
+    /// Otherwise a run's time and energy are those of packing weights.
+    bool keepsWeights() const {
+        return original_.executor.keepsWeights() && (compressed_ == nullptr || compressed_->executor.keepsWeights());
+    }
+
     void energy(std::int64_t batch) {
         std::optional<RaplCounters> counters;
-        if (options_.energy != EnergyMethod::modelled) counters = RaplCounters::open();
+        if (options_.energy != EnergyMethod::modelled && keepsWeights()) counters = RaplCounters::open();
         if (options_.energy == EnergyMethod::measured && !counters)
             throw DataError(
                 "energy cannot be measured: no readable RAPL package counter under /sys/class/powercap; use "
@@ -355,7 +366,11 @@ Evaluation evaluate(const ir::Model& original, const ir::Model* compressed, cons
         Quality(before, afterSide, data.labels(), options, result).run(result.samples, result.batchSize);
     }
     Cost cost(before, afterSide, options, result);
-    if (options.latency && options.latencyRuns > 0) cost.latency(latencyBatch);
+    if (!cost.keepsWeights())
+        result.notes.push_back(fmt::format("the weights do not fit into the free memory{}: they were read again for each batch, and "
+                                           "latency was not measured",
+                                           after ? " together" : ""));
+    if (options.latency && options.latencyRuns > 0 && cost.keepsWeights()) cost.latency(latencyBatch);
     if (options.energy != EnergyMethod::none) cost.energy(latencyBatch);
     return result;
 }

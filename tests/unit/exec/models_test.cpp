@@ -13,7 +13,9 @@
 #include "kernels/table.h"
 #include "lib/data/readers.h"
 #include "lib/exec/executor.h"
+#include "lib/exec/fitting_executor.h"
 #include "lib/exec/run_once.h"
+#include "lib/ir/edit.h"
 #include "lib/ir/load.h"
 #include "lib/support/parallel.h"
 
@@ -81,6 +83,39 @@ TEST_CASE("A model that runs once gives the bytes of one that may run again") {
             CHECK(std::ranges::equal(once[i].bytes(), again[i].bytes()));
         }
     }
+}
+
+TEST_CASE("A model whose weights do not fit into memory runs again and again, and gives the same bytes") {
+    for (const Case& c : cases()) {
+        INFO(c.name);
+        const ir::Model model = loadModel(c.model);
+        exec::FittingExecutor whole(model), lean(model, exec::packedWeightBytes(model));
+        CHECK(whole.keepsWeights());
+        CHECK(lean.keepsWeights() == (exec::packedWeightBytes(model) == 0));
+        const std::vector<Tensor> expected = whole.run(feedsOf(c.name));
+        for (int run = 0; run < 2; ++run) {
+            const std::vector<Tensor> outputs = lean.run(feedsOf(c.name));
+            REQUIRE(outputs.size() == expected.size());
+            for (std::size_t i = 0; i < outputs.size(); ++i) CHECK(std::ranges::equal(outputs[i].bytes(), expected[i].bytes()));
+        }
+    }
+}
+
+TEST_CASE("Packed weights are those that products read, float16 as float32") {
+    ir::Model model = ir::fromText(R"(<ir_version: 8, opset_import: ["" : 17]>
+        g (int64[n] ids, float[1000, 256] table, float16[n, 256] x, float16[256, 256] w) => (float[n, 256] rows, float16[n, 256] y)
+        {
+            rows = Gather(table, ids)
+            y = MatMul(x, w)
+        })");
+    ir::Edit edit(model, "test");
+    ir::Node *gather = model.graph().nodes()[0].get(), *product = model.graph().nodes()[1].get();
+    edit.replaceInput(gather, 0, edit.addInitializer("rows", Tensor(DType::float32, {1000, 256})));
+    edit.replaceInput(product, 1, edit.addInitializer("weight", Tensor(DType::float16, {256, 256})));
+    edit.commit();
+    CHECK(exec::packedWeightBytes(model) == 256 * 256 * 4);
+    CHECK(exec::weightsFit(model, 1 << 20));
+    CHECK_FALSE(exec::weightsFit(model, 256 * 256 * 4));
 }
 
 TEST_CASE("Models give ONNX Runtime's outputs, node by node") {

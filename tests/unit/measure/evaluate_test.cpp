@@ -155,6 +155,20 @@ TEST_CASE("evaluate: labels that no output fits give no accuracy, and the reason
                       Contains("label -1 at position 1 is no class"));
 }
 
+TEST_CASE("evaluate: data without labels, or with none that count, say why there is no accuracy", "[measure]") {
+    const ir::Model model = ir::load(models / "vit_digits.onnx");
+    const data::Dataset digits = data::readDataset(zooData / "digits_test.npz").head(8);
+    const data::Dataset bare(digits.arrays(), std::nullopt, "bare.npz");
+    CHECK(hasNote(evaluate(model, nullptr, &bare, qualityOnly()), "the data hold no labels"));
+    const std::vector<std::int64_t> ignored(8, -100);
+    const data::Dataset none(digits.arrays(), Tensor::of<std::int64_t>({8}, ignored), "none.npz");
+    const Evaluation evaluation = evaluate(model, nullptr, &none, qualityOnly());
+    CHECK(hasNote(evaluation, "every label is -100"));
+    CHECK(evaluation.originalTask->metrics.empty());
+    // Two models are compared without labels, too.
+    CHECK(evaluate(model, &model, &bare, qualityOnly()).notes.empty());
+}
+
 TEST_CASE("evaluate: a fixed batch takes precedence, the rest is left out and said", "[measure]") {
     const ir::Model model = ir::fromText(R"(<ir_version: 8, opset_import: ["" : 17]>
 m (float[2, 2] x) => (float[2, 2] logits) { logits = Identity (x) })");
