@@ -51,6 +51,7 @@ ModelAxes AxisBuilder::build() {
     }
     for (const auto& node : model_.graph().nodes()) visit(*node);
     freezeCaptured();
+    out_.store->flatten();
     out_.unknownOperators.assign(unknown_.begin(), unknown_.end());
     return std::move(out_);
 }

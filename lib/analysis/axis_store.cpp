@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "lib/support/check.h"
 
@@ -51,6 +52,14 @@ std::int64_t AxisStore::size(const Axis& axis) const {
 AtomId AxisStore::representative(AtomId id) const {
     while (atom(id).parent != id) id = atom(id).parent;
     return id;
+}
+
+void AxisStore::flatten() {
+    for (Atom& start : atoms_) {
+        const AtomId root = representative(start.parent);
+        for (AtomId id = start.parent; id != root;) id = std::exchange(atom(id).parent, root);
+        start.parent = root;
+    }
 }
 
 void AxisStore::resolveInto(const Axis& axis, Axis& out) const {

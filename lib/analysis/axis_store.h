@@ -54,6 +54,9 @@ class AxisStore {
     /// united, so the caller must freeze both.
     void unify(const Axis& a, const Axis& b);
 
+    /// Brings every atom next to its representative: chains of unions grow as long as the model.
+    void flatten();
+
     /// Forbids removing anything from these leaves; the reason is kept for messages. What they are united
     /// with or split into later is frozen too.
     void freeze(const Axis& axis, const std::string& reason);

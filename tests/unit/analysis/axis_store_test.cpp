@@ -50,6 +50,25 @@ KeepMasks randomMasks(const AxisStore& store, const std::vector<Axis>& axes, Ran
     return keep;
 }
 
+TEST_CASE("flattening shortens the way to representatives and changes none") {
+    AxisStore store;
+    std::vector<Axis> axes;
+    for (int i = 0; i < 200; ++i) axes.push_back(store.axis(24));
+    for (std::size_t i = 0; i + 1 < 150; ++i) store.unify(axes[i], axes[i + 1]);
+    store.take(axes[70], 4);
+    for (std::size_t i = 150; i + 1 < axes.size(); ++i) store.unify(axes[i + 1], axes[i]);
+    std::vector<std::string> before;
+    for (const Axis& axis : axes) before.push_back(store.describe(axis));
+    store.flatten();
+    for (std::size_t i = 0; i < axes.size(); ++i) CHECK(store.describe(axes[i]) == before[i]);
+    CHECK(store.resolve(axes[0]) == store.resolve(axes[149]));
+    CHECK(store.resolve(axes[150]) == store.resolve(axes[199]));
+    CHECK(store.resolve(axes[149]) != store.resolve(axes[150]));
+    // And unions go on from there.
+    store.unify(axes[0], axes[199]);
+    CHECK(store.resolve(axes[75]) == store.resolve(axes[180]));
+}
+
 TEST_CASE("an axis of size 1 is the empty list") {
     AxisStore store;
     CHECK(store.axis(1).empty());
