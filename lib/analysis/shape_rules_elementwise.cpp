@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/analysis/elementwise_operators.h"
 #include "lib/analysis/shape_rules.h"
 #include "lib/analysis/small_values.h"
 
@@ -97,58 +98,19 @@ constexpr UnaryOperator kUnary[] = {
     {"Identity", [](std::int64_t a) { return a; }, [](double a) { return a; }},
 };
 
-// Same shape as the first input; their values are never needed for shapes.
+// No element-wise operators; the output has the shape of the first input.
 constexpr const char* kShapePreserving[] = {
-    "Relu",
-    "Erf",
-    "Tanh",
-    "Sigmoid",
-    "Sin",
-    "Cos",
-    "Tan",
-    "Asin",
-    "Acos",
-    "Atan",
-    "Sinh",
-    "Cosh",
-    "Asinh",
-    "Acosh",
-    "Atanh",
-    "IsNaN",
-    "IsInf",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Elu",
-    "Selu",
-    "Celu",
-    "Softplus",
-    "Softsign",
-    "ThresholdedRelu",
-    "Gelu",
-    "Sign",
-    "Mish",
-    "Swish",
-    "Shrink",
-    "BitwiseNot",
-    "CumSum",
-    "Trilu",
-    "PRelu",
-    "LRN",
-    "Hardmax",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Bernoulli",
-    "EyeLike",
-    "com.microsoft.Gelu",
-    "com.microsoft.FastGelu",
-    "com.microsoft.QuickGelu",
-    "com.microsoft.BiasGelu",
+    "CumSum", "Trilu", "LRN", "Hardmax", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike",
 };
 
-void applyBinary(NodeShapes& s, const BinaryOperator& op, bool boolean) {
+Shape broadcastInputs(const NodeShapes& s) {
     Shape shape = s.shape(0);
     for (std::size_t i = 1; i < s.node().inputs().size(); ++i) shape = broadcast(shape, s.shape(i));
+    return shape;
+}
+
+void applyBinary(NodeShapes& s, const BinaryOperator& op, bool boolean) {
+    const Shape shape = broadcastInputs(s);
     s.set(0, shape);
     if (elementCount(shape) > kSmallValueElements) return;
     Tensor result = s.value(0);
@@ -225,6 +187,9 @@ void dropout(NodeShapes& s) {
 }  // namespace
 
 void addElementwiseShapeRules(ShapeRules& rules) {
+    for (const std::string_view name : kElementwiseOperators)
+        rules[std::string(name)] = [](NodeShapes& s) { s.set(0, broadcastInputs(s)); };
+    // Those whose small values shapes are computed from.
     for (const BinaryOperator& op : kArithmetic)
         rules[op.name] = [&op](NodeShapes& s) { applyBinary(s, op, false); };
     for (const BinaryOperator& op : kSelection)
@@ -233,13 +198,6 @@ void addElementwiseShapeRules(ShapeRules& rules) {
         rules[op.name] = [&op](NodeShapes& s) { applyBinary(s, op, true); };
     for (const UnaryOperator& op : kUnary) rules[op.name] = [&op](NodeShapes& s) { applyUnary(s, op); };
     for (const char* name : kShapePreserving) rules[name] = [](NodeShapes& s) { s.set(0, s.shape(0)); };
-    const auto broadcastOnly = [](NodeShapes& s) {
-        Shape shape = s.shape(0);
-        for (std::size_t i = 1; i < s.node().inputs().size(); ++i) shape = broadcast(shape, s.shape(i));
-        s.set(0, shape);
-    };
-    for (const char* name : {"Mean", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
-        rules[name] = broadcastOnly;
     rules["Cast"] = cast;
     rules["CastLike"] = castLike;
     rules["Where"] = where;
