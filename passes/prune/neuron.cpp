@@ -19,6 +19,7 @@
 #include "passes/passes.h"
 #include "passes/support/compensation.h"
 #include "passes/support/unit_plan.h"
+#include "passes/support/unit_request.h"
 
 namespace tcompress::passes {
 namespace {
@@ -85,14 +86,15 @@ OptionTable<Options> optionTable() {
     return table;
 }
 
+UnitRequest requestOf(const Options& options) {
+    const Ranking ranking = options.importance == Importance::automatic        ? Ranking::automatic
+                            : options.importance == Importance::reconstruction ? Ranking::reconstruction
+                                                                               : Ranking::otherwise;
+    return {ranking, options.loss, options.compensate};
+}
+
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
-    if (options.importance == Importance::reconstruction && options.compensate == false)
-        diagnostics.add(pointer + "/importance",
-                        "reconstruction counts on weights that are fitted again; take activation with compensate "
-                        "false");
-    if (options.loss == Loss::model && (options.compensate == false || (options.importance != Importance::automatic &&
-                                                                        options.importance != Importance::reconstruction)))
-        diagnostics.add(pointer + "/loss", "loss 'model' needs importance 'reconstruction', and weights that are fitted again");
+    checkUnitRequest(requestOf(options), "activation", pointer, diagnostics);
     if (options.width && options.scope != Scope::layer)
         diagnostics.add(pointer + "/scope",
                         "width is what each layer keeps, scope shares out what all lose together; take sparsity with it");
@@ -113,13 +115,15 @@ class PruneNeuron : public pipeline::Pass {
             targetLayers(view, feedForwardUnits(view), options_.targets, options_.ignore, report);
         std::vector<UnitTask> tasks;
         analysis::KeepMasks keep;
-        if (options_.compensate.value_or(context.hasCalibration() || needsData())) {
+        if (requestOf(options_).fitsAgain(context.hasCalibration())) {
             tasks = compensated(model, context, view, groups, report);
             keep = keepMasks(tasks, kIdle, report);
         } else {
             keep = choose(model, context, view, groups, report);
         }
         if (keep.empty()) return report;
+        if (!options_.width && options_.sparsity == 1)
+            report.notes.push_back("a layer keeps some neurons also where all were asked for; drop-layers takes whole layers out");
         for (const UnitLayers& group : groups) {
             const auto mask = keep.find(group.leaf);
             if (mask == keep.end()) continue;
@@ -139,9 +143,6 @@ class PruneNeuron : public pipeline::Pass {
     }
 
   private:
-    /// Without data nothing can be ranked by what outputs miss.
-    bool needsData() const { return options_.importance == Importance::reconstruction || options_.loss == Loss::model; }
-
     static constexpr const char* kIdle = "nothing to remove at this share, width and multiple";
 
     /// Neurons chosen in whichever way, the down projections fitted again. Layers where that cannot be done lose
@@ -152,7 +153,7 @@ class PruneNeuron : public pipeline::Pass {
         const data::Split samples =
             context.calibrationSplit(kPass, "compensate fits the down projections again", kHeldBackShare);
         std::vector<UnitTask> tasks;
-        if (options_.importance == Importance::automatic || options_.importance == Importance::reconstruction) {
+        if (requestOf(options_).ranking != Ranking::otherwise) {
             report.notes.push_back("neurons chosen by what the output misses without them");
             std::shared_ptr<const OutputCurvature> curvature;
             if (options_.loss == Loss::model) curvature = readersCurvature(model, view, groups, samples, context, report);

@@ -26,6 +26,7 @@
 #include "passes/support/index_ranges.h"
 #include "passes/support/compensation.h"
 #include "passes/support/unit_plan.h"
+#include "passes/support/unit_request.h"
 
 namespace tcompress::passes {
 namespace {
@@ -96,6 +97,14 @@ OptionTable<Options> optionTable() {
     return table;
 }
 
+UnitRequest requestOf(const Options& options) {
+    const bool isNamed = !options.heads.empty();
+    const Ranking ranking = !isNamed && options.importance == Importance::automatic        ? Ranking::automatic
+                            : !isNamed && options.importance == Importance::reconstruction ? Ranking::reconstruction
+                                                                                           : Ranking::otherwise;
+    return {ranking, options.loss, options.compensate};
+}
+
 void checkOptions(const Options& options, const std::string& pointer, Diagnostics& diagnostics) {
     const int given =
         int{options.ratio.has_value()} + int{options.count.has_value()} + int{!options.heads.empty()};
@@ -103,14 +112,7 @@ void checkOptions(const Options& options, const std::string& pointer, Diagnostic
         diagnostics.add(
             pointer,
             fmt::format("remove-heads needs exactly one of ratio, count and heads; {} are given", given));
-    if (options.importance == Importance::reconstruction && options.compensate == false)
-        diagnostics.add(pointer + "/importance",
-                        "reconstruction counts on weights that are fitted again; take output-norm with "
-                        "compensate false");
-    if (options.loss == Loss::model &&
-        (options.compensate == false || !options.heads.empty() ||
-         (options.importance != Importance::automatic && options.importance != Importance::reconstruction)))
-        diagnostics.add(pointer + "/loss", "loss 'model' needs importance 'reconstruction', and weights that are fitted again");
+    checkUnitRequest(requestOf(options), "output-norm", pointer, diagnostics);
 }
 
 class RemoveHeads : public pipeline::Pass {
@@ -128,7 +130,7 @@ class RemoveHeads : public pipeline::Pass {
             targetLayers(view, layers, options_.targets, options_.ignore, report);
         std::vector<UnitTask> tasks;
         analysis::KeepMasks keep;
-        if (options_.compensate.value_or(context.hasCalibration() || needsData())) {
+        if (requestOf(options_).fitsAgain(context.hasCalibration())) {
             tasks = compensated(model, context, view, layers, groups, report);
             keep = keepMasks(tasks, kIdle, report);
         } else if (options_.heads.empty()) {
@@ -137,6 +139,8 @@ class RemoveHeads : public pipeline::Pass {
             keep = chooseByNumber(view, layers, groups);
         }
         if (keep.empty()) return report;
+        if (options_.ratio == 1.0)
+            report.notes.push_back("a layer keeps a head also where all were asked for; drop-layers takes whole layers out");
         describeChanges(view, layers, keep, tasks, report);
         // The same graph with other constants has the same leaves.
         const analysis::ShrinkReport shrunk =
@@ -146,9 +150,6 @@ class RemoveHeads : public pipeline::Pass {
     }
 
   private:
-    /// Without data nothing can be ranked by what outputs miss.
-    bool needsData() const { return options_.importance == Importance::reconstruction || options_.loss == Loss::model; }
-
     static constexpr const char* kIdle = "the share asked for is less than one head";
 
     Selection selection() const {
@@ -163,9 +164,7 @@ class RemoveHeads : public pipeline::Pass {
         const data::Split samples =
             context.calibrationSplit(kPass, "compensate fits the output projections again", kHeldBackShare);
         std::vector<UnitTask> tasks;
-        const bool byReconstruction =
-            options_.importance == Importance::automatic || options_.importance == Importance::reconstruction;
-        if (options_.heads.empty() && byReconstruction) {
+        if (requestOf(options_).ranking != Ranking::otherwise) {
             report.notes.push_back("heads chosen by what the output misses without them");
             std::shared_ptr<const OutputCurvature> curvature;
             if (options_.loss == Loss::model) curvature = readersCurvature(model, view, groups, samples, context, report);
