@@ -119,6 +119,16 @@ std::size_t constantBytes(const std::vector<Tensor>& tensors) {
                            [](std::size_t sum, const Tensor& tensor) { return sum + tensor.sizeBytes(); });
 }
 
+/// Bytes of the node in a file. What its NodeProto says of inputs and outputs is brought up to date when it is written.
+std::size_t writtenBytes(const ir::Node& node) {
+    onnx::NodeProto proto = node.proto();
+    proto.clear_input();
+    proto.clear_output();
+    for (const ir::Value* input : node.inputs()) proto.add_input(input != nullptr ? input->name() : "");
+    for (const ir::Value* output : node.outputs()) proto.add_output(output != nullptr ? output->name() : "");
+    return proto.ByteSizeLong();
+}
+
 /// Constants computed so far, by the value they replace.
 class Folding {
   public:
@@ -176,7 +186,7 @@ class Folding {
         while (!open.empty()) {
             const ir::Node* node = open.back();
             open.pop_back();
-            saved += node->proto().ByteSizeLong();
+            saved += writtenBytes(*node);
             for (const ir::Value* input : node->inputs()) {
                 if (input == nullptr || !seen.insert(input).second) continue;
                 if (!computed_.contains(input))
