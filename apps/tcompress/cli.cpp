@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -54,23 +55,38 @@ bool readerIsGone() {
     return ::poll(&output, 1, 0) > 0 && (output.revents & POLLERR) != 0;
 }
 
+void checkTexts(const OptionDeclaration& option, const std::vector<std::string>& texts) {
+    const std::string& name = option.names.back();
+    if (option.repeat == Repeat::refused && texts.size() > 1)
+        throw ConfigError(fmt::format("{}: is given {} times ({}); name one", name, texts.size(), fmt::join(texts, ", ")));
+    for (const std::string& text : texts)
+        if (!option.choices.empty() && std::ranges::find(option.choices, text) == option.choices.end())
+            throw ConfigError(
+                fmt::format("{}: must be one of {}, not '{}'", name, fmt::join(option.choices, ", "), text));
+}
+
 CLI::Option* declareOption(CLI::App& app, const OptionDeclaration& option) {
     const std::string names = fmt::format("{}", fmt::join(option.names, ","));
     if (option.kind == OptionKind::flag)
         return app.add_flag_callback(
             names, [take = option.take] { take({}); }, option.help);
     CLI::Option* added = app.add_option_function<std::vector<std::string>>(
-        names, [take = option.take](const std::vector<std::string>& texts) { take(texts); }, option.help);
+        names,
+        [option](const std::vector<std::string>& texts) {
+            checkTexts(option, texts);
+            option.take(texts);
+        },
+        option.help);
     switch (option.kind) {
         case OptionKind::flag:
             break;
         case OptionKind::positionals:
             added->expected(1, 1 << 20);
             break;
+        case OptionKind::value:
         case OptionKind::values:
             added->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
             break;
-        case OptionKind::value:
         case OptionKind::positional:
             added->expected(1)
                 ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
@@ -84,7 +100,6 @@ void declare(CLI::App& app, const OptionList& options) {
     for (const OptionDeclaration& option : options.declarations()) {
         CLI::Option* added = declareOption(app, option);
         if (option.presence == Presence::required) added->required();
-        if (!option.choices.empty()) added->check(CLI::IsMember(option.choices));
         if (!option.excludes.empty()) added->excludes(app.get_option(option.excludes));
     }
 }
@@ -168,6 +183,12 @@ class CommandLine {
             throw ConfigError(fmt::format("{}{}: a value is missing behind it",
                                           chosen() != nullptr ? chosen()->get_name() + ": " : "",
                                           text.substr(0, text.find(':'))));
+        } catch (const CLI::ExcludesError& error) {
+            std::string text = error.what();
+            constexpr std::string_view kVerb = " excludes ";
+            if (const std::size_t at = text.find(kVerb); at != std::string::npos) text.replace(at, kVerb.size(), " and ");
+            throw ConfigError(fmt::format("{}{} exclude each other; give one",
+                                          chosen() != nullptr ? chosen()->get_name() + ": " : "", text));
         } catch (const CLI::ParseError& error) {
             throw ConfigError(
                 fmt::format("{}{}", chosen() != nullptr ? chosen()->get_name() + ": " : "", error.what()));

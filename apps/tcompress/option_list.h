@@ -17,6 +17,8 @@ enum class OptionKind {
     positionals,  ///< all the remaining arguments
 };
 enum class Presence { optional, required };
+/// What a value that is given twice means.
+enum class Repeat { lastCounts, refused };
 
 struct OptionDeclaration {
     OptionKind kind = OptionKind::flag;
@@ -25,6 +27,7 @@ struct OptionDeclaration {
     std::string help;
     std::string group;
     Presence presence = Presence::optional;
+    Repeat repeat = Repeat::lastCounts;
     std::vector<std::string> choices;  ///< allowed texts; empty = any
     std::string excludes;              ///< name of an option that may not be given beside this one
     std::function<void(const std::vector<std::string>&)> take;

@@ -42,17 +42,18 @@ void PipelineOptions::addText(OptionList& options, const std::string& name, cons
         [this, pointer, name](const std::string& text) { set(pointer, json(text).dump(), name); }, help);
 }
 
-void PipelineOptions::addFlag(OptionList& options, const std::string& name, const std::string& pointer,
-                              const std::string& valueJson, const std::string& help) {
-    options.flag(
+OptionDeclaration& PipelineOptions::addFlag(OptionList& options, const std::string& name, const std::string& pointer,
+                                            const std::string& valueJson, const std::string& help) {
+    return options.flag(
         name, [this, pointer, name, valueJson] { set(pointer, valueJson, name); }, help);
 }
 
 void PipelineOptions::addPipeline(OptionList& options) {
     options.group("Pipeline");
-    options.value("-c,--config", "FILE", configFile_, "pipeline file; - reads standard input");
-    options.value("--preset", "NAME", preset_, "ready pipeline (`tcompress presets` lists them)").excludes =
-        "--config";
+    options.value("-c,--config", "FILE", configFile_, "pipeline file; - reads standard input").repeat = Repeat::refused;
+    OptionDeclaration& preset = options.value("--preset", "NAME", preset_, "ready pipeline (`tcompress presets` lists them)");
+    preset.repeat = Repeat::refused;
+    preset.excludes = "--config";
     options.values("-p,--pass", "PASS", passes_,
                    "pass to add behind those of the file: NAME[/METHOD][:KEY=VALUE,KEY=VALUE]");
     options.values(
@@ -81,7 +82,7 @@ void PipelineOptions::addReport(OptionList& options) {
         "report to write, .json or .md; - is JSON on standard output");
     addFlag(options, "--latency", "/report/latency", "\"always\"",
             "measure latency even without evaluation data");
-    addFlag(options, "--no-latency", "/report/latency", "\"never\"", "do not measure latency");
+    addFlag(options, "--no-latency", "/report/latency", "\"never\"", "do not measure latency").excludes = "--latency";
     addText(options, "--latency-runs", "N", "/report/latency_runs",
             fmt::format("timed runs of each model; default {}", pipeline::ReportSettings{}.latencyRuns));
 }
@@ -101,12 +102,11 @@ void PipelineOptions::addSettings(OptionList& options) {
             "run the model after each pass and refuse outputs that are not finite");
     addText(options, "--cache-dir", "FOLDER", "/cache_dir",
             "keep statistics of calibration data here for the next run");
-    addText(
-        options, "--memory-limit", "SIZE", "/memory_limit",
-        fmt::format(
-            "memory for activations kept from block to block, as in 300MB or 2GiB, more goes to a temporary "
-            "file; default {}",
-            pipeline::Settings{}.memoryLimit));
+    addText(options, "--memory-limit", "SIZE", "/memory_limit",
+            fmt::format("memory for what calibration gathers, not for the whole run: activations kept from block to block "
+                        "(more goes to a temporary file) and sums of gradients (more takes another run), as in 300MB or 2GiB; "
+                        "default {}",
+                        pipeline::Settings{}.memoryLimit));
     addFlag(options, "--external-weights", "/weights", "\"external\"",
             "write weights to a file beside the model");
 }

@@ -35,8 +35,8 @@ class PipelineOptions {
     /// An option whose text goes to `pointer` as it is.
     void addText(OptionList& options, const std::string& name, const std::string& placeholder,
                  const std::string& pointer, const std::string& help);
-    void addFlag(OptionList& options, const std::string& name, const std::string& pointer,
-                 const std::string& valueJson, const std::string& help);
+    OptionDeclaration& addFlag(OptionList& options, const std::string& name, const std::string& pointer,
+                               const std::string& valueJson, const std::string& help);
     void addReportFile(const std::string& file);
     void addAssignment(const std::string& text);
 

@@ -47,8 +47,8 @@ std::string planText(const report::Report& plan) {
         fmt::format("file      {} -> {} ({:.1f} %)\n", report::bytesText(before), report::bytesText(after),
                     100.0 * static_cast<double>(after) / static_cast<double>(before));
     if (plan.original->cost && plan.compressed->cost)
-        text += fmt::format("MACs      {} -> {} at {} tokens\n", shortCount(plan.original->cost->macs),
-                            shortCount(plan.compressed->cost->macs), plan.original->cost->sequenceLength);
+        text += fmt::format("MACs      {} -> {} for {}\n", shortCount(plan.original->cost->macs),
+                            shortCount(plan.compressed->cost->macs), sampleText(*plan.original->cost));
     text += fmt::format("memory    about {} at most in a real run without evaluation\n",
                         report::bytesText(plan.peakMemoryBytes));
     return text + "nothing was written\n";

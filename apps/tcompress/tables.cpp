@@ -43,4 +43,8 @@ std::string shortCount(std::int64_t count) {
     return std::to_string(count);
 }
 
+std::string sampleText(const analysis::ModelCost& cost) {
+    return cost.sequenceLength > 0 ? fmt::format("one sample of {} tokens", cost.sequenceLength) : "one sample";
+}
+
 }  // namespace tcompress::cli

@@ -268,6 +268,15 @@ std::size_t knownShapes(const ir::Model& model, const ConcreteShapes& shapes) {
         values.begin(), values.end(), [&](const ir::Value* v) { return shapes.shape(*v).has_value(); }));
 }
 
+bool hasSequence(const ir::Model& model) {
+    bool found = false;
+    sizesByKind(model, [&](DimensionKind kind) -> std::int64_t {
+        found = found || kind == DimensionKind::sequence || kind == DimensionKind::encoder || kind == DimensionKind::total;
+        return 1;
+    });
+    return found;
+}
+
 }  // namespace
 
 ProbeSizes referenceSizes(const ir::Model& model, std::int64_t sequenceLength) {
@@ -318,6 +327,7 @@ ReferenceShapes referenceShapes(const ir::Model& model, std::int64_t sequenceLen
         reference.sequenceLength /= 2;
         reference.shapes = concretise(model, referenceSizes(model, reference.sequenceLength));
     }
+    if (!hasSequence(model)) reference.sequenceLength = 0;
     return reference;
 }
 

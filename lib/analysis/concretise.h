@@ -57,7 +57,7 @@ ProbeSizes alternativeSizes(const ir::Model& model);
 
 struct ReferenceShapes {
     ConcreteShapes shapes;
-    std::int64_t sequenceLength = 0;
+    std::int64_t sequenceLength = 0;  ///< 0: nothing but the batch and the size of pictures is dynamic
 };
 
 /// Shapes at the reference input with the longest length that the model takes: `sequenceLength` halved until

@@ -25,7 +25,8 @@ struct ModelCost {
     std::int64_t bytes = 0;
     std::int64_t nonZero = 0;
     std::int64_t macs = 0;
-    std::int64_t sequenceLength = 0;  ///< reference length MACs are given for
+    /// Reference length MACs are given for; 0 where nothing but the batch and the size of pictures is dynamic.
+    std::int64_t sequenceLength = 0;
     /// "embedding", "attention", "ffn", "norm", "classifier", "other".
     std::map<std::string, RoleCost> byRole;
     /// What the products compute in: "float32", "int8" …

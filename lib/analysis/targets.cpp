@@ -207,7 +207,10 @@ struct SitePatterns::Pattern {
         if (!suggestion.empty()) return suggestion;
         if (kind == Kind::op || kind == Kind::role)
             return fmt::format("; there are {}", fmt::join(names, ", "));
-        return "; tcompress inspect lists the names";
+        const std::vector<std::string> roles = roleNames();
+        const bool isRole = std::ranges::any_of(roles, [&](const std::string& role) { return globMatches(body, role); });
+        return isRole ? fmt::format("; a role is written 'role:{}'", body)
+                      : "; `tcompress inspect MODEL --sites` lists the names";
     }
 };
 

@@ -13,7 +13,7 @@ namespace tcompress::calibration {
 class Fingerprints;
 
 struct Resources {
-    /// Memory for activations that are kept between blocks (stream.h); more goes to a temporary file.
+    /// For activations kept between blocks (more goes to a file) and gradients' sums (more takes another run).
     std::uint64_t memoryLimitBytes = std::uint64_t{256} << 20;
     /// Where statistics are kept from run to run (statistics_cache.h); empty: nowhere.
     std::filesystem::path cacheFolder = {};

@@ -27,7 +27,11 @@ Tensor slice(const Tensor& tensor, std::int64_t begin, std::int64_t end) {
 
 Dataset::Dataset(std::map<std::string, Tensor> arrays, std::optional<Tensor> labels, std::string origin)
     : arrays_(std::move(arrays)), labels_(std::move(labels)), origin_(std::move(origin)) {
-    if (arrays_.empty()) throw DataError(fmt::format("{}: holds no arrays", origin_));
+    if (arrays_.empty())
+        throw DataError(labels_ ? fmt::format("{}: holds no arrays but 'labels'; those of the model's inputs are missing, named "
+                                              "as the inputs are",
+                                              origin_)
+                                : fmt::format("{}: holds no arrays; give one for each input of the model, named as it is", origin_));
     const auto& [firstName, first] = *arrays_.begin();
     const auto check = [&](const std::string& name, const Tensor& tensor) {
         if (tensor.rank() == 0)

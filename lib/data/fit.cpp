@@ -38,6 +38,9 @@ std::pair<std::int64_t, std::int64_t> integerRange(DType type) {
     }
 }
 
+/// How other programs begin the names of labels.
+constexpr std::string_view kLikeLabels[] = {"label", "Label", "target", "class", "y_"};
+
 bool isCount(DType type) { return isInteger(type) || type == DType::boolean; }
 
 class Fitter {
@@ -45,14 +48,18 @@ class Fitter {
     Fitter(const Dataset& dataset, const ir::Model& model)
         : origin_(dataset.origin()),
           samples_(dataset.sampleCount()),
+          isLabelled_(dataset.labels().has_value()),
           inputs_(modelInputs(model)),
-          arrays_(dataset.arrays()) {}
+          arrays_(dataset.arrays()) {
+        for (const ir::Value* input : model.graph().inputs())
+            if (const auto rows = indexedRows(*input)) rows_.emplace(input->name(), *rows);
+    }
 
     Arrays fit() {
         renameUnnamed();
         for (const InputInfo& input : inputs_)
             if (const auto array = arrays_.find(input.name); array != arrays_.end())
-                fitted_.emplace(input.name, conform(input, array->second));
+                checkIndices(input, fitted_.emplace(input.name, conform(input, array->second)).first->second);
         for (const InputInfo& input : inputs_)
             if (!fitted_.contains(input.name)) fitted_.emplace(input.name, derive(input));
         checkSymbols();
@@ -124,6 +131,17 @@ class Fitter {
                     misfit(input, array, fmt::format("; its value {} does not fit {}", value, name(want)));
         }
         return convert(array, want);
+    }
+
+    /// Ids of another vocabulary; the model would stop at the first.
+    void checkIndices(const InputInfo& input, const Tensor& array) const {
+        const auto rows = rows_.find(input.name);
+        if (rows == rows_.end() || !isInteger(array.dtype())) return;
+        for (const std::int64_t index : toInt64(array))
+            if (index < -rows->second || index >= rows->second)
+                throw DataError(fmt::format("{}: input '{}': holds {}, and the model's table has {} rows; is it of another "
+                                            "vocabulary?",
+                                            origin_, input.name, index, rows->second));
     }
 
     /// The fitted array whose rows are the tokens that `name` describes.
@@ -210,15 +228,23 @@ class Fitter {
             }
     }
 
+    /// Said aloud where labels seem to have another name: one file often serves models with more inputs and with fewer.
     void noteUnused() const {
-        for (const auto& [name, array] : arrays_)
-            if (inputNamed(name) == nullptr)
+        for (const auto& [name, array] : arrays_) {
+            if (inputNamed(name) != nullptr) continue;
+            const bool isLike = std::ranges::any_of(kLikeLabels, [&](std::string_view word) { return name.starts_with(word); });
+            if (isLike && !isLabelled_)
+                log::warning("{}: array '{}' is not used; labels are read from an array 'labels'", origin_, name);
+            else
                 log::debug("{}: array '{}' is no input of the model and is not used", origin_, name);
+        }
     }
 
     const std::string& origin_;
     const std::int64_t samples_;
+    const bool isLabelled_;
     const std::vector<InputInfo> inputs_;
+    std::map<std::string, std::int64_t> rows_;  ///< of tables, by the input that indexes them
     Arrays arrays_;
     Arrays fitted_;
 };

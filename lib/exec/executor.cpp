@@ -13,6 +13,9 @@ namespace tcompress::exec {
 
 namespace {
 
+/// A model's masks and caches come behind what they belong to.
+constexpr std::size_t kMostDescribed = 3;
+
 /// A model's plan and what it runs with.
 struct ModelRun {
     ModelRun(const ir::Model& modelToRun, const ExecutorOptions& options, Observer* observer, Program::Use use)
@@ -25,6 +28,7 @@ struct ModelRun {
     }
 
     std::vector<Datum> run(const std::map<std::string, Datum>& feeds);
+    std::string describeFeeds(const std::map<std::string, Datum>& feeds) const;
 
     const ir::Model& model;
     std::vector<const ir::Value*> inputs;
@@ -48,6 +52,18 @@ void checkFeed(const ir::Value& input, const Datum& fed) {
     }
 }
 
+/// The shapes that a run which fails may have failed for: " (fed 'input_ids' int64 [6, 128])".
+std::string ModelRun::describeFeeds(const std::map<std::string, Datum>& feeds) const {
+    std::string text;
+    for (std::size_t i = 0; i < inputs.size() && i < kMostDescribed; ++i) {
+        const Datum& fed = feeds.at(inputs[i]->name());
+        if (fed.isTensor())
+            text += fmt::format("{}'{}' {} {}", text.empty() ? "" : ", ", inputs[i]->name(), name(fed.tensor.dtype()),
+                                toString(fed.tensor.shape()));
+    }
+    return text.empty() ? text : fmt::format(" (fed {}{})", text, inputs.size() > kMostDescribed ? " …" : "");
+}
+
 std::vector<Datum> ModelRun::run(const std::map<std::string, Datum>& feeds) {
     std::vector<Datum> fed;
     for (const ir::Value* input : inputs) {
@@ -61,7 +77,15 @@ std::vector<Datum> ModelRun::run(const std::map<std::string, Datum>& feeds) {
         const auto isAmong = [&](const auto& values) { return std::any_of(values.begin(), values.end(), isNamed); };
         if (!isAmong(inputs) && !isAmong(model.graph().inputs())) throw DataError(fmt::format("the model has no input '{}'", name));
     }
-    return program.run(allocator, std::move(fed));
+    try {
+        return program.run(allocator, std::move(fed));
+    } catch (const DataError& error) {
+        throw DataError(error.what() + describeFeeds(feeds));
+    } catch (const ModelError& error) {
+        throw ModelError(error.what() + describeFeeds(feeds));
+    } catch (const KernelError& error) {
+        throw KernelError(error.what() + describeFeeds(feeds));
+    }
 }
 
 }  // namespace

@@ -135,10 +135,9 @@ Energy modelledEnergy(const analysis::ModelCost& cost, std::int64_t weightBytes,
         "modelled, not measured: MACs by data type (45 nm: float32 {:.1f} pJ, float16 {:.1f} pJ, int8 {:.1f} "
         "pJ; Horowitz, ISSCC "
         "2014) plus {} bytes of weights read once from DRAM ({:.0f} pJ a 32-bit word; Han et al., NeurIPS "
-        "2015); batch 1, "
-        "length {}; activations, control and idle power left out: good for ratios, not for absolute figures",
+        "2015); batch 1{}; activations, control and idle power left out: good for ratios, not for absolute figures",
         picojoulesFloat32, picojoulesFloat16, picojoulesInt8, weightBytes, picojoulesDramWord,
-        cost.sequenceLength);
+        cost.sequenceLength > 0 ? fmt::format(", length {}", cost.sequenceLength) : "");
     energy.gridGramsPerKwh = gridGramsPerKwh;
     energy.gramsCo2e = gramsCo2ePerThousand(energy.joulesPerInference, gridGramsPerKwh);
     return energy;
@@ -153,7 +152,8 @@ std::int64_t weightBytesRead(const ir::Model& model, std::int64_t tokens) {
         const auto& uses = value->uses();
         if (!shape.empty() && shape[0] > 0 && !uses.empty() &&
             std::all_of(uses.begin(), uses.end(), readsRowsOnly)) {
-            const std::int64_t rows = std::min(shape[0], tokens * static_cast<std::int64_t>(uses.size()));
+            const std::int64_t rows =
+                std::min(shape[0], std::max<std::int64_t>(tokens, 1) * static_cast<std::int64_t>(uses.size()));
             total += bytes / shape[0] * rows;
         } else {
             total += bytes;

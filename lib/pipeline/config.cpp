@@ -2,6 +2,8 @@
 
 #include <fmt/core.h>
 
+#include <charconv>
+
 #include <nlohmann/json.hpp>
 
 #include "lib/pipeline/config_tables.h"
@@ -92,7 +94,21 @@ void rebasePaths(json& document, const std::filesystem::path& folder) {
             if (pass.is_object() && pass.contains(name)) rebase(pass[name], folder);
 }
 
+/// The 3 of "/passes/3/ratio".
+std::optional<std::size_t> passIndex(std::string_view pointer) {
+    constexpr std::string_view kPrefix = "/passes/";
+    std::size_t index = 0;
+    if (!pointer.starts_with(kPrefix)) return std::nullopt;
+    const auto parsed = std::from_chars(pointer.data() + kPrefix.size(), pointer.data() + pointer.size(), index);
+    return parsed.ec == std::errc() ? std::optional(index) : std::nullopt;
+}
+
 void applyOverride(json& document, const Override& setting, Diagnostics& diagnostics) {
+    const std::size_t passes = document.contains("passes") && document["passes"].is_array() ? document["passes"].size() : 0;
+    if (const std::optional<std::size_t> index = passIndex(setting.pointer); index && *index > passes) {
+        diagnostics.add(setting.pointer, fmt::format("there are {} passes, numbered from 0", passes));
+        return;
+    }
     try {
         document[json::json_pointer(setting.pointer)] = json::parse(setting.valueJson);
     } catch (const json::exception&) {

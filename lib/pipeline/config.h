@@ -62,7 +62,7 @@ struct Settings {
     bool checkNumerics = false;  ///< after each pass run the model and refuse outputs that are not finite
     WeightStorage weights = WeightStorage::automatic;
     std::string cacheDir;                ///< folder where statistics are kept; empty: nowhere
-    std::string memoryLimit = "256MiB";  ///< for activations kept between blocks (calibration::Resources)
+    std::string memoryLimit = "256MiB";  ///< for what calibration gathers (calibration::Resources)
 };
 
 struct Config : Settings {

@@ -29,8 +29,8 @@ inline OptionTable<Settings> settingsTable() {
                  "folder where statistics of calibration data are kept and taken from when the same model, data and "
                  "request come again; empty for none");
     table.option("memory_limit", &Settings::memoryLimit,
-                 "memory for activations that passes keep from block to block, as in 300MB or 2GiB; more goes to a "
-                 "temporary file");
+                 "memory for what calibration gathers, as in 300MB or 2GiB: activations kept from block to block (more goes "
+                 "to a temporary file) and sums of gradients (more takes another run)");
     return table;
 }
 

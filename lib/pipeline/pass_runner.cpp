@@ -52,7 +52,7 @@ void requireChange(const PassReport& done, const PassStep& step, const Config& c
                           example.site, example.reason);
     }
     throw PassError(
-        fmt::format("nothing was changed ({}); take the pass out or set \"allow_empty\": true", why));
+        fmt::format("nothing was changed ({}); take the pass out, or give --allow-empty or \"allow_empty\": true", why));
 }
 
 report::PassRow makeRow(const PassStep& step, PassReport done) {

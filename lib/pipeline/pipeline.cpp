@@ -50,6 +50,10 @@ void checkBeforeWork(const Config& config, const RunOptions& options) {
     if (config.constraints.maxAccuracyDrop && config.evaluation.file.empty())
         throw ConfigError(
             "constraint max_accuracy_drop needs labelled evaluation data; give --evaluation FILE");
+    if (config.constraints.minSpeedup && config.report.latency == LatencyMeasurement::never)
+        throw ConfigError(
+            "constraint min_speedup needs latency, which is not to be measured; take --no-latency (report.latency \"never\") "
+            "or the constraint out");
     if (!config.evaluation.metrics.empty() && config.evaluation.file.empty())
         throw ConfigError(
             "data.evaluation.metrics are asked for without evaluation data; give --evaluation FILE");
@@ -222,6 +226,15 @@ void warnWhenSlower(report::Report& report) {
              fmt::format("the output is slower than the original: {:.2f} times its speed", latency.speedup));
 }
 
+/// Half a percent is what the names of new nodes take.
+constexpr double kWorthAWarning = 1.005;
+
+void warnWhenLarger(report::Report& report, std::uint64_t before, std::uint64_t after) {
+    const double ratio = static_cast<double>(after) / static_cast<double>(before);
+    if (ratio > kWorthAWarning)
+        warn(report, fmt::format("the output is larger than the original: {:.1f} % of its size", 100 * ratio));
+}
+
 }  // namespace
 
 report::Report run(const Config& config, const RunOptions& options) {
@@ -272,6 +285,7 @@ report::Report run(const Config& config, const RunOptions& options) {
                   report::shareText(static_cast<double>(saved.fileBytes),
                                     static_cast<double>(filesBytes(config.model))),
                   config.model);
+    warnWhenLarger(report, filesBytes(config.model), saved.fileBytes);
     warnWhenSlower(report);
     report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     report.peakMemoryBytes = measure::peakMemoryBytes();
@@ -304,6 +318,7 @@ report::Report plan(const Config& config, const RunOptions& options) {
     report.compressed->file.path = config.output;
     report.compressed->file.fileBytes = predictedFileBytes(model);
     report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    report.machine = measure::describeMachine();
     // What a real run adds on top of the passes: the output is mapped, and packed once more to be run.
     report.peakMemoryBytes = measure::peakMemoryBytes() + 2 * report.compressed->file.fileBytes;
     return report;

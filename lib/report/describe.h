@@ -51,7 +51,7 @@ void describe(V& v, const analysis::ModelCost& x) {
     v.field("bytes", x.bytes, "bytes they are stored in");
     v.field("non_zero", x.nonZero, "elements that are not zero; of integer weights all are counted");
     v.field("macs", x.macs, "multiply-accumulates of one inference");
-    v.field("sequence_length", x.sequenceLength, "reference length for dynamic dimensions");
+    v.field("sequence_length", x.sequenceLength, "reference length for dynamic dimensions; 0 where there is none");
     v.field("by_role", x.byRole, "the same by role: embedding, attention, ffn, norm, classifier, other");
     v.field("macs_by_type", x.macsByType, "multiply-accumulates by the type they are computed in");
 }

@@ -105,7 +105,8 @@ std::string sizeSection(const Report& report) {
     std::string text = "## Size\n\n" + totals.text();
     if (!costs) return text;
     text += byRole(*before.cost, both ? &*after->cost : nullptr);
-    text += fmt::format("MACs are those of batch 1 and length {}. By type: {}", before.cost->sequenceLength,
+    const std::int64_t length = before.cost->sequenceLength;
+    text += fmt::format("MACs are those of batch 1{}. By type: {}", length > 0 ? fmt::format(" and length {}", length) : "",
                         macsByType(*before.cost));
     if (both) text += fmt::format("; compressed: {}", macsByType(*after->cost));
     return text + ".\n\n";

@@ -254,10 +254,9 @@ std::string unknownKey(const std::string& key, const std::vector<OptionSpec>& sp
         candidates.insert(candidates.end(), spec.aliases.begin(), spec.aliases.end());
     candidates.insert(candidates.end(), ignored.begin(), ignored.end());
     if (candidates.empty()) return fmt::format("unknown option '{}'; there are none", key);
-    return fmt::format(
-        "unknown option '{}'{}", key,
-        didYouMeanOr(key, candidates,
-                     fmt::format("there are {}", fmt::join(names.empty() ? ignored : names, ", "))));
+    names.insert(names.end(), ignored.begin(), ignored.end());
+    return fmt::format("unknown option '{}'{}", key,
+                       didYouMeanOr(key, candidates, fmt::format("there are {}", fmt::join(names, ", "))));
 }
 
 /// The object that an option with a dot in its name is a member of: "target" of "target.speedup"; else empty.

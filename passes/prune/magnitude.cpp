@@ -119,7 +119,9 @@ class PruneMagnitude : public pipeline::Pass {
         choose(candidates);
         ir::Edit edit(model, kPass);
         for (Candidate& candidate : candidates) apply(edit, candidate, report);
-        if (!edit.empty()) edit.commit();
+        if (edit.empty()) return report;
+        edit.commit();
+        report.notes.emplace_back(kZerosTakeBytes);
         return report;
     }
 

@@ -226,6 +226,7 @@ class PruneByOutput : public pipeline::Pass {
             if (step == options_.steps) report.changed = std::move(round.changed);
         }
         if (plan.curvature) plan.curvature->noteRefusal(report);
+        report.notes.emplace_back(kZerosTakeBytes);
         return report;
     }
 

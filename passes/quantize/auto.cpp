@@ -163,11 +163,26 @@ class QuantizeAuto : public pipeline::Pass {
         const std::int64_t whole = planner.largestBytes();
         std::int64_t budget = std::min(whole, options_.maxSizeBytes.value_or(whole));
         if (!options_.bitsPerWeight) return budget;
+        const auto narrower = static_cast<std::int64_t>(
+            std::floor((32 - *options_.bitsPerWeight) / 8 * static_cast<double>(valueCount(items))));
+        return std::min(budget, whole - narrower);
+    }
+
+    static std::int64_t valueCount(const std::vector<WeightChoices>& items) {
         std::int64_t values = 0;
         for (const WeightChoices& item : items) values += item.weight->constant->constant()->size();
-        const auto narrower = static_cast<std::int64_t>(
-            std::floor((32 - *options_.bitsPerWeight) / 8 * static_cast<double>(values)));
-        return std::min(budget, whole - narrower);
+        return values;
+    }
+
+    [[noreturn]] void refuseBudget(std::int64_t budget, SizePlanner& planner, const std::vector<WeightChoices>& items) const {
+        const std::int64_t least = planner.smallestBytes();
+        std::string own;
+        if (options_.bitsPerWeight) {
+            // Rounded up to what would have been enough.
+            const double bits = 32 - 8 * static_cast<double>(planner.largestBytes() - least) / static_cast<double>(valueCount(items));
+            own = fmt::format(", {:.2f} bits a weight with the nodes that read them", std::ceil(bits * 100) / 100);
+        }
+        throw PassError(fmt::format("{}: {} bytes are too few; the narrowest choices make {} bytes{}", kPass, budget, least, own));
     }
 
     Outcome withinBudget(const MixedPrecision& mixed, SizePlanner& planner,
@@ -175,18 +190,16 @@ class QuantizeAuto : public pipeline::Pass {
         const std::int64_t budget = budgetBytes(planner, items);
         std::int64_t allowed = budget;
         while (true) {
-            Outcome outcome = planned(mixed, planner, allowed, budget);
+            Outcome outcome = planned(mixed, planner, items, allowed, budget);
             if (outcome.bytes <= budget) return outcome;
             allowed -= outcome.bytes - budget;
         }
     }
 
-    static Outcome planned(const MixedPrecision& mixed, SizePlanner& planner, std::int64_t allowed,
-                           std::int64_t budget) {
+    Outcome planned(const MixedPrecision& mixed, SizePlanner& planner, const std::vector<WeightChoices>& items,
+                    std::int64_t allowed, std::int64_t budget) const {
         const auto plan = planner.within(allowed);
-        if (!plan)
-            throw PassError(fmt::format("{}: {} bytes are too few; the narrowest choices make {} bytes", kPass,
-                                        budget, planner.smallestBytes()));
+        if (!plan) refuseBudget(budget, planner, items);
         Outcome outcome{*plan, {}, {}, 0};
         outcome.model = mixed.quantized(plan->selection.chosen, outcome.report);
         outcome.bytes = fileBytes(outcome.model);
@@ -199,7 +212,7 @@ class QuantizeAuto : public pipeline::Pass {
         std::optional<Outcome> best;
         double bestDrop = 0;
         const auto tryAt = [&](std::int64_t bytes) {
-            Outcome outcome = planned(mixed, planner, bytes, bytes);
+            Outcome outcome = planned(mixed, planner, items, bytes, bytes);
             const double drop = accuracyDrop(model, outcome.model, samples.errors.heldBack, kPass);
             if (drop > *options_.maxAccuracyDrop) return false;
             bestDrop = drop;

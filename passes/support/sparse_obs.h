@@ -14,6 +14,9 @@
 
 namespace tcompress::passes {
 
+/// What a report says of zeros that were made: their bytes are a surprise.
+inline constexpr const char* kZerosTakeBytes = "zeros take their bytes until store-sparse, behind this pass, takes them out of the file";
+
 /// Which weights must be zero. Blocks are 1 × 1 for single weights; N:M is the only pattern with keep > 0.
 struct SparsePattern {
     std::int64_t keep = 0, group = 0;        ///< N:M: of every `group` inputs `keep` stay, for each output

@@ -116,10 +116,31 @@ class BadInput(InFolder):
     def test_pattern_without_match(self):
         self.refused(3, ["no-such-layer"], "run", VIT, "-p", "quantize:targets=no-such-layer*", "-o", self.out)
 
+    def test_a_role_that_is_written_as_a_name(self):
+        self.refused(3, ["'attention.*' matches no site", "'role:attention.*'"], "run", VIT, "-p", "quantize:targets=attention.*",
+                     "-o", self.out)
+
+    def test_options_that_contradict_each_other(self):
+        command = ("run", VIT, "--preset", "int8", "-o", self.out)
+        self.refused(2, ["--preset", "2 times", "int8, int4"], *command, "--preset", "int4")
+        self.refused(2, ["--config and --preset", "give one"], *command, "-c", root / "configs/int4.json")
+        self.refused(2, ["--latency and --no-latency", "give one"], *command, "--latency", "--no-latency")
+        self.refused(2, ["min_speedup needs latency"], *command, "--no-latency", "--min-speedup", "2")
+        self.refused(2, ["--json", "--dry-run"], *command, "--json")
+        self.refused(2, ["--log-format", "text, json", "'xml'"], *command, "--log-format", "xml")
+        self.refused(2, ["passes.7.bits", "there are 2 passes"], *command, "--set", "passes.7.bits=8")
+
+    def test_data_without_inputs(self):
+        data = self.folder / "labels.npz"
+        with zipfile.ZipFile(DIGITS) as whole, zipfile.ZipFile(data, "w") as labels:
+            labels.writestr("labels.npy", whole.read("labels.npy"))
+        self.refused(3, ["no arrays but 'labels'", "the model's inputs"], "eval", VIT, "-d", data)
+
     def test_second_pass_finds_nothing(self):
         result = call("run", VIT, "-p", "quantize", "-p", "quantize", "-o", self.out, "--quiet")
         self.assertEqual(result.returncode, 3)
         self.assertIn("nothing was changed", result.stderr)
+        self.assertIn("--allow-empty", result.stderr)
         self.assertIn("already quantized", result.stderr)
         self.assertFalse(self.out.exists())
 
@@ -218,6 +239,17 @@ class Outputs(InFolder):
             self.assertIn("standard output", result.stderr)
         reader = subprocess.run(["sh", "-c", '"$0" passes --markdown | head -n 1', binary], capture_output=True, text=True, timeout=300)
         self.assertEqual(reader.stderr, "")
+
+    def test_a_reader_that_leaves_gets_no_whole_model(self):
+        # More than a pipe holds, so that a part of it is written before the reader is gone.
+        for name in ("llama_char.onnx", "gpt2_char.onnx"):
+            run = subprocess.Popen([binary, "run", models / name, "-p", "cleanup", "-o", "-", "--quiet"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+            run.stdout.read(10)
+            run.stdout.close()
+            self.assertIn(b"cannot write the whole model to standard output", run.stderr.read())
+            run.stderr.close()
+            self.assertEqual(run.wait(timeout=300), 3)
 
     def test_closed_streams_are_no_files(self):
         self.assertEqual(call("run", VIT, "-p", "cleanup", "-o", self.out).returncode, 0)

@@ -146,7 +146,7 @@ std::string inspectionText(const Inspection& found, bool sites) {
     }
     text += fmt::format("\nnorms       {}\nembeddings  {}\n\n", normText(view), embeddingText(view));
     text += costTable(found.cost);
-    text += fmt::format("MACs are for one sample of {} tokens\n", found.cost.sequenceLength);
+    text += fmt::format("MACs are for {}\n", sampleText(found.cost));
     if (sites) text += "\n" + siteTable(view);
     if (const std::string refusals = refusalLines(view); !refusals.empty())
         text += "\nnot recognised:\n" + refusals;

@@ -36,6 +36,8 @@ struct Options {
 pipeline::Config resolve(Options& options) {
     if (!options.pipeline.namesPipeline())
         throw ConfigError("run: no pipeline is named; give -c FILE, --preset NAME or -p PASS");
+    if (options.json && !options.dryRun)
+        throw ConfigError("run: --json prints the plan of --dry-run; give that too, or --report FILE.json for what a run did");
     if (!options.model.empty()) options.pipeline.set("/model", nlohmann::json(options.model).dump(), "MODEL");
     if (!options.output.empty())
         options.pipeline.set("/output", nlohmann::json(options.output).dump(), "--output");

@@ -59,6 +59,10 @@ TEST_CASE("a fused attention model costs what the plain one does") {
     // Its position table ends at 64.
     CHECK(cost(plain, recognise(plain)).sequenceLength == 64);
     CHECK(cost(fused, recognise(fused)).sequenceLength == 64);
+    // Pictures have no length.
+    const ir::Model pictures = load("vit_digits.onnx");
+    CHECK(cost(pictures, recognise(pictures)).sequenceLength == 0);
+    CHECK(cost(pictures, recognise(pictures), 16).macs == cost(pictures, recognise(pictures)).macs);
 }
 
 TEST_CASE("scales and zero points count as bytes of what they scale and as parameters of nothing") {

@@ -130,7 +130,9 @@ TEST_CASE("npz: files that do not make a dataset", "[data]") {
     writeNpz(path, {{"a", Tensor(DType::float32, {0, 3})}});
     CHECK_THROWS_WITH(readDataset(path), Contains("no samples"));
     writeNpz(path, {});
-    CHECK_THROWS_WITH(readDataset(path), Contains("holds no arrays"));
+    CHECK_THROWS_WITH(readDataset(path), Contains("holds no arrays; give one for each input"));
+    writeNpz(path, {{"labels", Tensor(DType::int64, {4})}});
+    CHECK_THROWS_WITH(readDataset(path), Contains("holds no arrays but 'labels'"));
 }
 
 }  // namespace

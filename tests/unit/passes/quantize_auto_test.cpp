@@ -11,6 +11,7 @@
 #include "lib/ir/load.h"
 #include "lib/ir/save.h"
 #include "lib/ir/validate.h"
+#include "lib/support/error.h"
 #include "lib/support/parallel.h"
 #include "passes/support/output_judge.h"
 #include "tests/support/judge.h"
@@ -184,4 +185,15 @@ TEST_CASE("A budget below the narrowest choices is refused with what they take")
     const ir::Model model = test::dataModel("vit_digits");
     CHECK_THROWS_WITH(runPass(model, "quantize", "auto", within(1000)),
                       Catch::Contains("1000 bytes are too few; the narrowest choices make"));
+    // In what was asked for: what the message says is enough, and a hundredth less is not.
+    const auto bits = [&](double wanted) { return runPass(model, "quantize", "auto", fmt::format(R"({{"bits_per_weight": {:.2f}}})", wanted)); };
+    std::string problem;
+    try {
+        bits(1);
+    } catch (const PassError& error) {
+        problem = error.what();
+    }
+    const double least = std::stod(problem.substr(problem.rfind("bytes, ") + 7));
+    CHECK_FALSE(bits(least).report.changed.empty());
+    CHECK_THROWS_AS(bits(least - 0.01), PassError);
 }
