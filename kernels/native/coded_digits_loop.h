@@ -33,6 +33,19 @@ TCOMPRESS_INLINE void storeAs(Element* target, const Vector& value) {
     __builtin_memcpy(target, &value, sizeof value);
 }
 
+/// For what is used several times: the compiler would rather load it anew each time, and of all that a loop
+/// here does, a processor does fewest loads a cycle.
+template <class Vector>
+TCOMPRESS_INLINE Vector inRegister(Vector value) {
+    asm("" : "+v"(value));
+    return value;
+}
+
+/// Left alone, the compiler computes once more behind a loop where these end.
+TCOMPRESS_INLINE void keepCounting(const std::uint32_t*& codes, const std::int8_t*& digits) {
+    asm("" : "+r"(codes), "+r"(digits));
+}
+
 /// segment(number of the segment, of its block, first group, end) for each in order.
 template <class Segment>
 TCOMPRESS_INLINE void forEachSegment(const DigitPanelTask& task, Segment segment) {
@@ -68,7 +81,7 @@ TCOMPRESS_INLINE typename Isa::Floats subtractZeros(typename Isa::Floats total, 
 /// Three digits times kVectors vectors of stored codes from column `first` on, kRows rows at once. Stored
 /// codes are signed; a shift, a mask and a flip of the highest bit give four neighbouring k of each column as
 /// unsigned bytes, as the instruction wants its left operand.
-template <class Isa, int kBits, int kRows, int kPanels>
+template <class Isa, int kBits, int kRows, int kPanels, Zeros kZeros>
 [[gnu::noinline]] void addThreeDigitBlock(const DigitPanelTask& task, std::int64_t row, std::int64_t first,
                                           std::int64_t firstPanel) {
     using Words = typename Isa::Words;
@@ -87,39 +100,46 @@ template <class Isa, int kBits, int kRows, int kPanels>
     const auto place = [first](int v, std::int64_t distance) __attribute__((always_inline)) {
         return v / Isa::kVectors * distance + first + v % Isa::kVectors * kWidth;
     };
-    const std::uint32_t* words = panel.words + firstPanel * panel.wordsToNext;
-    const std::int64_t scalesBefore = firstPanel * panel.scalesToNext;
+    const std::int64_t wordsToNext = panel.wordsToNext, scalesToNext = panel.scalesToNext;
+    const std::uint32_t* words = panel.words + firstPanel * wordsToNext;
+    const float* const scales = panel.scales + firstPanel * scalesToNext;
+    const float* const zeros = panel.zeros ? panel.zeros + firstPanel * scalesToNext : nullptr;
+    const std::int32_t* const numbersOf = task.sums + row * task.segments;
     float* c = task.c + (firstPanel * task.rows + row) * kPanelColumns;
     const auto totalOf = [&](int r, int v) __attribute__((always_inline)) {
         return c + r * kPanelColumns + place(v, task.rows * kPanelColumns);
     };
-    const bool raised = panel.zeros || panel.zero != 0;
     Floats totals[kRows][kVectors];
     for (int r = 0; r < kRows; ++r)
         for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(totalOf(r, v));
     forEachSegment(
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
-            Words sums[kRows][3][kVectors];
+            std::int32_t numbers[kRows];
+            Words sums[kRows][3][kVectors];  // less what the flip raises the codes by
 #pragma GCC unroll 2
-            for (int r = 0; r < kRows; ++r)
+            for (int r = 0; r < kRows; ++r) {
+                numbers[r] = numbersOf[r * task.segments + segment];
+                const Words raised = Words{} - (static_cast<std::uint32_t>(numbers[r]) << (kBits - 1));
 #pragma GCC unroll 3
                 for (int d = 0; d < 3; ++d)
 #pragma GCC unroll 4
-                    for (int v = 0; v < kVectors; ++v) sums[r][d][v] = Words{};
-            for (; group < end; ++group) {
+                    for (int v = 0; v < kVectors; ++v) sums[r][d][v] = d == 0 ? raised : Words{};
+            }
+            do {
                 Words stored[kVectors];
 #pragma GCC unroll 4
                 for (int v = 0; v < kVectors; ++v) {
-                    stored[v] = loadAs<Words>(words + place(v, panel.wordsToNext));
-                    __builtin_prefetch(words + place(v, panel.wordsToNext) + kAhead);
+                    stored[v] = loadAs<Words>(words + place(v, wordsToNext));
+                    if constexpr (kSlots > 1) stored[v] = inRegister(stored[v]);
+                    __builtin_prefetch(words + place(v, wordsToNext) + kAhead);
                 }
 #pragma GCC unroll 4
                 for (int slot = 0; slot < kSlots; ++slot) {
                     Words codes[kVectors];
 #pragma GCC unroll 4
                     for (int v = 0; v < kVectors; ++v)
-                        codes[v] = ((stored[v] >> (slot * kBits)) & kMask) ^ kFlip;
+                        codes[v] = inRegister(((stored[v] >> (slot * kBits)) & kMask) ^ kFlip);
 #pragma GCC unroll 2
                     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
@@ -133,23 +153,23 @@ template <class Isa, int kBits, int kRows, int kPanels>
                 }
                 words += kPanelColumns;
                 digits += kSlots * kDigitGroupBytes;
-            }
-            const std::int64_t scalesAt = scalesBefore + block * kPanelColumns;
+                keepCounting(words, digits);
+            } while (++group < end);
 #pragma GCC unroll 4
             for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t at = scalesAt + place(v, panel.scalesToNext);
-                const Floats scale = loadAs<Floats>(panel.scales + at);
-                const Floats zero =
-                    panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
+                const std::int64_t at = block * kPanelColumns + place(v, scalesToNext);
+                const Floats scale = loadAs<Floats>(scales + at);
 #pragma GCC unroll 2
                 for (int r = 0; r < kRows; ++r) {
                     const Words(&sum)[3][kVectors] = sums[r];
-                    const std::int32_t numbers = task.sums[(row + r) * task.segments + segment];
-                    // The flip has raised the codes.
-                    const Words products = (sum[2][v] << 16) + (sum[1][v] << 8) + sum[0][v] -
-                                           (static_cast<std::uint32_t>(numbers) << (kBits - 1));
+                    const Words products = (sum[2][v] << 16) + (sum[1][v] << 8) + sum[0][v];
                     totals[r][v] = addProducts<Isa>(totals[r][v], products, scale);
-                    if (raised) totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero, numbers);
+                }
+                if constexpr (kZeros == Zeros::some) {
+                    const Floats zero = zeros ? loadAs<Floats>(zeros + at) : panel.zero - Floats{};
+#pragma GCC unroll 2
+                    for (int r = 0; r < kRows; ++r)
+                        totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero, numbers[r]);
                 }
             }
         });
@@ -164,8 +184,11 @@ constexpr std::int64_t columnsAtOnce() {
 
 template <class Isa, int kBits, int kRows, int kPanels>
 void addThreeDigitColumns(const DigitPanelTask& task, std::int64_t row, std::int64_t firstPanel) {
+    const auto block = task.panel.zeros || task.panel.zero != 0
+                           ? addThreeDigitBlock<Isa, kBits, kRows, kPanels, Zeros::some>
+                           : addThreeDigitBlock<Isa, kBits, kRows, kPanels, Zeros::none>;
     for (std::int64_t first = 0; first < kPanelColumns; first += columnsAtOnce<Isa>())
-        addThreeDigitBlock<Isa, kBits, kRows, kPanels>(task, row, first, firstPanel);
+        block(task, row, first, firstPanel);
 }
 template <class Isa, int kBits>
 void addThreeDigits(const DigitPanelTask& task) {

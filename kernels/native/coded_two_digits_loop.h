@@ -11,18 +11,6 @@
 
 namespace tcompress::kernels::detail {
 
-/// The compiler would rather load it anew for each row, and loads are what there are fewest of a cycle.
-template <class Vector>
-TCOMPRESS_INLINE Vector inRegister(Vector value) {
-    asm("" : "+v"(value));
-    return value;
-}
-
-/// Left alone, the compiler computes once more behind a loop where these end.
-TCOMPRESS_INLINE void keepCounting(const std::uint32_t*& codes, const std::int8_t*& digits) {
-    asm("" : "+r"(codes), "+r"(digits));
-}
-
 /// Rows of a strip from `row` on.
 struct StripRows {
     std::int64_t row = 0;
