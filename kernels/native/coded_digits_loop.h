@@ -91,8 +91,9 @@ template <class Isa, int kBits, int kRows, int kPanels, Zeros kZeros>
     constexpr int kSlots = 8 / kBits;
     constexpr std::uint32_t kMask = 0x01010101U * ((1U << kBits) - 1);
     constexpr std::uint32_t kFlip = 0x01010101U << (kBits - 1);
-    // The hardware's own prefetching stops at the end of each page.
-    constexpr std::int64_t kAhead = 32 * kPanelColumns;
+    // The hardware's own prefetching stops at the end of each page. One row of codes of 8 bits is so little work
+    // that the processor reaches the next page by itself; asking would take loads from what it waits for.
+    constexpr std::int64_t kAhead = kBits < 8 || kRows > 1 ? 32 * kPanelColumns : 0;
     const CodedPanel& panel = task.panel;
     const std::int64_t rowBytes = task.stripBytes;
     const std::int8_t* digits = task.digits + row * rowBytes;
@@ -132,7 +133,7 @@ template <class Isa, int kBits, int kRows, int kPanels, Zeros kZeros>
                 for (int v = 0; v < kVectors; ++v) {
                     stored[v] = loadAs<Words>(words + place(v, wordsToNext));
                     if constexpr (kSlots > 1) stored[v] = inRegister(stored[v]);
-                    __builtin_prefetch(words + place(v, wordsToNext) + kAhead);
+                    if constexpr (kAhead > 0) __builtin_prefetch(words + place(v, wordsToNext) + kAhead);
                 }
 #pragma GCC unroll 4
                 for (int slot = 0; slot < kSlots; ++slot) {
