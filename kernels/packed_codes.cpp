@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/multiversion.h"
+#include "kernels/native/transpose_matrix.h"
 #include "lib/support/check.h"
 #include "lib/support/mapped_file.h"
 #include "lib/support/parallel.h"
@@ -138,14 +139,13 @@ void packPanel(const CodedMatrix& matrix, PackedCodes& packed, std::int64_t inde
                              (columns - 1) * matrix.columnStride + matrix.k);
     for (std::int64_t k = 0; k < matrix.k; k += kGathered) {
         const std::int64_t count = std::min(kGathered, matrix.k - k);
-        Fours fours = {};
-        for (std::int64_t column = 0; column < columns; ++column) {
-            std::uint8_t codes[kGathered] = {};
-            stored.unpack(k + (first + column) * matrix.columnStride, count, codes);
-            std::uint32_t line[kGathered / 4];
-            std::memcpy(line, codes, sizeof line);
-            for (std::int64_t i = 0; i < kGathered / 4; ++i) fours[i][column] = line[i];
-        }
+        std::uint32_t lines[kPanelColumns][kGathered / 4];
+        if (count < kGathered || columns < kPanelColumns) std::memset(lines, 0, sizeof lines);
+        for (std::int64_t column = 0; column < columns; ++column)
+            stored.unpack(k + (first + column) * matrix.columnStride, count,
+                          reinterpret_cast<std::uint8_t*>(lines[column]));
+        Fours fours;
+        transposeMatrix(lines[0], kGathered / 4, kPanelColumns, kGathered / 4, fours[0], kPanelColumns);
         writeWords(matrix, packed, index, k, fours);
     }
 }
@@ -208,13 +208,19 @@ PackedCodesPtr packCodes(const CodedMatrix& matrix) {
         const std::int64_t columns = std::min(kPanelColumns, matrix.n - first);
         const auto spread = [&](std::span<const float> source, float shift, AlignedBuffer<float>& target) {
             float* to = target.data() + index * blocks * kPanelColumns;
-            std::fill(to, to + blocks * kPanelColumns, 0.0F);
+            if (columns < kPanelColumns) std::fill(to, to + blocks * kPanelColumns, 0.0F);
+            const float* from = source.data() + first * matrix.scaleColumnStride;
+            if (matrix.scaleBlockStride == 1 && matrix.scaleColumnStride > 0)
+                transposeMatrix(from, matrix.scaleColumnStride, columns, blocks, to, kPanelColumns);
+            else
+                for (std::int64_t block = 0; block < blocks; ++block)
+                    for (std::int64_t column = 0; column < columns; ++column)
+                        to[block * kPanelColumns + column] =
+                            from[block * matrix.scaleBlockStride + column * matrix.scaleColumnStride];
+            if (shift == 0) return;
             for (std::int64_t block = 0; block < blocks; ++block)
                 for (std::int64_t column = 0; column < columns; ++column)
-                    to[block * kPanelColumns + column] =
-                        source[static_cast<std::size_t>(block * matrix.scaleBlockStride +
-                                                        (first + column) * matrix.scaleColumnStride)] -
-                        shift;
+                    to[block * kPanelColumns + column] -= shift;
         };
         spread(matrix.scales, 0, packed->scales);
         if (!oneZero) spread(matrix.zeroPoints, low, packed->zeros);

@@ -13,7 +13,8 @@ using Index = std::int32_t __attribute__((vector_size(32)));
 constexpr int kSide = 8;
 
 /// Pairs, then pairs of pairs, then halves change places.
-TCOMPRESS_INLINE void transposeSquare(const float* x, std::int64_t xStride, float* y, std::int64_t yStride) {
+template <class Element>
+TCOMPRESS_INLINE void transposeSquare(const Element* x, std::int64_t xStride, Element* y, std::int64_t yStride) {
     Vector row[kSide];
     Vector mixed[kSide];
     for (int i = 0; i < kSide; ++i) std::memcpy(&row[i], x + i * xStride, sizeof(Vector));
@@ -40,10 +41,9 @@ TCOMPRESS_INLINE void transposeSquare(const float* x, std::int64_t xStride, floa
     for (int i = 0; i < kSide; ++i) std::memcpy(y + i * yStride, &mixed[i], sizeof(Vector));
 }
 
-}  // namespace
-
-TCOMPRESS_MULTIVERSION void transposeMatrix(const float* x, std::int64_t xStride, std::int64_t rows,
-                                            std::int64_t columns, float* y, std::int64_t yStride) {
+template <class Element>
+TCOMPRESS_INLINE void transpose(const Element* x, std::int64_t xStride, std::int64_t rows, std::int64_t columns,
+                                Element* y, std::int64_t yStride) {
     const std::int64_t wholeColumns = columns / kSide * kSide;
     // Two squares above each other fill whole cache lines of y, whose rows are often a power of two apart and push each
     // other out of the cache.
@@ -62,6 +62,17 @@ TCOMPRESS_MULTIVERSION void transposeMatrix(const float* x, std::int64_t xStride
     for (; i + kSide <= rows; i += kSide) transposeStrip(i, 1);
     for (; i < rows; ++i)
         for (std::int64_t j = 0; j < columns; ++j) y[j * yStride + i] = x[i * xStride + j];
+}
+
+}  // namespace
+
+TCOMPRESS_MULTIVERSION void transposeMatrix(const float* x, std::int64_t xStride, std::int64_t rows,
+                                            std::int64_t columns, float* y, std::int64_t yStride) {
+    transpose(x, xStride, rows, columns, y, yStride);
+}
+TCOMPRESS_MULTIVERSION void transposeMatrix(const std::uint32_t* x, std::int64_t xStride, std::int64_t rows,
+                                            std::int64_t columns, std::uint32_t* y, std::int64_t yStride) {
+    transpose(x, xStride, rows, columns, y, yStride);
 }
 
 }  // namespace tcompress::kernels
