@@ -49,7 +49,11 @@ class StoredRange {
     void unpack(std::int64_t index, std::int64_t count, std::uint8_t* codes) const {
         const std::int64_t bit = index * bits_ - firstBit_;
         if (bits_ == 8) {
-            std::memcpy(codes, bytes_ + bit / 8, static_cast<std::size_t>(count));
+            // A line at once, without a call, as a rule.
+            if (count == kGathered)
+                std::memcpy(codes, bytes_ + bit / 8, kGathered);
+            else
+                std::memcpy(codes, bytes_ + bit / 8, static_cast<std::size_t>(count));
             return;
         }
         std::int64_t i = 0;
