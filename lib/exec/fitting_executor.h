@@ -11,7 +11,8 @@
 
 namespace tcompress::exec {
 
-/// About what an Executor holds of the weights beside their file: those that products read, float16 as float32.
+/// About what an Executor holds of the weights beside their file: those that products read, packed, and all that are float16,
+/// as float32.
 std::uint64_t packedWeightBytes(const ir::Model& model);
 
 /// Whether there is room for them, and for values beside them.
@@ -19,7 +20,7 @@ bool weightsFit(const ir::Model& model, std::uint64_t freeBytes = freeMemoryByte
 
 class FittingExecutor {
   public:
-    /// As Executor's. `freeBytes`: what weights may take.
+    /// As Executor's. `freeBytes`: what weights may take. Throws ModelError when they cannot even be widened within that.
     explicit FittingExecutor(const ir::Model& model, std::uint64_t freeBytes = freeMemoryBytes());
 
     /// As Executor's.

@@ -114,8 +114,16 @@ TEST_CASE("Packed weights are those that products read, float16 as float32") {
     edit.replaceInput(product, 1, edit.addInitializer("weight", Tensor(DType::float16, {256, 256})));
     edit.commit();
     CHECK(exec::packedWeightBytes(model) == 256 * 256 * 4);
+    ir::Model single = model.clone();
+    ir::Edit narrow(single, "test");
+    narrow.setConstant(single.graph().find("weight"), Tensor(DType::float32, {256, 256}));
+    narrow.commit();
+    CHECK(exec::packedWeightBytes(single) == 256 * 256 * 4);
     CHECK(exec::weightsFit(model, 1 << 20));
     CHECK_FALSE(exec::weightsFit(model, 256 * 256 * 4));
+    // As float32 they are in memory whatever the plan.
+    CHECK_THROWS_WITH(exec::FittingExecutor(model, 200'000), Catch::Contains("float16 weights take 0.3 MB as float32"));
+    CHECK_FALSE(exec::FittingExecutor(single, 200'000).keepsWeights());
 }
 
 TEST_CASE("Models give ONNX Runtime's outputs, node by node") {
