@@ -57,6 +57,7 @@ class Fitter {
 
     Arrays fit() {
         renameUnnamed();
+        forgetEmptyCaches();
         for (const InputInfo& input : inputs_)
             if (const auto array = arrays_.find(input.name); array != arrays_.end())
                 checkIndices(input, fitted_.emplace(input.name, conform(input, array->second)).first->second);
@@ -105,6 +106,14 @@ class Fitter {
                 renames.emplace_back(name, inputs_[index].name);
         }
         for (const auto& [from, to] : renames) rename(from, to);
+    }
+
+    /// An empty key/value cache is made for any model: one of as many heads as another model had says nothing.
+    void forgetEmptyCaches() {
+        for (const InputInfo& input : inputs_)
+            if (const auto array = arrays_.find(input.name); array != arrays_.end() && array->second.size() == 0 &&
+                                                             inputRole(input.name) == InputRole::pastKeyValue)
+                arrays_.erase(array);
     }
 
     Tensor conform(const InputInfo& input, const Tensor& array) const {

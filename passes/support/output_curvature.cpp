@@ -136,7 +136,7 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
                                  const std::vector<const TargetWeight*>& weights, const data::Dataset& samples,
                                  const pipeline::PassContext& context)
     : sums_(kMemoryForRows) {
-    const data::Dataset first = samples.head(kSamples);
+    const data::Dataset first = data::fitToModel(samples.head(kSamples), model);
     const std::int64_t whole = calibration::batchSize(first, model), fixed = data::fixedBatchSize(model);
     // Two at least: a single sample does not show along which axes operands are repeated.
     const std::int64_t step = fixed > 0 ? fixed : std::clamp<std::int64_t>(whole / kBatchShare, 2, std::max<std::int64_t>(2, first.sampleCount()));

@@ -428,6 +428,21 @@ class Itself(unittest.TestCase):
                 self.assertEqual(result.returncode, 0, result.stderr)
                 self.assertLess(out.stat().st_size, 0.55 * VIT.stat().st_size)
 
+    def test_recipes_of_several_passes_on_a_model_with_a_cache(self):
+        text = zoo / "fortunes_char_calibration.npz"
+        for model, recipe in (("gpt2_char_kv", ["--preset", "small"]), ("llama_char_kv", ["--preset", "small"]),
+                              ("gpt2_char_kv", ["-c", root / "configs/frontier/heads-ffn-50.json"])):
+            with self.subTest(model=model, recipe=recipe), tempfile.TemporaryDirectory() as folder:
+                result = call("run", models / f"{model}.onnx", *recipe, "--calibration", text, "--calibration-samples", 8,
+                              "--evaluation", text, "--evaluation-samples", 4, "--no-latency", "-o", Path(folder) / "out.onnx")
+                self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_pruned_and_fused_then_quantized(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = call("run", models / "bert_tiny_fused.onnx", "-p", "prune:structure=neuron,sparsity=0.25", "-p",
+                          "quantize:method=gptq,bits=4", "--synthetic-calibration", 8, "-o", Path(folder) / "out.onnx")
+            self.assertEqual(result.returncode, 0, result.stderr)
+
     def test_sensitivity(self):
         data = root / "tests/data/zoo/digits_calibration.npz"
         command = ("sensitivity", VIT, "-d", data, "--samples", "4", "--bits", "8", "--bits", "3", "--targets", "block:0")

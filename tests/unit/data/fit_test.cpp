@@ -91,6 +91,10 @@ TEST_CASE("fit: an empty key/value cache, or the one of the file", "[data]") {
     CHECK(toInt64(filled.arrays().at("position_ids")) == std::vector<std::int64_t>{5, 6, 7, 5, 6, 7});
     CHECK(filled.rows(1, 2).at("past_key_values_0_key").shape() == Shape{1, 4, 5, 16});
     CHECK(empty.rows(1, 2).at("past_key_values_0_key").shape() == Shape{1, 4, 0, 16});
+    // Of a model with fewer heads: an empty cache is made anew, a filled one is not for it.
+    const ir::Model fewer = modelWithInputs("int64[n, t] input_ids, float[n, 3, past, 16] past_key_values_0_key");
+    CHECK(fitToModel(empty, fewer).arrays().at("past_key_values_0_key").shape() == Shape{2, 3, 0, 16});
+    CHECK_THROWS_WITH(fitToModel(filled, fewer), Contains("the model wants float32 [n, 3, past, 16]"));
 }
 
 TEST_CASE("fit: dimensions of one name have one size", "[data]") {
