@@ -65,6 +65,15 @@ const ir::Value* namesake(const ir::Model& reference, const ir::Value* value) {
     return value == nullptr ? nullptr : reference.graph().find(value->name());
 }
 
+/// Outputs of the matrix that makes the value: what is known of it behind operators that types are not inferred through.
+std::optional<std::int64_t> productWidth(const ir::Value& value) {
+    const ir::Node* node = value.producer();
+    if (node == nullptr || !(node->is("MatMul") || node->is("Gemm"))) return std::nullopt;
+    const Tensor* matrix = node->input(1) == nullptr ? nullptr : node->input(1)->constant();
+    if (matrix == nullptr || matrix->rank() != 2) return std::nullopt;
+    return matrix->shape()[node->is("Gemm") && node->attributeInt("transB", 0) != 0 ? 0 : 1];
+}
+
 /// Sums of every query; `run` takes the collector over the samples. A model that is its own reference runs once.
 template <class Run>
 std::vector<LayerSums> collectSums(const ir::Model& reference, const ir::Model& edited,
@@ -143,8 +152,13 @@ std::vector<Evidence> collectEvidence(const ir::Model& reference, const ir::Mode
 }
 
 bool hasTarget(const ir::Model& reference, const EvidenceQuery& query) {
-    const ir::Value* output = namesake(reference, query.output);
-    return output != nullptr && output->producer() != nullptr && output->shape() == query.output->shape();
+    const ir::Value* output = alike(reference, query.output);
+    return output != nullptr && output->producer() != nullptr;
+}
+
+const ir::Value* alike(const ir::Model& reference, const ir::Value* value) {
+    const ir::Value* found = namesake(reference, value);
+    return found != nullptr && found->shape() == value->shape() && productWidth(*found) == productWidth(*value) ? found : nullptr;
 }
 
 namespace {

@@ -30,6 +30,9 @@ std::vector<Evidence> collectEvidence(const ir::Model& reference, const ir::Mode
                                       const std::vector<EvidenceQuery>& queries, const data::Split& samples,
                                       const calibration::Environment& environment);
 
+/// The value of the same name, when it has the same shape as far as that can be known; null otherwise.
+const ir::Value* alike(const ir::Model& reference, const ir::Value* value);
+
 /// Whether the reference has a value of the query's output's name and shape: whether it can be fitted to.
 bool hasTarget(const ir::Model& reference, const EvidenceQuery& query);
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "lib/support/check.h"
+#include "passes/support/evidence.h"
 
 namespace tcompress::passes {
 namespace {
@@ -16,12 +17,6 @@ const ir::Value* counterpart(const ir::Model& model, const ir::Value* value) {
     const ir::Value* found = model.graph().find(value->name());
     TCOMPRESS_CHECK(found != nullptr, "the edited model has lost a value");
     return found;
-}
-
-/// The value of the same name and shape; null when there is none.
-const ir::Value* alike(const ir::Model& model, const ir::Value* value) {
-    const ir::Value* found = model.graph().find(value->name());
-    return found != nullptr && found->shape() == value->shape() ? found : nullptr;
 }
 
 /// The one site that multiplies with the weight as it is; null when there is none.
