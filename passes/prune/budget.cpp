@@ -174,8 +174,9 @@ class PruneBudget : public pipeline::Pass {
     }
 
     void requireReachable(CostModel& costs, const Anatomy& anatomy, const Assignment& smallest) const {
-        const double whole = costs.table().whole;
-        if (costs.table().predicted(anatomy, smallest) <= target().budget(whole)) return;
+        const double whole = costs.table().whole, budget = target().budget(whole);
+        // Where parts are small, what they save by themselves is less than what all of them do.
+        if (costs.table().predicted(anatomy, smallest) <= budget || costs.cost(smallest) <= budget) return;
         throw PassError(fmt::format("{}: {} cannot be reached: with all removed that may go the model is {}; set a target "
                                     "within that, or let more go (targets, ignore, drop_layers)",
                                     kPass, target().describe(), target().describe(costs.cost(smallest), whole)));
@@ -194,7 +195,7 @@ class PruneBudget : public pipeline::Pass {
             for (const BlockOption& option : options.back()) choices.back().push_back(option.choice);
         }
         const double whole = costs.table().whole, budget = target().budget(whole);
-        double limit = budget;
+        double limit = std::max(budget, costs.table().predicted(anatomy, anatomy.smallest()));
         std::optional<Assignment> best;
         double bestError = 0, nearest = whole;
         for (int round = 0; round < kRounds; ++round) {
@@ -211,7 +212,7 @@ class PruneBudget : public pipeline::Pass {
                 best = assignment;
                 bestError = error;
             }
-            if (!chosen || (fits && cost >= budget * (1 - kTolerance))) break;
+            if ((!chosen && !fits) || (fits && cost >= budget * (1 - kTolerance))) break;
             // Past the budget, to the middle of what is near enough: steps to the budget itself may end a hair above it.
             limit += (fits ? budget : budget * (1 - kTolerance / 2)) - cost;
         }

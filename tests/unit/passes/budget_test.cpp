@@ -309,6 +309,27 @@ TEST_CASE("the same table of times gives the same bytes for any number of thread
     CHECK_THROWS_WITH(withBudget(model, options, samples), Catch::Contains("it is a folder"));
 }
 
+TEST_CASE("parts that save little by themselves do not make a target unreachable that the whole reaches") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 16);
+    const test::ScratchFolder folder;
+    const std::string file = (folder.path() / "table.json").string();
+    const std::string options = fmt::format(R"({{"target": {{"speedup": 1.5}}, "latency_table": "{}"}})", file);
+    withBudget(model, options, samples);
+    std::string problem;
+    passes::CostTable table = passes::readTable(test::readFile(file), problem).value();
+    for (auto* shapes : {&table.saved, &table.savedByRanks})
+        for (auto& [shape, saved] : *shapes)
+            for (auto& [units, seconds] : saved) seconds *= 0.01;
+    for (auto& [shape, seconds] : table.savedByBlock) seconds *= 0.01;
+    table.assignments = {{passes::assignmentKey(anatomyOf(model).smallest()), table.whole / 5}};
+    test::writeFile(file, passes::tableText(table, "made up"));
+    CHECK(macsOf(withBudget(model, options, samples)) < macsOf(model));
+    table.assignments.begin()->second = table.whole / 1.2;
+    test::writeFile(file, passes::tableText(table, "made up"));
+    CHECK_THROWS_WITH(withBudget(model, options, samples), Catch::Contains("cannot be reached: with all removed that may go the model is 1.20 times as fast"));
+}
+
 TEST_CASE("measured times are kept in the cache folder, and measured anew when they are damaged") {
     const ir::Model model = test::dataModel("vit_digits");
     const data::CalibrationData data(samplesOf("digits_calibration", 0, 16));
