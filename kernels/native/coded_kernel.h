@@ -51,7 +51,8 @@ struct DigitPanelTask {
     std::int64_t groupsPerSegment = 0;
     std::int64_t rows = 0;
     std::int64_t panels = 1;              // one after the other
-    float* c = nullptr;                   // [panels][rows][kPanelColumns], dense
+    float* c = nullptr;                   // [panels][rows][kPanelColumns]
+    std::int64_t cStride = kPanelColumns;  // between rows, for two digits
     const std::uint32_t* next = nullptr;  // what the next task reads from memory
     std::int64_t nextWords = 0;
 };

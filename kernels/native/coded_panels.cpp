@@ -12,6 +12,7 @@ namespace {
 
 TCOMPRESS_MULTIVERSION void scaleRow(const float* sums, float unit, const float* before, float alpha,
                                      const float* bias, float* c, std::int64_t columns) {
+#pragma GCC ivdep  // sums may be c
     for (std::int64_t i = 0; i < columns; ++i)
         c[i] = (sums[i] * unit + (before ? before[i] : 0.0F)) * alpha + (bias ? bias[i] : 0.0F);
 }
@@ -22,7 +23,7 @@ void scaleRows(const CodedMatmul& params, const PanelSums& sums, float alpha, co
         for (std::int64_t i = 0; i < sums.columns; i += kPanelColumns) {
             const std::int64_t column = sums.firstColumn + i;
             float* c = params.c + (sums.firstRow + r) * params.cStride + column;
-            scaleRow(sums.sums + (i / kPanelColumns * sums.rows + r) * kPanelColumns,
+            scaleRow(sums.sums ? sums.sums + (i / kPanelColumns * sums.rows + r) * kPanelColumns : c,
                      sums.units ? sums.units[r * sums.unitStride] : 1.0F,
                      sums.before == PanelSums::Before::inC ? c : nullptr, alpha,
                      bias ? bias + column : nullptr, c, std::min(kPanelColumns, sums.columns - i));

@@ -27,7 +27,8 @@ struct WidenedPanel {
 WidenedPanel widened(const CodedPanel& panel, int bits, CodePairs pairs, std::int64_t groupsPerSegment,
                      std::uint32_t* target);
 
-/// Sums of a part of C, panel after panel [rows][kPanelColumns], in units of each row (null: 1).
+/// Sums of a part of C, panel after panel [rows][kPanelColumns] or, if null, in C, in units of each row
+/// (null: 1).
 struct PanelSums {
     std::int64_t firstRow = 0, rows = 0, firstColumn = 0, columns = 0;
     const float* sums = nullptr;

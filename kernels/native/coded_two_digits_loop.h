@@ -31,12 +31,12 @@ template <class Isa, int kRows, Zeros kZeros>
     const std::uint32_t* pairs = task.pairs + first;
     const std::int64_t row = strip.row;
     const std::int8_t* digits = strip.digits;
-    float* const c = task.c + row * kPanelColumns + first;
+    float* const c = task.c + row * task.cStride + first;
     Floats totals[kRows][kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * kPanelColumns + v * kWidth);
+        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * task.cStride + v * kWidth);
     forEachSegment(
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
@@ -86,7 +86,7 @@ template <class Isa, int kRows, Zeros kZeros>
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) storeAs(c + r * kPanelColumns + v * kWidth, totals[r][v]);
+        for (int v = 0; v < kVectors; ++v) storeAs(c + r * task.cStride + v * kWidth, totals[r][v]);
 }
 
 /// The same with crossed pairs; d₁'s sums and d₀'s are put together at the end of a segment.
@@ -99,12 +99,12 @@ template <class Isa, int kRows, Zeros kZeros>
     const CodedPanel& panel = task.panel;
     const std::int64_t groupBytes = task.stripRows * kDigitGroupBytes;
     const std::uint32_t* codes = panel.words + first;
-    float* const c = task.c + strip.row * kPanelColumns + first;
+    float* const c = task.c + strip.row * task.cStride + first;
     Floats totals[kRows][kVectors];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * kPanelColumns + v * kWidth);
+        for (int v = 0; v < kVectors; ++v) totals[r][v] = loadAs<Floats>(c + r * task.cStride + v * kWidth);
     forEachSegment(
         task, [&](std::int64_t segment, std::int64_t block, std::int64_t group,
                   std::int64_t end) __attribute__((always_inline)) {
@@ -171,7 +171,7 @@ template <class Isa, int kRows, Zeros kZeros>
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) storeAs(c + r * kPanelColumns + v * kWidth, totals[r][v]);
+        for (int v = 0; v < kVectors; ++v) storeAs(c + r * task.cStride + v * kWidth, totals[r][v]);
 }
 
 template <class Isa, int kRows, Zeros kZeros>
@@ -202,6 +202,10 @@ void addTwoDigits(const DigitPanelTask& task) {
         const std::int64_t end = smaller(task.rows, strip.row + task.stripRows);
         for (const std::int64_t last = smaller(task.nextWords, asked + share); asked < last; asked += kLine)
             __builtin_prefetch(task.next + asked);
+        // C's rows may lie a power of two apart, where they push each other out of the cache.
+        for (std::int64_t row = end; row < smaller(task.rows, end + task.stripRows); ++row)
+            for (std::int64_t line = 0; line < kPanelColumns; line += kLine)
+                __builtin_prefetch(task.c + row * task.cStride + line, 1);
         // Even parts: a short last one would run slowly.
         std::int64_t parts = (end - strip.row + Isa::kMostRows - 1) / Isa::kMostRows;
         StripRows rows = strip;

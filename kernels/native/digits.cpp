@@ -146,8 +146,11 @@ TCOMPRESS_INLINE void splitSegment(const StripSegment& part) {
         const float inverse = unit > 0 ? 1.0F / unit : 0.0F;
         std::int8_t* digits = part.digits + row * kDigitGroupBytes;
         UnsignedVector sum{}, products{};
+        // Rows may lie a power of two apart, where the hardware does not prefetch them.
+        const float* next = x + part.rows * part.stride;
         for (std::int64_t i = 0; i < part.count; i += kLanes) {
             const std::int64_t left = part.count - i;
+            __builtin_prefetch(next + i);
             const IntVector number = numbersOf(x + i, left, inverse);
             sum += (UnsignedVector)number;
             if constexpr (kProducts == Products::ofPairs) products += pairProducts(number);
@@ -183,14 +186,13 @@ std::optional<float> unitOf(const DigitRows& rows, std::int64_t row, std::int64_
     return std::max(measured.largest / kLargestNumber, measured.largestSum / mostOfSegment(rows.bits));
 }
 
-/// Segment by segment, whose lines the strip's rows fill while they are in the first-level cache. False when
-/// it is not finite.
-bool splitStrip(const DigitRows& rows, std::int64_t strip) {
+/// Segment by segment, whose lines the strip's rows fill while they are in the first-level cache.
+void splitStrip(const DigitRows& rows, std::int64_t strip) {
     StripSegment segment;
     const std::int64_t firstRow = strip * rows.stripRows;
     segment.stride = rows.aStride;
     segment.rows = std::min(rows.rows - firstRow, rows.stripRows);
-    segment.unitStride = rows.stretches();
+    segment.unitStride = rows.unitStride;
     segment.sumStride = rows.segments();
     segment.step = rows.groupBytes();
     segment.sums = rows.sums + firstRow * segment.sumStride;
@@ -199,15 +201,7 @@ bool splitStrip(const DigitRows& rows, std::int64_t strip) {
                        : rows.products               ? splitTwoForPairs
                                                      : splitTwo;
     for (std::int64_t begin = 0; begin < rows.k; begin = rows.partEnd(begin)) {
-        if (begin % rows.stretch == 0) {
-            float* units = rows.units + firstRow * segment.unitStride + begin / rows.stretch;
-            for (std::int64_t row = 0; row < segment.rows; ++row) {
-                const std::optional<float> unit = unitOf(rows, firstRow + row, begin);
-                if (!unit) return false;
-                units[row * segment.unitStride] = *unit;
-            }
-            segment.units = units;
-        }
+        segment.units = rows.units + firstRow * rows.unitStride + begin / rows.stretch;
         const std::int64_t end = rows.partEnd(begin);
         segment.digits = rows.digitsOf(begin, strip);
         forEachSegment(rows, begin, end, [&](std::int64_t first, std::int64_t count) {
@@ -221,21 +215,35 @@ bool splitStrip(const DigitRows& rows, std::int64_t strip) {
         const std::int8_t* last = rows.digitsOf(begin, strip) + rows.partGroups(begin) * segment.step;
         std::memset(segment.digits, 0, static_cast<std::size_t>(last - segment.digits));
     }
-    return true;
+}
+
+/// body(first, end) for ranges of `count` rows or strips of `elements` each.
+template <class Body>
+void forRanges(std::int64_t count, std::int64_t elements, Body body) {
+    constexpr std::int64_t kElementsWorthATask = 32768;
+    parallelRanges(count,
+                   std::max<std::int64_t>(1, kElementsWorthATask / std::max<std::int64_t>(1, elements)), body);
 }
 
 }  // namespace
 
-Split splitIntoDigits(const DigitRows& rows) {
-    constexpr std::int64_t kElementsWorthATask = 32768;
+Units findUnits(const DigitRows& rows) {
     std::atomic<bool> finite{true};
-    const std::int64_t elements = std::max<std::int64_t>(1, rows.k * rows.stripRows);
-    parallelRanges(rows.strips(), std::max<std::int64_t>(1, kElementsWorthATask / elements),
-                   [&](std::int64_t begin, std::int64_t end) {
-                       for (std::int64_t strip = begin; strip < end; ++strip)
-                           if (!splitStrip(rows, strip)) finite = false;
-                   });
-    return finite ? Split::done : Split::notFinite;
+    forRanges(rows.rows, rows.k, [&](std::int64_t first, std::int64_t end) {
+        for (std::int64_t row = first; row < end; ++row)
+            for (std::int64_t stretch = 0; stretch < rows.stretches(); ++stretch) {
+                const std::optional<float> unit = unitOf(rows, row, stretch * rows.stretch);
+                if (!unit) finite = false;
+                rows.units[row * rows.unitStride + stretch] = unit.value_or(0.0F);
+            }
+    });
+    return finite ? Units::found : Units::notFinite;
+}
+
+void splitIntoDigits(const DigitRows& rows) {
+    forRanges(rows.strips(), rows.k * rows.stripRows, [&](std::int64_t first, std::int64_t end) {
+        for (std::int64_t strip = first; strip < end; ++strip) splitStrip(rows, strip);
+    });
 }
 
 }  // namespace tcompress::kernels

@@ -49,7 +49,8 @@ struct DigitRows {
     std::int64_t stripRows = 1;     // rows whose groups lie side by side
     std::int8_t* digits = nullptr;  // [part][strip][groups][stripRows][kDigitGroupBytes]; beyond k zeros
     std::int64_t groups = 0;        // of a row
-    float* units = nullptr;         // [row][stretches]
+    float* units = nullptr;         // [row][stretches], rows unitStride apart
+    std::int64_t unitStride = 0;
     std::int32_t* sums = nullptr;   // Σ number over each segment, [row][segments]
     /// For crossed pairs of codes (native/coded_kernel.h), else null: −256 · Σ over each segment of the products
     /// of the d₁ of the first and second and of the third and fourth k, modulo 2^32,
@@ -82,8 +83,10 @@ struct DigitRows {
         return digits + (begin / kDigitGroup * strips() + partGroups(begin) * strip) * groupBytes();
     }
 };
-enum class Split { done, notFinite };
-/// notFinite: A has infinities or NaN, which have no digits.
-Split splitIntoDigits(const DigitRows& rows);
+enum class Units { found, notFinite };
+/// Of each stretch of each row. notFinite: A has infinities or NaN, which have no digits.
+Units findUnits(const DigitRows& rows);
+/// Digits, sums and products, by these units.
+void splitIntoDigits(const DigitRows& rows);
 
 }  // namespace tcompress::kernels

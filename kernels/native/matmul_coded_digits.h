@@ -7,6 +7,8 @@
 
 namespace tcompress::kernels {
 
+/// k of a row whose digits are in memory at a time.
+std::int64_t digitsAtATime(const PackedCodes& weights);
 /// False, and nothing is written, where this processor lacks the instruction or A is not finite.
 bool multiplyByDigits(const CodedMatmul& params);
 

@@ -152,8 +152,9 @@ void multiplyFloats(const CodedMatmul& params) {
 }  // namespace
 
 void matmulCodedNative(const CodedMatmul& params) {
-    const std::int64_t digitBytes = 3 * std::max<std::int64_t>(1, params.weights->k);
-    const std::int64_t parts = ceilDivide(params.m, std::max(kFewestRowsAtATime, mostDigitBytes(params.weights->bits) / digitBytes));
+    const std::int64_t digitBytes = 3 * std::max<std::int64_t>(1, digitsAtATime(*params.weights));
+    const std::int64_t parts = ceilDivide(
+        params.m, std::max(kFewestRowsAtATime, mostDigitBytes(params.weights->bits) / digitBytes));
     // Even parts: a short last one would decode the matrix for little.
     const std::int64_t atATime =
         ceilDivide(ceilDivide(params.m, std::max<std::int64_t>(1, parts)), kStripRows) * kStripRows;

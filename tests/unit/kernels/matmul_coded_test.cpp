@@ -135,8 +135,9 @@ TEST_CASE("products with coded weights: few rows, many rows, with an epilogue, o
     for (const int bits : {2, 4, 8})
         for (const std::int64_t m : {1, 2, 3, 4, 7, 16, 17, 40, 530})
             for (const std::int64_t k : {1, 37, 256, 600})
-                for (const std::int64_t n : {1, 33, 100}) {
+                for (const std::int64_t n : {1, 33, 64, 100}) {
                     if (m == 530 && (k == 37 || n != 33)) continue;
+                    if (n == 64 && k != 600) continue;  // whole panels, whose sums wait in C
                     const Zeros zeros = (m + n) % 2 ? Zeros::one : Zeros::each;
                     const std::int64_t block = k == 600 ? 304 : k == 256 ? 32 : k;
                     const Stored s = stored(k, n, bits, block, zeros, Order::columnMajor);
@@ -198,7 +199,8 @@ struct SplitRows {
     SplitRows(DigitRows given, std::int64_t padding = 0) : rows(given) {
         rows.groups = (rows.k + kDigitGroup - 1) / kDigitGroup + padding;
         digits.assign(rows.sizeBytes(), 77);
-        units.resize(rows.rows * rows.stretches());
+        rows.unitStride = rows.stretches();
+        units.resize(rows.rows * rows.unitStride);
         sums.resize(rows.rows * rows.segments());
         products.resize(rows.strips() * rows.stripRows * rows.segments());
         rows.digits = digits.data();
@@ -254,7 +256,8 @@ TEST_CASE("digits hold a row within half a unit, and units are no larger than ex
     given.part = form == DigitForm::three ? block : std::min<std::int64_t>(2 * segment, 256);
     given.stripRows = form == DigitForm::three ? 1 : 3;
     SplitRows split(given, 3);
-    REQUIRE(splitIntoDigits(split.rows) == Split::done);
+    REQUIRE(findUnits(split.rows) == Units::found);
+    splitIntoDigits(split.rows);
     const std::int64_t perBlock = split.rows.segmentsPerBlock();
     for (std::int64_t row = 0; row < m; ++row) {
         std::vector<double> largest(2), largestSum(2), magnitudes(2 * perBlock);
@@ -289,9 +292,9 @@ TEST_CASE("digits hold a row within half a unit, and units are no larger than ex
         }
     }
     a[7] = INFINITY;
-    CHECK(splitIntoDigits(split.rows) == Split::notFinite);
+    CHECK(findUnits(split.rows) == Units::notFinite);
     a[7] = NAN;
-    CHECK(splitIntoDigits(split.rows) == Split::notFinite);
+    CHECK(findUnits(split.rows) == Units::notFinite);
 }
 
 TEST_CASE("the largest codes and numbers do not overflow the sums of digits") {
@@ -357,7 +360,8 @@ TEST_CASE("a row's results by digits are the same bytes however many rows there 
         for (const Zeros zeros : {Zeros::one, Zeros::each})
             for (const auto& [block, k] : std::vector<std::pair<std::int64_t, std::int64_t>>{
                      {48, 1104}, {512, 1104}, {1104, 1104}, {32, 4128}, {4224, 4224}}) {
-                const std::int64_t n = 70, m = 26;
+                // Of narrow codes in whole panels, digits are in memory a part at a time.
+                const std::int64_t n = zeros == Zeros::one ? 96 : 70, m = 26;
                 const Stored s = stored(k, n, bits, block, zeros, Order::rowMajor);
                 const PackedCodesPtr packed = packCodes(s.matrix);
                 auto a = activations(m, k);
@@ -407,7 +411,8 @@ TEST_CASE("instructions of AVX-VNNI and AVX-512 VNNI multiply digits alike") {
                         given.stretch = given.part = k;
                         given.stripRows = form == DigitForm::three ? 1 : std::min<std::int64_t>(count, 12);
                         SplitRows split(given);
-                        REQUIRE(splitIntoDigits(split.rows) == Split::done);
+                        REQUIRE(findUnits(split.rows) == Units::found);
+                        splitIntoDigits(split.rows);
                         DigitPanelTask task;
                         task.panel = codedPanel(*packed, 0);
                         const std::int64_t perGroup =
