@@ -1,7 +1,8 @@
 #pragma once
 // Rows of float32 as integers of 24 bits on a scale of their own for each stretch of k: x ≈ unit · number.
 // A number is stored as digits, whose products with codes are exact integer sums, two or four at an
-// instruction: 3/4 of the instructions of float32 arithmetic, and codes need not be converted to float32.
+// instruction: 3/4 of the multiplications of float32 arithmetic, half of them with crossed pairs
+// (native/coded_kernel.h), and codes need not be converted to float32.
 //
 // The sum of a segment is put together in 32 bits without rounding, so that one multiply-add a segment and
 // cell is all that follows in float32. That takes Σ |number| ≤ 2^(32 − bits) for codes of |code| ≤
