@@ -16,21 +16,28 @@ using analysis::TransformerView;
 ResidualStream residualStream(const TransformerView& view, const std::string& pass) {
     const analysis::AxisStore& store = *view.axes->store;
     ResidualStream residual;
-    const auto outputLeaf = [&](const std::vector<std::size_t>& sites) {
-        for (const std::size_t index : sites) {
+    const auto isLeafOf = [&](const analysis::Axis& axis) {
+        const auto leaves = store.leaves(axis);
+        if (leaves.size() != 1)
+            throw PassError(fmt::format("{}: the residual stream is split into several axes in this model", pass));
+        if (residual.leaf >= 0 && residual.leaf != leaves.front())
+            throw PassError(fmt::format("{}: this model has several residual streams", pass));
+        residual.leaf = leaves.front();
+    };
+    const auto writtenBy = [&](const auto& layer, const std::vector<std::size_t>& last) {
+        // The sum tells more than the last matrix, which may be the first factor of two.
+        if (const ir::Value* sum = layer.residualAdd == nullptr ? nullptr : layer.residualAdd->output(); sum != nullptr) {
+            if (const auto* axes = view.axes->of(sum); axes != nullptr && !axes->empty()) isLeafOf(axes->back());
+            return;
+        }
+        for (const std::size_t index : last) {
             const Site& site = view.sites[index];
             const auto* axes = view.axes->of(site.weight);
-            if (axes == nullptr || site.outAxis >= axes->size()) continue;
-            const auto leaves = store.leaves((*axes)[site.outAxis]);
-            if (leaves.size() != 1)
-                throw PassError(fmt::format("{}: the residual stream is split into several axes in this model", pass));
-            if (residual.leaf >= 0 && residual.leaf != leaves.front())
-                throw PassError(fmt::format("{}: this model has several residual streams", pass));
-            residual.leaf = leaves.front();
+            if (axes != nullptr && site.outAxis < axes->size()) isLeafOf((*axes)[site.outAxis]);
         }
     };
-    for (const auto& layer : view.attention) outputLeaf(layer.o);
-    for (const auto& layer : view.feedForward) outputLeaf(layer.down);
+    for (const auto& layer : view.attention) writtenBy(layer, layer.o);
+    for (const auto& layer : view.feedForward) writtenBy(layer, layer.down);
     if (residual.leaf < 0)
         throw PassError(fmt::format("{}: no residual stream was recognised in this model; 'tcompress inspect' says why", pass));
     for (const Site& site : view.sites) {

@@ -116,6 +116,22 @@ TEST_CASE("fitting what reads the stream again keeps outputs nearer") {
     CHECK(test::largestDifference(test::outputsOf(with.model, feeds), test::runtimeOutputsOf(with.model, feeds)) < 1e-3);
 }
 
+TEST_CASE("layers whose matrices are products of two write to one stream all the same") {
+    const ir::Model model = runPass(test::dataModel("vit_digits"), "low-rank", "svd", R"({"rank_ratio": 0.5})").model;
+    const data::Dataset samples = samplesOf("digits_validation", 0, 16);
+    for (const char* method : {"rms", "fold"}) {
+        const auto [exact, report] = runPass(model, "norm", method, "{}");
+        CAPTURE(method);
+        CHECK_FALSE(report.changed.empty());
+        CHECK(outputError(model, exact, samples) < 1e-8);
+    }
+    const auto [narrow, report] = runPass(model, "prune", "hidden", R"({"sparsity": 0.25})");
+    ir::validateStructure(narrow);
+    CHECK(analysis::recognise(narrow).hiddenSize == 36);
+    CHECK(narrow.constantBytes() < model.constantBytes());
+    CHECK(outputError(model, narrow, samples) < 1);
+}
+
 TEST_CASE("a stream that leaves the model stays whole") {
     const ir::Model model = test::dataModel("bert_tiny");
     const auto [same, report] = runPass(model, "prune", "hidden", "{}");
