@@ -125,7 +125,7 @@ TEST_CASE("layers whose matrices are products of two write to one stream all the
         CHECK_FALSE(report.changed.empty());
         CHECK(outputError(model, exact, samples) < 1e-8);
     }
-    const auto [narrow, report] = runPass(model, "prune", "hidden", R"({"sparsity": 0.25})");
+    const auto [narrow, report] = runPass(model, "prune", "hidden", R"({"sparsity": 0.25, "multiple": 1})");
     ir::validateStructure(narrow);
     CHECK(analysis::recognise(narrow).hiddenSize == 36);
     CHECK(narrow.constantBytes() < model.constantBytes());
