@@ -1,9 +1,9 @@
 #pragma once
 // Products of float32 rows with a constant matrix that is stored in 2, 4 or 8 bits (weight-only quantization,
-// "W4A16"): C[M,N] = residual + activation(alpha · A[M,K] · W[K,N] + bias), computed in float32. Few rows are
-// bound by the memory that W takes, so its codes are decoded in registers inside the product; for many rows a
-// part of W is decoded into the cache and multiplied by the float32 kernels (Frantar et al., "MARLIN", 2024,
-// has the same two regimes on GPUs).
+// "W4A16"): C[M,N] = residual + activation(alpha · A[M,K] · W[K,N] + bias); native/digits.h derives what it may
+// be off by. Few rows are bound by the memory that W takes, so its codes are decoded in registers inside the
+// product; many rows share a part of W that is decoded into the cache (Frantar et al., "MARLIN", 2024, has the
+// same two regimes on GPUs).
 
 #include <cstdint>
 #include <memory>
