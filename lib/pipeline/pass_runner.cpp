@@ -109,6 +109,20 @@ auto withPassName(const Config& config, std::size_t index, Run run, OnBug onBug)
     }
 }
 
+/// Those on a single site, whose name they begin with in quotes, are many on a large model.
+void tellNotes(const std::string& pass, const std::vector<std::string>& notes) {
+    std::size_t ofSites = 0;
+    for (const std::string& note : notes) {
+        const bool isOfSite = note.starts_with('\'');
+        ofSites += isOfSite ? 1 : 0;
+        if (isOfSite)
+            log::debug("{}: {}", pass, note);
+        else
+            log::info("{}: {}", pass, note);
+    }
+    if (ofSites > 0) log::info("{}: {} on single sites: -v prints them, the report has them", pass, counted(ofSites, "note"));
+}
+
 }  // namespace
 
 PassRunner::PassRunner(const Config& config, const data::CalibrationData* calibration,
@@ -167,7 +181,7 @@ report::PassRow PassRunner::run(ir::Model& model, std::size_t index) {
     log::info("{}: {} changed, {} skipped, {} -> {} of weights, {:.2f} s", name, row.changed.size(),
               row.skipped.size(), report::bytesText(bytesBefore), report::bytesText(model.constantBytes()),
               row.seconds);
-    for (const std::string& note : row.notes) log::info("{}: {}", name, note);
+    tellNotes(name, row.notes);
     for (const report::ChangedSite& site : row.changed)
         log::debug("{}: {}: {}", name, site.site, site.change);
     for (const report::SkippedSite& site : row.skipped)

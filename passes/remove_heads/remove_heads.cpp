@@ -139,7 +139,11 @@ class RemoveHeads : public pipeline::Pass {
             keep = chooseByNumber(view, layers, groups);
         }
         if (keep.empty()) return report;
-        if (options_.ratio == 1.0)
+        const bool asksForAll = std::any_of(keep.begin(), keep.end(), [&](const auto& entry) {
+            const bool countIsAll = options_.count && options_.scope == Scope::layer && *options_.count >= std::ssize(entry.second);
+            return options_.ratio == 1.0 || countIsAll;
+        });
+        if (asksForAll)
             report.notes.push_back("a layer keeps a head also where all were asked for; drop-layers takes whole layers out");
         describeChanges(view, layers, keep, tasks, report);
         // The same graph with other constants has the same leaves.

@@ -19,7 +19,9 @@ ResidualStream residualStream(const TransformerView& view, const std::string& pa
     const auto isLeafOf = [&](const analysis::Axis& axis) {
         const auto leaves = store.leaves(axis);
         if (leaves.size() != 1)
-            throw PassError(fmt::format("{}: the residual stream is split into several axes in this model", pass));
+            throw PassError(fmt::format("{}: the residual stream is split into several axes in this model; packed weights do that, "
+                                        "so run this pass in front of quantization",
+                                        pass));
         if (residual.leaf >= 0 && residual.leaf != leaves.front())
             throw PassError(fmt::format("{}: this model has several residual streams", pass));
         residual.leaf = leaves.front();

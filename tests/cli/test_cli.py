@@ -307,6 +307,21 @@ class Promises(InFolder):
         call("run", VIT, "-p", "quantize", "-o", self.out, "--quiet")
         self.assertEqual(digest(VIT), before)
 
+    def test_the_last_head_and_the_last_neurons_stay(self):
+        for asked in ("remove-heads:ratio=1", "remove-heads:count=4", "remove-heads:count=99", "prune:structure=neuron,sparsity=1"):
+            with self.subTest(asked=asked):
+                result = call("run", VIT, "-p", asked, "-o", self.out)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn("where all were asked for", result.stderr)
+        self.assertNotIn("where all were asked for", call("run", VIT, "-p", "remove-heads:count=3", "-o", self.out).stderr)
+
+    def test_notes_on_single_sites_are_for_who_asks(self):
+        command = ("run", VIT, "-p", "prune:structure=neuron,sparsity=0.5", "--calibration", DIGITS, "-o", self.out)
+        short, whole = call(*command).stderr, call(*command, "-v").stderr
+        self.assertNotIn("ridge", short)
+        self.assertIn("notes on single sites: -v prints them", short)
+        self.assertIn("ridge", whole)
+
     def test_passes_in_a_row_work_on_every_model(self):
         for model in sorted(models.glob("*.onnx")):
             with self.subTest(model=model.name):
@@ -452,7 +467,15 @@ class Itself(unittest.TestCase):
             eight, three = weight["damages"]
             self.assertLess(eight["damage"], three["damage"])
             self.assertGreater(eight["bytes"], three["bytes"])
-        self.assertIn("3 bits", call(*command).stdout)
+        table = call(*command).stdout
+        self.assertIn("3 bits", table)
+        self.assertIn("with this weight alone rounded", table)
+        with tempfile.TemporaryDirectory() as folder:
+            small = Path(folder) / "small.onnx"
+            self.assertEqual(call("run", VIT, "-p", "quantize", "-o", small).returncode, 0)
+            nothing = call("sensitivity", small, "-d", data, "--bits", "4", "--targets", "role:ffn")
+            self.assertEqual(nothing.returncode, 3)
+            self.assertIn("no weight that could be rounded", nothing.stderr)
         self.assertEqual(call("sensitivity", VIT, "-d", data, "--bits", "7").returncode, 2)
 
     def test_completions_and_manual(self):

@@ -56,6 +56,7 @@ void checkOutputs(const Options& options) {
     if (options.data.empty()) throw ConfigError("--dump-outputs needs data; give -d FILE");
     if (options.dump == "-") throw ConfigError("--dump-outputs -: arrays go to a file; name one");
     check(options.dump);
+    if (!options.dump.ends_with(".npz")) throw ConfigError(fmt::format("--dump-outputs {}: the name must end in .npz", options.dump));
 }
 
 void writeReport(const report::Report& report, const std::string& file) {

@@ -55,7 +55,8 @@ std::string asTable(const std::vector<passes::WeightSensitivity>& weights,
         }
         rows.push_back(std::move(row));
     }
-    return renderTable(rows, columns);
+    return renderTable(rows, columns) +
+           "\nsquared error of the model's outputs, relative to their square, with this weight alone rounded\n";
 }
 
 ExitCode execute(const Options& options, const Session& session) {
@@ -67,13 +68,15 @@ ExitCode execute(const Options& options, const Session& session) {
     for (const std::string& text : options.bits) {
         const std::string allowed = "2 3 4 5 6 8";
         if (text.size() != 1 || allowed.find(text) == std::string::npos)
-            throw ConfigError(fmt::format("--bits {}: one of 8, 6, 5, 4, 3 and 2", text));
+            throw ConfigError(fmt::format("--bits: must be one of 8, 6, 5, 4, 3 and 2, not '{}'", text));
         request.bits.push_back(text[0] - '0');
     }
     const ir::Model model = ir::load(options.model);
     data::Dataset dataset = data::readDataset(options.data);
     if (options.samples > 0) dataset = dataset.head(options.samples);
     const auto weights = passes::measureSensitivity(model, dataset, request, *session.progress);
+    if (weights.empty())
+        throw PassError(fmt::format("{}: no weight that could be rounded; `tcompress run MODEL -p quantize -v` says why", options.model));
     std::cout << (options.json ? asJson(weights) : asTable(weights, request.bits));
     return ExitCode::done;
 }
