@@ -59,6 +59,9 @@ void checkTexts(const OptionDeclaration& option, const std::vector<std::string>&
     const std::string& name = option.names.back();
     if (option.repeat == Repeat::refused && texts.size() > 1)
         throw ConfigError(fmt::format("{}: is given {} times ({}); name one", name, texts.size(), fmt::join(texts, ", ")));
+    // An empty shell variable must not mean "no data".
+    if (option.placeholder == "FILE" && std::ranges::find(texts, "") != texts.end())
+        throw ConfigError(fmt::format("{}: is empty; name a file, or leave the option out", name));
     for (const std::string& text : texts)
         if (!option.choices.empty() && std::ranges::find(option.choices, text) == option.choices.end())
             throw ConfigError(
@@ -111,6 +114,14 @@ std::vector<std::string> longNames(const CLI::App& app) {
     return names;
 }
 
+[[noreturn]] void refuseCommand(const std::string& word, const std::vector<Command>& commands) {
+    std::vector<std::string> names;
+    for (const Command& command : commands) names.push_back(command.name);
+    throw ConfigError(
+        fmt::format("{}: there is no such command{}", word,
+                    didYouMeanOr(word, names, fmt::format("there are {}", fmt::join(names, ", ")))));
+}
+
 /// The first word that no command or option takes.
 void refuseUnknown(const CLI::App& app, const std::vector<Command>& commands) {
     const std::vector<std::string> left = app.remaining();
@@ -120,11 +131,7 @@ void refuseUnknown(const CLI::App& app, const std::vector<Command>& commands) {
         throw ConfigError(
             fmt::format("{}: there is no such option{}", word,
                         didYouMeanOr(word, longNames(app), "`tcompress --help` shows what there is")));
-    std::vector<std::string> names;
-    for (const Command& command : commands) names.push_back(command.name);
-    throw ConfigError(
-        fmt::format("{}: there is no such command{}", word,
-                    didYouMeanOr(word, names, fmt::format("there are {}", fmt::join(names, ", ")))));
+    refuseCommand(word, commands);
 }
 
 /// Options that do not exist; without such, words that nothing takes (behind an unknown option they may be
@@ -173,9 +180,16 @@ class CommandLine {
     }
 
     ExitCode run(int argc, const char* const* argv) {
+        std::vector<const char*> words(argv, argv + argc);
+        if (argc > 1 && std::string_view(argv[1]) == "help") {  // help COMMAND: COMMAND --help
+            words.erase(words.begin() + 1);
+            words.resize(std::min<std::size_t>(words.size(), 2));
+            words.push_back("--help");
+        }
         try {
-            app_.parse(argc, const_cast<char**>(argv));
+            app_.parse(static_cast<int>(words.size()), const_cast<char**>(words.data()));
         } catch (const CLI::CallForHelp&) {
+            if (chosen() == nullptr && !std::string_view(words[1]).starts_with("-")) refuseCommand(words[1], commands_);
             std::cout << (chosen() != nullptr ? helpText(*byApp_.at(chosen())) : helpText(commands_));
             return ExitCode::done;
         } catch (const CLI::ArgumentMismatch& error) {

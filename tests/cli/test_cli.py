@@ -130,6 +130,12 @@ class BadInput(InFolder):
         self.refused(2, ["--log-format", "text, json", "'xml'"], *command, "--log-format", "xml")
         self.refused(2, ["passes.7.bits", "there are 2 passes"], *command, "--set", "passes.7.bits=8")
 
+    def test_an_empty_name_is_no_choice(self):
+        for option in ("--calibration", "--evaluation", "--output", "--config", "--report"):
+            with self.subTest(option=option):
+                self.refused(2, [option, "is empty"], "run", VIT, "-p", "cleanup", option, "")
+        self.refused(2, ["--data", "is empty"], "eval", VIT, "-d", "")
+
     def test_data_without_inputs(self):
         data = self.folder / "labels.npz"
         with zipfile.ZipFile(DIGITS) as whole, zipfile.ZipFile(data, "w") as labels:
@@ -477,6 +483,11 @@ class Itself(unittest.TestCase):
             self.assertEqual(nothing.returncode, 3)
             self.assertIn("no weight that could be rounded", nothing.stderr)
         self.assertEqual(call("sensitivity", VIT, "-d", data, "--bits", "7").returncode, 2)
+
+    def test_help_is_a_command_too(self):
+        self.assertEqual(call("help").stdout, call("--help").stdout)
+        self.assertEqual(call("help", "run").stdout, call("run", "--help").stdout)
+        self.assertEqual(call("help", "nosuch").returncode, 2)
 
     def test_completions_and_manual(self):
         for shell in ("bash", "zsh", "fish"):
