@@ -36,21 +36,32 @@ class BoundedContext final : public onnx::DataPropagationContext {
     onnx::DataPropagationContext& whole_;
 };
 
+void boundVectors(onnx::OpSchema& schema) {
+    schema.PartialDataPropagationFunction([follow = schema.GetDataPropagationFunction()](onnx::DataPropagationContext& context) {
+        BoundedContext own(context);
+        follow(own);
+    });
+}
+
+void boundPieces(onnx::OpSchema& schema) {
+    schema.TypeAndShapeInferenceFunction([infer = schema.GetTypeAndShapeInferenceFunction()](onnx::InferenceContext& context) {
+        const onnx::AttributeProto* pieces = context.getAttribute("num_outputs");
+        if (pieces == nullptr || pieces->i() == static_cast<std::int64_t>(context.getNumOutputs())) infer(context);
+    });
+}
+
 class BoundedSchemas final : public onnx::ISchemaRegistry {
   public:
     const onnx::OpSchema* GetSchema(const std::string& name, int version,
                                     const std::string& domain) const override {
         const onnx::OpSchema* schema = onnx::OpSchemaRegistry::Instance()->GetSchema(name, version, domain);
-        if (schema == nullptr || !schema->has_data_propagation_function()) return schema;
+        if (schema == nullptr || !(schema->has_data_propagation_function() || name == "Split")) return schema;
         const std::lock_guard lock(mutex_);
         std::unique_ptr<onnx::OpSchema>& bounded = bounded_[schema];
         if (bounded == nullptr) {
             bounded = std::make_unique<onnx::OpSchema>(*schema);
-            bounded->PartialDataPropagationFunction(
-                [follow = schema->GetDataPropagationFunction()](onnx::DataPropagationContext& context) {
-                    BoundedContext own(context);
-                    follow(own);
-                });
+            if (schema->has_data_propagation_function()) boundVectors(*bounded);
+            if (name == "Split") boundPieces(*bounded);
         }
         return bounded.get();
     }

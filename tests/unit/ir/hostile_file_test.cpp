@@ -257,6 +257,16 @@ TEST_CASE("vectors without end are not followed element by element") {
     CHECK(model.graph().find("s")->type()->tensor_type().shape().dim(1).dim_param() == "m");
 }
 
+TEST_CASE("outputs that an attribute counts and nobody made take no memory") {
+    const std::string split = R"(<ir_version: 10, opset_import: ["" : 18]> g (float[4] x) => (a, b) { a, b = Split<num_outputs = 2>(x) })";
+    CHECK(fromText(split).graph().find("a")->shape() == Shape{2});
+    // 2^46 entries would be more than any machine has; fewer would be taken and filled.
+    const std::string many = "70368744177664";
+    std::string hostile = split;
+    hostile.replace(hostile.find("= 2>") + 2, 1, many);
+    CHECK_FALSE(fromText(hostile).graph().find("a")->shape());
+}
+
 TEST_CASE("versions that are not supported") {
     auto withVersions = [](std::int64_t ir, std::int64_t opset) {
         onnx::ModelProto proto = sound();
