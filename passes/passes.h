@@ -33,6 +33,7 @@ pipeline::PassInfo lowRankSparseResidual();  // low_rank/sparse_residual.cpp
 pipeline::PassInfo shareFeedForward();    // share/share_parameters.cpp
 pipeline::PassInfo shareAttention();      // share/share_parameters.cpp
 pipeline::PassInfo shareTensors();        // share/share_tensors.cpp
+pipeline::PassInfo distill();             // distill/distill.cpp
 pipeline::PassInfo storeSparse();         // store_sparse/store_sparse.cpp
 pipeline::PassInfo foldNorms();           // norm/fold.cpp
 pipeline::PassInfo rmsNorms();            // norm/rms.cpp

@@ -15,7 +15,7 @@ std::span<const pipeline::PassInfo> registry() {
         quantizeStatic(), quantizeWeightOnly(), quantizeGptq(), quantizeAwq(),
         quantizeHqq(),    quantizeAuto(),    quantizeEmbedding(),  quantizeCodebook(),
         quantizeCast(),   rotate(),          foldNorms(),          rmsNorms(),         affineNorms(),
-        storeSparse(),    cleanup(),
+        distill(),        storeSparse(),    cleanup(),
     };
     return list;
 }

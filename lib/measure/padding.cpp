@@ -61,11 +61,12 @@ PaddingCut::PaddingCut(const ir::Model& model) {
     if (!measuresRanges(model)) mask_ = std::move(mask);
 }
 
-std::optional<exec::Feeds> PaddingCut::cut(const exec::Feeds& feeds) const {
+std::optional<exec::Feeds> PaddingCut::cut(const exec::Feeds& feeds, std::int64_t multiple) const {
     if (!mask_ || others_.empty()) return std::nullopt;
     const Tensor& mask = feeds.at(mask_->input);
     if (mask.rank() != 2 || mask.size() == 0 || isFloatingPoint(mask.dtype())) return std::nullopt;
-    const std::int64_t length = mask.shape()[1], needed = tokensNeeded(mask);
+    const std::int64_t length = mask.shape()[1], tokens = tokensNeeded(mask);
+    const std::int64_t needed = std::min(length, (tokens + multiple - 1) / multiple * multiple);
     if (needed == 0 || needed == length) return std::nullopt;
     exec::Feeds result = feeds;
     result[mask_->input] = firstOf(mask, mask_->axis, needed);

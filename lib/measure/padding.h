@@ -19,9 +19,9 @@ class PaddingCut {
     /// that are measured on each run (the padding is part of them) is never cut.
     explicit PaddingCut(const ir::Model& model);
 
-    /// The feeds without the columns that are padding in every row; empty when there are none, or where it is not clear
-    /// which axes go together.
-    std::optional<exec::Feeds> cut(const exec::Feeds& feeds) const;
+    /// The feeds without the columns that are padding in every row, but a multiple of `multiple` of them; empty when none
+    /// can go, or where it is not clear which axes go together.
+    std::optional<exec::Feeds> cut(const exec::Feeds& feeds, std::int64_t multiple = 1) const;
 
     /// Whether the outputs of the cut batch say the same: every floating-point output (no other is measured) is unchanged,
     /// or it is [samples, tokens, channels] and its rows of tokens are, within a relative 1e-5 of its largest value; and all

@@ -105,9 +105,14 @@ class PassContext {
     /// of the same name and another shape.
     const ir::Model* original() const { return original_; }
     void setOriginal(const ir::Model* original) { original_ = original; }
+    /// The model that the run started from, whatever passes before did to what values hold: for its outputs. Null when
+    /// there is none.
+    const ir::Model* input() const { return input_; }
+    void setInput(const ir::Model* input) { input_ = input; }
 
   private:
     const ir::Model* original_ = nullptr;
+    const ir::Model* input_ = nullptr;
     const data::CalibrationData* calibration_;
     std::uint64_t seed_;
     std::string position_;

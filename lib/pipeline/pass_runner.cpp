@@ -137,6 +137,7 @@ PassReport PassRunner::runChecked(ir::Model& model, std::size_t index) const {
     PassContext context(calibration_, static_cast<std::uint64_t>(config_.seed), std::to_string(index),
                         progress_, views_, resources);
     context.setOriginal(reference_ ? &*reference_ : options_.original);
+    context.setInput(options_.original);
     PassReport done = step.pass->run(model, context);
     progress_.step(0);
     requireChange(done, step, config_);

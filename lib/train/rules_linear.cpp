@@ -8,13 +8,24 @@
 namespace tcompress::train {
 namespace {
 
+/// A stack of matrices as one with all its rows.
+ir::Value* stacked(NodeGradient& g, ir::Value* value, const ir::Value* like) {
+    return g.emit("Reshape", {value, g.integers({-1, g.shapeOf(like).back()})});
+}
+
 /// Y = op(A)·op(B): of matrices, or of stacks of them that may be repeated.
 void products(NodeGradient& g, bool transposeA, bool transposeB, float scale) {
     ir::Value *const a = g.x(0), *const b = g.x(1), *const dy = g.dy();
     if (g.wants(0))
         g.addBroadcast(0, transposeA ? g.product(b, transposeB, dy, true, scale) : g.product(dy, false, b, !transposeB, scale));
-    if (g.wants(1))
-        g.addBroadcast(1, transposeB ? g.product(dy, true, a, transposeA, scale) : g.product(a, !transposeA, dy, false, scale));
+    if (!g.wants(1)) return;
+    if (g.rankOf(a) > 2 && g.rankOf(b) == 2 && !transposeA) {
+        // One product over the rows of all the stack instead of a sum of as many.
+        ir::Value *const rows = stacked(g, a, a), *const d = stacked(g, dy, g.y());
+        g.add(1, transposeB ? g.product(d, true, rows, false, scale) : g.product(rows, true, d, false, scale));
+        return;
+    }
+    g.addBroadcast(1, transposeB ? g.product(dy, true, a, transposeA, scale) : g.product(a, !transposeA, dy, false, scale));
 }
 
 void matmul(NodeGradient& g) { products(g, false, false, 1); }

@@ -76,20 +76,34 @@ void logSoftmax(NodeGradient& g) {
 
 enum class Centre { mean, zero };
 
-/// Gradient by z of scale·(z − mean)·r + bias, r = 1/√(variance + ε), where `dy` is by the result:
-/// r·(d − mean(d) − ẑ·mean(d·ẑ)) with d = dy·scale; without a centre its term is not there.
-ir::Value* normalized(NodeGradient& g, ir::Value* z, ir::Value* dy, ir::Value* scale, Centre centre, const std::vector<std::int64_t>& axes,
-                      float epsilon) {
-    ir::Value* centred = centre == Centre::mean ? g.emit("Sub", {z, g.mean(z, axes)}) : z;
-    ir::Value* variance = g.mean(g.emit("Mul", {centred, centred}), axes);
-    ir::Value* r = g.emit("Reciprocal", {g.emit("Sqrt", {g.emit("Add", {variance, g.number(epsilon)})})});
-    ir::Value* whitened = g.emit("Mul", {centred, r});
-    ir::Value* d = scale == nullptr ? dy : g.emit("Mul", {dy, scale});
-    ir::Value* along = g.emit("Mul", {whitened, g.mean(g.emit("Mul", {d, whitened}), axes)});
-    ir::Value* inner = g.emit("Sub", {d, along});
-    if (centre == Centre::mean) inner = g.emit("Sub", {inner, g.mean(d, axes)});
-    return g.emit("Mul", {inner, r});
-}
+/// z̃·scale + bias with z̃ = (z − mean)·r, r = 1/√(variance + ε); without a centre the mean is 0.
+struct Normalized {
+    ir::Value* r;
+    ir::Value* whitened;  ///< z̃
+
+    Normalized(NodeGradient& g, ir::Value* z, Centre centre, const std::vector<std::int64_t>& axes, float epsilon) {
+        ir::Value* centred = centre == Centre::mean ? g.emit("Sub", {z, g.mean(z, axes)}) : z;
+        ir::Value* variance = g.mean(g.emit("Mul", {centred, centred}), axes);
+        r = g.emit("Reciprocal", {g.emit("Sqrt", {g.emit("Add", {variance, g.number(epsilon)})})});
+        whitened = g.emit("Mul", {centred, r});
+    }
+
+    /// Gradient by z where `dy` is by the result: r·(d − mean(d) − z̃·mean(d·z̃)) with d = dy·scale; without a centre its
+    /// term is not there.
+    ir::Value* back(NodeGradient& g, ir::Value* dy, ir::Value* scale, Centre centre, const std::vector<std::int64_t>& axes) const {
+        ir::Value* d = scale == nullptr ? dy : g.emit("Mul", {dy, scale});
+        ir::Value* along = g.emit("Mul", {whitened, g.mean(g.emit("Mul", {d, whitened}), axes)});
+        ir::Value* inner = g.emit("Sub", {d, along});
+        if (centre == Centre::mean) inner = g.emit("Sub", {inner, g.mean(d, axes)});
+        return g.emit("Mul", {inner, r});
+    }
+
+    /// Gradients by the operands `scale` and `bias` (0: there is none).
+    void addScaleAndBias(NodeGradient& g, ir::Value* dy, std::size_t scale, std::size_t bias) const {
+        if (g.wants(scale)) g.addBroadcast(scale, g.emit("Mul", {dy, whitened}));
+        if (bias != 0 && g.wants(bias)) g.addBroadcast(bias, dy);
+    }
+};
 
 std::vector<std::int64_t> axesFrom(std::int64_t first, std::int64_t rank) {
     std::vector<std::int64_t> axes;
@@ -99,26 +113,32 @@ std::vector<std::int64_t> axesFrom(std::int64_t first, std::int64_t rank) {
 
 void normalization(NodeGradient& g, Centre centre) {
     const auto axes = axesFrom(g.node().attributeInt("axis", -1), g.rankOf(g.x()));
-    g.add(0, normalized(g, g.x(), g.dy(), g.x(1), centre, axes, g.node().attributeFloat("epsilon", 1e-5F)));
+    const Normalized form(g, g.x(), centre, axes, g.node().attributeFloat("epsilon", 1e-5F));
+    g.add(0, form.back(g, g.dy(), g.x(1), centre, axes));
+    form.addScaleAndBias(g, g.dy(), 1, centre == Centre::mean ? 2 : 0);
 }
 void layerNormalization(NodeGradient& g) { normalization(g, Centre::mean); }
 void rmsNormalization(NodeGradient& g) { normalization(g, Centre::zero); }
 
-/// Input + skip (+ bias), normalized; the sum may be an output too.
-void skipNormalization(NodeGradient& g, std::size_t bias, Centre centre) {
+/// Input + skip (+ sumBias), normalized; the sum may be an output too. `normBias` is 0 where there is none.
+void skipNormalization(NodeGradient& g, std::size_t normBias, std::size_t sumBias, Centre centre) {
     ir::Value* z = g.emit("Add", {g.x(0), g.x(1)});
-    if (g.x(bias) != nullptr) z = g.emit("Add", {z, g.x(bias)});
+    if (g.x(sumBias) != nullptr) z = g.emit("Add", {z, g.x(sumBias)});
     ir::Value* dz = g.dy(3);
     if (g.dy(0) != nullptr) {
-        ir::Value* own = normalized(g, z, g.dy(0), g.x(2), centre, {g.rankOf(g.x()) - 1}, g.node().attributeFloat("epsilon", 1e-5F));
+        const std::vector<std::int64_t> axes = {g.rankOf(g.x()) - 1};
+        const Normalized form(g, z, centre, axes, g.node().attributeFloat("epsilon", 1e-5F));
+        ir::Value* own = form.back(g, g.dy(0), g.x(2), centre, axes);
         dz = dz == nullptr ? own : g.emit("Add", {dz, own});
+        form.addScaleAndBias(g, g.dy(0), 2, normBias);
     }
     if (dz == nullptr) return;
     g.add(0, dz);
-    if (g.wants(1)) g.addBroadcast(1, dz);
+    for (const std::size_t i : {std::size_t{1}, sumBias})
+        if (g.wants(i)) g.addBroadcast(i, dz);
 }
-void skipLayerNormalization(NodeGradient& g) { skipNormalization(g, 4, Centre::mean); }
-void skipRmsNormalization(NodeGradient& g) { skipNormalization(g, 3, Centre::zero); }
+void skipLayerNormalization(NodeGradient& g) { skipNormalization(g, 3, 4, Centre::mean); }
+void skipRmsNormalization(NodeGradient& g) { skipNormalization(g, 0, 3, Centre::zero); }
 
 /// Only the first output has a rule.
 bool isPlain(const ir::Node& node) {

@@ -25,11 +25,13 @@ std::unique_ptr<pipeline::Pass> makePass(const std::string& type, const std::str
 }
 
 PassResult runPass(const ir::Model& model, const std::string& type, const std::string& method,
-                   const std::string& options, const data::Dataset* calibration) {
+                   const std::string& options, const data::Dataset* calibration, const ir::Model* original) {
     PassResult result{model.clone(), {}};
     std::optional<data::CalibrationData> samples;
     if (calibration != nullptr) samples.emplace(*calibration);
-    const pipeline::PassContext context(samples ? &*samples : nullptr, /*seed=*/42, "0", silentProgress());
+    pipeline::PassContext context(samples ? &*samples : nullptr, /*seed=*/42, "0", silentProgress());
+    context.setOriginal(original);
+    context.setInput(original);
     result.report = makePass(type, method, options)->run(result.model, context);
     return result;
 }

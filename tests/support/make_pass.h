@@ -13,12 +13,13 @@ namespace tcompress::test {
 std::unique_ptr<pipeline::Pass> makePass(const std::string& type, const std::string& method,
                                          const std::string& options);
 
-/// Runs a pass on a copy of the model, as the pipeline does, and returns the copy.
+/// Runs a pass on a copy of the model, as the pipeline does, and returns the copy. `original`: what passes before made the
+/// model of.
 struct PassResult {
     ir::Model model;
     pipeline::PassReport report;
 };
 PassResult runPass(const ir::Model& model, const std::string& type, const std::string& method,
-                   const std::string& options, const data::Dataset* calibration = nullptr);
+                   const std::string& options, const data::Dataset* calibration = nullptr, const ir::Model* original = nullptr);
 
 }  // namespace tcompress::test

@@ -170,6 +170,16 @@ TEST_CASE("Gradients of reductions and normalizations are the slopes of their re
     checkGradient(test::modelFromText(graphOf(body, "float[4] s, float[4] t, float[3,4] s2", opset)), feedsOf(-1));
 }
 
+TEST_CASE("Gradients of weights, gains and biases are the slopes of what all rows make of them", "[train]") {
+    const std::string body = GENERATE(
+        "y = MatMul (z, t)", "y = com.microsoft.FusedMatMul <transB = 1, alpha = 0.5> (z, m)", "y = LayerNormalization <epsilon = 0.01> (z, v, v)",
+        "y = SimplifiedLayerNormalization <axis = -1, epsilon = 0.01> (z, v)", "y = com.microsoft.SkipLayerNormalization <epsilon = 0.01> (z, x, v, v, v)",
+        "y = com.microsoft.SkipSimplifiedLayerNormalization <epsilon = 0.01> (z, x, v, v)", "y = com.microsoft.BiasGelu (z, v)");
+    INFO(body);
+    checkGradient(test::modelFromText(graphOf("m = ReduceMean <axes = [0], keepdims = 0> (h) t = Transpose (m) v = ReduceMean <axes = [0, 1], keepdims = 0> (h)\n" + body)),
+                  feedsOf(-1));
+}
+
 TEST_CASE("The gradient of attention with a mask and a feed-forward layer is the slope of their result", "[train]") {
     checkGradient(test::modelFromText(graphOf(R"(
         q = MatMul (h, wq) k = MatMul (h, wk) v = MatMul (h, wv)

@@ -1,0 +1,155 @@
+// Trains what is left of a model to give what the original gives: knowledge distillation, without labels.
+//
+// Sources: Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"; hidden states as targets: Sun et
+// al. 2019, "Patient Knowledge Distillation for BERT Model Compression". Weights move by Adam (lib/train/adam.h) with
+// gradients that the executor computes (lib/train). Samples that are held back say which weights of the run are kept.
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "lib/data/enlarge.h"
+#include "lib/ir/edit.h"
+#include "lib/support/error.h"
+#include "passes/distill/learnable_constants.h"
+#include "passes/distill/learning.h"
+#include "passes/distill/teacher.h"
+#include "passes/passes.h"
+#include "passes/support/compensation.h"
+#include "passes/support/output_judge.h"
+
+namespace tcompress::passes {
+namespace {
+
+using pipeline::PassContext;
+using pipeline::PassReport;
+
+constexpr const char* kPass = "distill";
+
+struct Options {
+    std::int64_t steps = 500;
+    std::int64_t batchSize = 16;
+    std::optional<double> learningRate;
+    train::Distance loss = train::Distance::squared;
+    double temperature = 2;
+    double hidden = 1;
+    std::vector<std::string> targets, ignore;
+};
+
+OptionTable<Options> optionTable() {
+    OptionTable<Options> table;
+    table.option("steps", &Options::steps, "batches to learn from")
+        .range(1, 10'000'000)
+        .option("batch_size", &Options::batchSize, "samples in a batch")
+        .range(2, 65536)
+        .option("learning_rate", &Options::learningRate,
+                "how far a weight moves at a step of Adam: rises to this for a tenth of the steps, then falls to 0. Left out: the largest "
+                "at which a run of a fifth of the steps comes nearer to the original on held-back samples")
+        .alias("lr")
+        .range(0.0, 1.0)
+        .choice("loss", &Options::loss, {{"mse", train::Distance::squared}, {"kl", train::Distance::divergence}},
+                "how outputs are compared with the original's: by squared error relative to their size; or as logits, by the divergence "
+                "of the probabilities")
+        .option("temperature", &Options::temperature, "what logits are divided by before they become probabilities, with loss kl")
+        .range(0.01, 1000.0)
+        .option("hidden", &Options::hidden, "what the outputs of all blocks together count, where the model's count 1; 0: not looked at")
+        .range(0.0, 1e6)
+        .option("targets", &Options::targets, "layers that learn, by patterns; left out: all linear layers, and all gains and biases")
+        .option("ignore", &Options::ignore, "layers that do not learn, by patterns");
+    return table;
+}
+
+class Distill : public pipeline::Pass {
+  public:
+    explicit Distill(Options options) : options_(std::move(options)) {}
+
+    PassReport run(ir::Model& model, const PassContext& context) const override {
+        PassReport report;
+        const analysis::TransformerView& view = context.view(model);
+        const data::Split samples = context.calibrationSplit(kPass, kWhy, kHeldBackShare);
+        const ir::Model& original = context.input() == nullptr ? model : *context.input();
+        const LearnableConstants learnable = learnableConstants(model, view, {options_.targets, options_.ignore, WeightQuery::Tables::whenNamed}, report);
+        if (learnable.names.empty()) throw PassError(fmt::format("{}: no weight, bias or gain is one that can learn", kPass));
+        const std::int64_t batchSize = batchSizeFor(model, samples.fit);
+        Teacher teacher(original, model, view, {options_.loss, options_.temperature, hiddenFor(context)}, samples.fit.rows(0, batchSize));
+        train::Trainer trainer(model, learnable.names, teacher.terms(), learnable.zeros);
+        const HeldBack heldBack(model, judges(model, samples, context), teacher);
+        const double before = heldBack.error(trainer);
+        if (before < kNoError)
+            throw PassError(fmt::format("{}: the model gives what the one that the run started from gives; put this pass behind those that change it", kPass));
+
+        Course course{model, samples.fit, batchSize, teacher, trainer, heldBack, context.random("order"), context.progress()};
+        const double rate = options_.learningRate ? *options_.learningRate : largestRate(course, std::max<std::int64_t>(1, options_.steps / kTrialShare));
+        const Learnt learnt = learn(course, options_.steps, rate, kTrials);
+        if (learnt.step == 0) {
+            report.notes.push_back(fmt::format("the weights stay as they were: on held-back samples no step of {} at a rate of {:.2g} came nearer to the original", options_.steps, rate));
+            return report;
+        }
+        report.notes.push_back(fmt::format("error of the outputs on held-back samples {:.4g}, before {:.4g}: weights after {} of {} steps of {} samples at a rate of {:.2g}",
+                                           learnt.error, before, learnt.step, options_.steps, batchSize, rate));
+        ir::Edit edit(model, kPass);
+        for (const auto& [name, tensor] : learnt.weights) edit.setConstant(model.graph().find(name), tensor);
+        edit.commit();
+        for (const TargetWeight& weight : learnable.matrices) report.changed.push_back({weight.name(), "learnt"});
+        if (const std::size_t vectors = learnable.names.size() - learnable.matrices.size(); vectors > 0)
+            report.changed.push_back({"gains and biases", fmt::format("{} learnt", vectors)});
+        return report;
+    }
+
+  private:
+    std::int64_t batchSizeFor(const ir::Model& model, const data::Dataset& samples) const {
+        const std::int64_t fixed = data::fixedBatchSize(model), size = fixed > 0 ? fixed : std::min(options_.batchSize, samples.sampleCount());
+        // A single sample does not show along which axes operands are repeated.
+        const std::int64_t fewest = fixed > 0 ? fixed : 2;
+        if (samples.sampleCount() < fewest)
+            throw PassError(fmt::format("{}: {} samples are needed to learn from, and {} {} there", kPass, fewest, samples.sampleCount(), samples.sampleCount() == 1 ? "is" : "are"));
+        return size;
+    }
+
+    /// Behind passes that move values the blocks' outputs hold something else.
+    double hiddenFor(const PassContext& context) const { return context.original() == context.input() ? options_.hidden : 0; }
+
+    /// Passes before have chosen by the samples that are held back, and fitted to them in the end: where samples may be made,
+    /// others are made of them.
+    static data::Dataset judges(const ir::Model& model, const data::Split& samples, const PassContext& context) {
+        const data::Dataset& held = allJudgesOf(samples);
+        const bool mayMake = context.calibration(kPass, kWhy).sampleCount() > context.givenCalibration(kPass, kWhy).sampleCount();
+        if (!mayMake) return held.head(kMostJudges);
+        const std::int64_t given = std::min(held.sampleCount(), kMostJudges), factor = 1 + (kMostJudges + given - 1) / given;
+        Random random = context.random("judges");
+        const data::Dataset made = data::enlarged(held.head(given), {factor, random.bits(), data::vocabularies(model), data::imageInputs(model)});
+        return {made.rows(given, made.sampleCount()), std::nullopt, made.origin()};
+    }
+
+    /// Rounding makes less.
+    static constexpr double kNoError = 1e-9;
+    static constexpr const char* kWhy = "it learns to give the original's outputs";
+    /// Times that the weights are judged on the way.
+    static constexpr std::int64_t kTrials = 10;
+    /// What a run that tries a rate takes of the steps.
+    static constexpr std::int64_t kTrialShare = 5;
+    /// Samples that they are judged on.
+    static constexpr std::int64_t kMostJudges = 256;
+
+    Options options_;
+};
+
+}  // namespace
+
+pipeline::PassInfo distill() {
+    pipeline::PassInfo info;
+    info.type = "distill";
+    info.summary = "train what is left to give the original's outputs, without labels";
+    info.details =
+        "Trains weights, biases and gains so that the model gives what the one that the run started from gives on calibration "
+        "data. A quarter of the samples is held back; the weights that are nearest to the original there are kept. Zeros of pruned "
+        "matrices stay zero; embedding tables, convolutions and weights that are stored in codes stay as they are, so distil before quantizing.";
+    info.paper = "Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network";
+    info.data = pipeline::DataNeed::always;
+    info.idleIsFine = true;
+    bindOptions<Distill, Options>(info, optionTable());
+    return info;
+}
+
+}  // namespace tcompress::passes
