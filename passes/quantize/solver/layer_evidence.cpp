@@ -30,12 +30,19 @@ const analysis::Site* plainSite(const TargetWeight& weight) {
     return plain ? &site : nullptr;
 }
 
+/// Whether the values have one last axis: of the products that a layer's last matrix became, the first does not make the stream.
+bool haveOneAxis(const analysis::ModelAxes& axes, const ir::Value* a, const ir::Value* b) {
+    const auto *left = axes.of(a), *right = axes.of(b);
+    return left != nullptr && right != nullptr && !left->empty() && !right->empty() &&
+           axes.store->resolve(left->back()) == axes.store->resolve(right->back());
+}
+
 /// The residual stream that the site's output is added to; null when it is none of its last layers.
 const ir::Value* residualBeside(const analysis::TransformerView& view, const analysis::Site& site) {
     const auto isSite = [&](std::size_t index) { return &view.sites[index] == &site; };
     const auto streamOf = [&](const auto& layer, const std::vector<std::size_t>& last) {
         const bool found = last.size() == 1 && isSite(last.front()) && layer.residualAdd != nullptr;
-        return found ? layer.input : nullptr;
+        return found && haveOneAxis(*view.axes, site.output, layer.input) ? layer.input : nullptr;
     };
     for (const analysis::AttentionLayer& layer : view.attention)
         if (const ir::Value* stream = streamOf(layer, layer.o)) return stream;

@@ -10,6 +10,7 @@
 #include "tests/support/judge.h"
 #include "tests/support/make_pass.h"
 #include "tests/unit/passes/weight_models.h"
+#include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using test::runPass;
@@ -139,6 +140,14 @@ TEST_CASE("AWQ: norms and layers before take the factors, a Mul is left for each
     const auto nearest = runPass(model, "quantize", "weight-only",
                                  R"({"bits": 4, "format": "qdq", "observer": "minmax")" + linears);
     CHECK(moved(quantized, model, unseen) < moved(nearest.model, model, unseen));
+}
+
+TEST_CASE("GPTQ goes on behind low-rank, whose first factors do not write to the stream") {
+    const ir::Model model = runPass(test::dataModel("vit_digits"), "low-rank", "svd", R"({"rank_ratio": 0.5})").model;
+    const data::Dataset samples = test::samplesOf("digits_calibration", 0, 16);
+    const auto [quantized, report] = runPass(model, "quantize", "gptq", R"({"bits": 4})", &samples);
+    CHECK(report.changed.size() > 30);
+    CHECK(test::outputError(model, quantized, samples) < 0.05);
 }
 
 TEST_CASE("Calibrated methods ask for calibration data") {
