@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 #include <span>
 
 #include "lib/calibration/batches.h"
 #include "lib/calibration/moments.h"
 #include "lib/calibration/observed_rows.h"
+#include "lib/support/error.h"
 #include "lib/support/random.h"
 #include "lib/train/gradient.h"
 #include "passes/support/evidence.h"
@@ -37,6 +39,17 @@ double normOf(const Tensor& output, const TokenMask& mask) {
     for (const float value : seen.rows().values)
         if (std::isfinite(value)) squares += static_cast<double>(value) * static_cast<double>(value);
     return std::sqrt(squares);
+}
+
+/// Some operators (of weights packed in blocks) run only within a plan that fuses what they read.
+std::optional<train::SeenValues> valuesSeen(const ir::Model& model, const exec::Feeds& feeds, std::string& refusal) {
+    try {
+        return train::seenValues(model, feeds);
+    } catch (const KernelError& error) {
+        const std::string text = error.what();
+        refusal = text.substr(0, text.find('\n'));
+        return std::nullopt;
+    }
 }
 
 /// The second moments of the gradients by a weight's outputs.
@@ -143,15 +156,16 @@ OutputCurvature::OutputCurvature(const ir::Model& model, const analysis::Transfo
     std::vector<std::string> outputs = comparableOutputs(model.graph(), layerSpans(view, LayerPart::block)), of;
     for (const TargetWeight* weight : weights)
         for (const analysis::Site* site : weight->sites) of.push_back(site->output->name());
+    if (of.empty()) return;
     if (outputs.empty()) refusal_ = "the model has no floating-point output";
     if (first.sampleCount() < step) refusal_ = fmt::format("{} samples are needed, and {} is there to fit to", step, first.sampleCount());
     if (!refusal_.empty()) return;
     // Whole batches, since sizes that nodes are given may hold their number of samples.
     const data::Dataset used = first.head(first.sampleCount() / step * step);
-    const train::SeenValues seen = train::seenValues(model, used.rows(0, step));
-    refusal_ = train::whyNoGradients(model, outputs, of, seen);
+    const std::optional<train::SeenValues> seen = valuesSeen(model, used.rows(0, step), refusal_);
+    if (seen) refusal_ = train::whyNoGradients(model, outputs, of, *seen);
     if (!refusal_.empty()) return;
-    const train::GradientModel backward = train::withGradients(model, outputs, of, seen);
+    const train::GradientModel backward = train::withGradients(model, outputs, of, *seen);
     std::vector<GradientSums> sums;
     for (const TargetWeight* weight : weights) {
         std::vector<const ir::Value*> gradients;

@@ -8,12 +8,15 @@
 
 #include "lib/support/progress.h"
 #include "lib/support/random.h"
+#include "tests/support/make_pass.h"
 #include "tests/support/text_model.h"
 #include "tests/unit/passes/weight_models.h"
 #include "tests/unit/passes/zoo_samples.h"
 
 using namespace tcompress;
 using passes::OutputCurvature;
+using test::runPass;
+using test::samplesOf;
 
 namespace {
 
@@ -87,6 +90,20 @@ TEST_CASE("errors that no output sees have no curvature, and what has no gradien
                           randomRows(16, 6));
     CHECK(none.curvature->refusal().find("(CumSum)") != std::string::npos);
     CHECK(none.curvature->of(none.weights[0]).empty());
+}
+
+TEST_CASE("layers packed in blocks have no gradients, and say so") {
+    const ir::Model model = test::dataModel("vit_digits");
+    const data::Dataset samples = samplesOf("digits_calibration", 0, 8);
+    const ir::Model packed =
+        runPass(model, "quantize", "weight-only", R"({"bits": 4, "format": "contrib", "targets": ["role:attention"]})").model;
+    const auto [pruned, report] = runPass(packed, "prune", "neuron", R"({"sparsity": 0.5, "loss": "model"})", &samples);
+    CHECK(report.changed.size() == 4);
+    CHECK(std::any_of(report.notes.begin(), report.notes.end(), [](const std::string& note) {
+        return note.find("errors count by layers, not by the model's outputs") != std::string::npos;
+    }));
+    // Where nothing can go, nothing is asked.
+    CHECK(runPass(packed, "remove-heads", "", R"({"ratio": 0.5, "loss": "model"})", &samples).report.changed.empty());
 }
 
 TEST_CASE("two samples are enough for a curvature, and one is not") {
