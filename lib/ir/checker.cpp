@@ -7,6 +7,7 @@
 
 #include "lib/ir/export.h"
 #include "lib/ir/read_model.h"
+#include "lib/ir/runtime_operators.h"
 #include "lib/support/error.h"
 
 namespace tcompress::ir {
@@ -33,6 +34,7 @@ void checkWrittenFile(const std::filesystem::path& file, const std::filesystem::
     ModelSource source = readModel(MappedFile::open(file));
     Export skeleton{std::move(source.proto), std::move(source.payloads)};
     hideLocations(skeleton.proto);
+    moveRuntimeOperators(skeleton.proto);
     markPayloadsExternal(skeleton);
     try {
         onnx::checker::check_model(skeleton.proto);

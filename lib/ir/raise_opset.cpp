@@ -14,6 +14,7 @@
 #include "lib/ir/internals.h"
 #include "lib/ir/load.h"
 #include "lib/ir/names.h"
+#include "lib/ir/runtime_operators.h"
 #include "lib/ir/topology.h"
 #include "lib/support/error.h"
 #include "lib/support/log.h"
@@ -69,7 +70,7 @@ class OpsetRaiser {
 
     bool isAffected(const onnx::NodeProto& node) const {
         bool isStandard = normalizedDomain(node.domain()).empty();
-        if (isStandard) {
+        if (isStandard && !isRuntimeOperator(node, from_)) {
             int before = sinceVersion(node, from_);
             int after = sinceVersion(node, target_);
             if (before == 0 || after == 0) {

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "lib/ir/checker.h"
 #include "lib/ir/load.h"
 #include "lib/ir/save.h"
 #include "lib/ir/validate.h"
@@ -62,6 +63,30 @@ TEST_CASE("axes move from an attribute to an input, and what did not change is k
     CHECK(sum.attributeInt("keepdims", 1) == 0);
     CHECK(model.graph().nodes()[2]->name() == "rectifier");
     CHECK(model.graph().find("y")->shape() == Shape{2});
+}
+
+TEST_CASE("what ONNX Runtime puts into ONNX's domain is raised and written like the rest") {
+    Model model = fromText(R"(
+        <ir_version: 7, opset_import: ["" : 14]>
+        g (float[2, 4] x, float[4] gain) => (float[2, 4] y) {
+            a = LayerNormalization<axis = -1, epsilon = 1e-5>(x, gain)
+            y = SimplifiedLayerNormalization<axis = -1, epsilon = 1e-5>(a, gain)
+        })");
+    const std::filesystem::path file = std::filesystem::temp_directory_path() / "tcompress_runtime_operators.onnx";
+    for (const std::int64_t opset : {14, 17, 21}) {
+        CAPTURE(opset);
+        model = raiseOpset(std::move(model), opset);
+        CHECK(model.opset() == opset);
+        CHECK(operators(model) == Types{"LayerNormalization", "SimplifiedLayerNormalization"});
+        save(model, file);
+        checkWrittenFile(file, file);
+        // In the domain that ONNX Runtime looks for them in.
+        const Model read = load(file);
+        for (const auto& node : read.graph().nodes()) CHECK(node->domain().empty());
+    }
+    std::filesystem::remove(file);
+    CHECK_THROWS_WITH(raiseOpset(fromText(R"(<ir_version: 7, opset_import: ["" : 14]> g (float[2] x) => (float[2] y) { y = Normalise(x) })"), 21),
+                      Contains("'Normalise', which ONNX does not know"));
 }
 
 TEST_CASE("one node may become several") {
