@@ -20,7 +20,8 @@ Tensor picked(const Tensor& tensor, const std::vector<std::int64_t>& rows) {
     Tensor result(tensor.dtype(), shape);
     const std::span<std::byte> to = result.mutableBytes();
     for (std::size_t i = 0; i < rows.size(); ++i)
-        std::memcpy(to.data() + i * rowBytes, tensor.bytes().data() + static_cast<std::size_t>(rows[i]) * rowBytes, rowBytes);
+        std::memcpy(to.data() + i * rowBytes, tensor.bytes().data() + static_cast<std::size_t>(rows[i]) * rowBytes,
+                    rowBytes);
     return result;
 }
 
@@ -73,7 +74,9 @@ void LearningBatches::beginEpoch() {
     const std::int64_t used = samples_.sampleCount() / size_ * size_;
     for (std::int64_t begin = 0; begin < used; begin += kBatchesSorted * size_) {
         const auto first = order.begin() + begin, last = order.begin() + std::min(used, begin + kBatchesSorted * size_);
-        std::stable_sort(first, last, [&](std::int64_t a, std::int64_t b) { return lengths_[static_cast<std::size_t>(a)] < lengths_[static_cast<std::size_t>(b)]; });
+        std::stable_sort(first, last, [&](std::int64_t a, std::int64_t b) {
+            return lengths_[static_cast<std::size_t>(a)] < lengths_[static_cast<std::size_t>(b)];
+        });
         for (auto at = first; at < last; at += size_) waiting_.emplace_back(at, at + size_);
     }
     shuffle(waiting_, random_);

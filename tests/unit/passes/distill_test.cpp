@@ -111,12 +111,28 @@ TEST_CASE("A rate is found, and zeros of pruned matrices stay") {
     CHECK(zeros > 10000);
 }
 
+TEST_CASE("Samples are made to learn from, and to judge by, where that is asked for") {
+    const ir::Model original = test::dataModel("vit_digits");
+    const ir::Model pruned = runPass(original, "prune", "neuron", R"({"sparsity": 0.6})").model;
+    const data::Dataset samples = samplesOf("digits_train", 0, 32), others = samplesOf("digits_validation", 0, 128);
+    const auto errorWith = [&](const std::string& options, const std::string& text) {
+        const test::PassResult taught = runPass(pruned, "distill", "", options, &samples, &original);
+        CHECK_THAT(taught.report.notes.back(), Contains(text));
+        return outputError(original, taught.model, others);
+    };
+    const double given = errorWith(R"({"steps": 100, "learning_rate": 1e-3})", "each of 16 of 24 samples (24 given)");
+    const double made = errorWith(R"({"steps": 100, "learning_rate": 1e-3, "enlarge": 16})", "each of 16 of 384 samples (24 given)");
+    CHECK(made < given);
+}
+
 TEST_CASE("A model is left alone where it cannot learn, and says so") {
     const ir::Model original = test::dataModel("vit_digits");
     const data::Dataset samples = samplesOf("digits_train", 0, 32), one = samplesOf("digits_train", 0, 1);
     CHECK_THROWS_WITH(runPass(original, "distill", "", "{}", &samples, &original), Contains("put this pass behind those that change it"));
     const ir::Model pruned = runPass(original, "prune", "neuron", R"({"sparsity": 0.5})").model;
     CHECK_THROWS_WITH(runPass(pruned, "distill", "", "{}", &one, &original), Contains("2 samples are needed to learn from, and 1 is there"));
+    const ir::Model rounded = runPass(original, "quantize", "dynamic", "{}").model;
+    CHECK_THROWS_WITH(runPass(rounded, "distill", "", "{}", &samples, &original), Contains("put this pass before those that round activations"));
     const test::PassResult still = runPass(pruned, "distill", "", R"({"steps": 2, "learning_rate": 1})", &samples, &original);
     CHECK(still.report.changed.empty());
     CHECK_THAT(still.report.notes.back(), Contains("the weights stay as they were"));
