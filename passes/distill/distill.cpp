@@ -43,8 +43,8 @@ OptionTable<Options> optionTable() {
         .option("batch_size", &Options::batchSize, "samples in a batch")
         .range(2, 65536)
         .option("learning_rate", &Options::learningRate,
-                "how far a weight moves at a step of Adam: rises to this for a tenth of the steps, then falls to 0. Left out: the largest "
-                "at which a run of a fifth of the steps comes nearer to the original on held-back samples")
+                "how far a weight moves at a step of Adam: rises to this for a tenth of the steps, then falls to 0. Left out: found by "
+                "runs of a fifth of the steps, judged on held-back samples")
         .alias("lr")
         .range(0.0, 1.0)
         .choice("loss", &Options::loss, {{"mse", train::Distance::squared}, {"kl", train::Distance::divergence}},
@@ -88,7 +88,7 @@ class Distill : public pipeline::Pass {
 
         Course course{model, samples.fit, batchSize, teacher, trainer, heldBack, context.random("order"), context.progress()};
         const double rate = options_.learningRate ? *options_.learningRate
-                                                  : largestRate(course, std::max<std::int64_t>(1, options_.steps / kTrialShare));
+                                                  : rateFor(course, std::max<std::int64_t>(1, options_.steps / kTrialShare));
         const Learnt learnt = learn(course, options_.steps, rate, kTrials);
         if (learnt.step == 0) {
             report.notes.push_back(fmt::format("the weights stay as they were: on held-back samples no step of {} at a rate of {:.2g} came "

@@ -60,16 +60,22 @@ Learnt learn(Course& course, std::int64_t steps, double rate, std::int64_t trial
     return learnt;
 }
 
-double largestRate(Course& course, std::int64_t steps) {
+double rateFor(Course& course, std::int64_t steps) {
     constexpr double kFirst = 1e-4, kLowest = 1e-7, kHighest = 1e-2;
     const double factor = std::sqrt(10.0);
-    const auto helps = [&](double rate) { return learn(course, steps, rate, 1).step > 0; };
+    const auto at = [&](double rate) { return learn(course, steps, rate, 1); };
     double rate = kFirst;
-    if (helps(rate)) {
-        while (rate * factor < 1.01 * kHighest && helps(rate * factor)) rate *= factor;
-    } else {
+    Learnt best = at(rate);
+    if (best.step == 0) {
         do rate /= factor;
-        while (rate > 1.01 * kLowest && !helps(rate));
+        while (rate > 1.01 * kLowest && at(rate).step == 0);
+        return rate;
+    }
+    while (rate * factor < 1.01 * kHighest) {
+        Learnt next = at(rate * factor);
+        if (!(next.error < best.error)) break;
+        rate *= factor;
+        best = std::move(next);
     }
     return rate;
 }

@@ -52,8 +52,8 @@ struct Learnt {
 /// (Loshchilov and Hutter 2017, "SGDR"). Judged `trials` times on the way; the best is kept.
 Learnt learn(Course& course, std::int64_t steps, double rate, std::int64_t trials);
 
-/// The largest rate 10⁻⁴·√10ᵏ at which a run of `steps` steps ends nearer to the teacher, on what is held back, than it
-/// began; the smallest looked at where none does.
-double largestRate(Course& course, std::int64_t steps);
+/// A rate 10⁻⁴·√10ᵏ by runs of `steps` steps, judged at their ends: up from 10⁻⁴ as long as the next ends nearer to the
+/// teacher; where 10⁻⁴ does not end nearer than it began, the first below it that does, or the smallest looked at.
+double rateFor(Course& course, std::int64_t steps);
 
 }  // namespace tcompress::passes
