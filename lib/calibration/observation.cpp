@@ -105,7 +105,7 @@ ObservedModel::ObservedModel(const Stream& stream, Side side, Deliveries& delive
 
 void ObservedModel::run(std::size_t batch) {
     const exec::Feeds feeds = stream_.feeds(side_, batch);
-    mask_ = TokenMask(feeds);
+    mask_ = stream_.mask(batch);
     executor_.run(feeds);
 }
 

@@ -56,6 +56,11 @@ exec::Feeds Stream::feeds(Side side, std::size_t batch) const {
     return feeds;
 }
 
+TokenMask Stream::mask(std::size_t batch) const {
+    const Lane& whole = original_.model != nullptr ? original_ : edited_;
+    return TokenMask(whole.dataset.rows(batches_[batch].begin, batches_[batch].end));
+}
+
 std::string Stream::identity() const {
     if (past_.empty()) return {};
     std::string text = fmt::format("{}kernels {}\nedited {}\n", past_, fingerprintOfKernels(),

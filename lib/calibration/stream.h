@@ -24,6 +24,7 @@
 #include "lib/calibration/resources.h"
 #include "lib/calibration/statistic.h"
 #include "lib/calibration/tensor_store.h"
+#include "lib/calibration/token_mask.h"
 #include "lib/data/dataset.h"
 #include "lib/exec/executor.h"
 #include "lib/support/progress.h"
@@ -64,6 +65,8 @@ class Stream {
     std::int64_t batchSamples(std::size_t batch) const { return batches_[batch].end - batches_[batch].begin; }
     /// The inputs of the model and the values of the cut where the stream has settled, by name.
     exec::Feeds feeds(Side side, std::size_t batch) const;
+    /// One for both models, so that they show the same rows: the edited one may not read all masks any more.
+    TokenMask mask(std::size_t batch) const;
     const TensorStore& store() const { return store_; }
 
   private:

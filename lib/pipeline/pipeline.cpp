@@ -41,6 +41,8 @@ void checkBeforeWork(const Config& config, const RunOptions& options) {
     requireModel(config);
     if (config.output.empty())
         throw ConfigError("no output is named; give -o FILE or set \"output\" in the pipeline file");
+    if (config.output == "-" && config.weights == WeightStorage::external)
+        throw ConfigError("weights beside the model cannot go to standard output; name an output file");
     checkOutput(config.output, {config.model, config.calibration.file, config.evaluation.file},
                 options.overwrite);
     for (const std::vector<std::string>& files : {config.report.json, config.report.markdown})

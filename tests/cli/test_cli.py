@@ -127,6 +127,7 @@ class BadInput(InFolder):
         self.refused(2, ["--latency and --no-latency", "give one"], *command, "--latency", "--no-latency")
         self.refused(2, ["min_speedup needs latency"], *command, "--no-latency", "--min-speedup", "2")
         self.refused(2, ["--json", "--dry-run"], *command, "--json")
+        self.refused(2, ["standard output", "name an output file"], "run", VIT, "-p", "cleanup", "-o", "-", "--external-weights")
         self.refused(2, ["--log-format", "text, json", "'xml'"], *command, "--log-format", "xml")
         self.refused(2, ["passes.7.bits", "there are 2 passes"], *command, "--set", "passes.7.bits=8")
 

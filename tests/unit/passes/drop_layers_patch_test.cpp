@@ -89,6 +89,16 @@ TEST_CASE("neighbours that go together get one map, and a patched model runs in 
                                   test::runtimeOutputsOf(result.model, feeds)) < 1e-4);
 }
 
+TEST_CASE("layers whose mask goes with the last of them are compared on the same rows") {
+    const ir::Model decoder = test::dataModel("t5_char_decoder");
+    const data::Dataset samples = test::behindEncoder(samplesOf("devowel_calibration", 0, 12));
+    // The last cross-attention takes the encoder's mask along, in trials too.
+    const ir::Model once = runPass(decoder, "drop-layers", "", R"({"count": 1, "part": "attention"})", &samples).model;
+    const auto [twice, report] = runPass(once, "drop-layers", "", R"({"count": 1, "part": "attention"})", &samples);
+    CHECK(report.changed.size() == 1);
+    CHECK(analysis::recognise(twice).attention.size() == 2);
+}
+
 TEST_CASE("a sublayer can go alone") {
     const ir::Model model = test::dataModel("vit_digits");
     const data::Dataset samples = samplesOf("digits_calibration", 0, 48);
