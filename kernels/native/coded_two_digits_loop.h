@@ -18,6 +18,29 @@ struct StripRows {
     const std::int32_t* products = nullptr;  // of crossed pairs
 };
 
+/// The end of a segment: totals + scale · (sumOf(row, vector) − zero · Σ number), of rows from `row` and columns from `first` on.
+template <class Isa, int kRows, Zeros kZeros, class SumOf>
+TCOMPRESS_INLINE void addSegment(typename Isa::Floats (&totals)[kRows][Isa::kVectors], const DigitPanelTask& task,
+                                 std::int64_t row, std::int64_t first, std::int64_t segment, std::int64_t block,
+                                 SumOf sumOf) {
+    using Floats = typename Isa::Floats;
+    constexpr int kWidth = static_cast<int>(sizeof(Floats) / sizeof(float));
+    const CodedPanel& panel = task.panel;
+#pragma GCC unroll 2
+    for (int v = 0; v < Isa::kVectors; ++v) {
+        const std::int64_t at = block * kPanelColumns + first + v * kWidth;
+        const Floats scale = loadAs<Floats>(panel.scales + at);
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) totals[r][v] = addProducts<Isa>(totals[r][v], sumOf(r, v), scale);
+        if constexpr (kZeros == Zeros::some) {
+            const Floats zero = panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
+#pragma GCC unroll 8
+            for (int r = 0; r < kRows; ++r)
+                totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero, task.sums[(row + r) * task.segments + segment]);
+        }
+    }
+}
+
 /// Two digits times widened codes: kRows rows at once.
 template <class Isa, int kRows, Zeros kZeros>
 [[gnu::noinline]] void addTwoDigitBlock(const DigitPanelTask& task, StripRows strip, std::int64_t first) {
@@ -66,22 +89,8 @@ template <class Isa, int kRows, Zeros kZeros>
                 bytes += kPanelColumns;
                 digits += groupBytes;
             } while (++group < end);
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t at = block * kPanelColumns + first + v * kWidth;
-                const Floats scale = loadAs<Floats>(panel.scales + at);
-#pragma GCC unroll 8
-                for (int r = 0; r < kRows; ++r)
-                    totals[r][v] = addProducts<Isa>(totals[r][v], sums[r][v], scale);
-                if constexpr (kZeros == Zeros::some) {
-                    const Floats zero =
-                        panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
-#pragma GCC unroll 8
-                    for (int r = 0; r < kRows; ++r)
-                        totals[r][v] = subtractZeros<Isa>(totals[r][v], scale, zero,
-                                                          task.sums[(row + r) * task.segments + segment]);
-                }
-            }
+            addSegment<Isa, kRows, kZeros>(totals, task, row, first, segment, block,
+                                           [&](int r, int v) __attribute__((always_inline)) { return sums[r][v]; });
         });
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r)
@@ -150,23 +159,9 @@ template <class Isa, int kRows, Zeros kZeros>
                 strip.digits += groupBytes;
                 keepCounting(codes, strip.digits);
             } while (++group < end);
-#pragma GCC unroll 2
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t at = block * kPanelColumns + first + v * kWidth;
-                const Floats scale = loadAs<Floats>(panel.scales + at);
-#pragma GCC unroll 4
-                for (int r = 0; r < kRows; ++r)
-                    totals[r][v] = addProducts<Isa>(totals[r][v], (high[r][v] << 8) + low[r][v], scale);
-                if constexpr (kZeros == Zeros::some) {
-                    const Floats zero =
-                        panel.zeros ? loadAs<Floats>(panel.zeros + at) : panel.zero - Floats{};
-#pragma GCC unroll 4
-                    for (int r = 0; r < kRows; ++r)
-                        totals[r][v] =
-                            subtractZeros<Isa>(totals[r][v], scale, zero,
-                                               task.sums[(strip.row + r) * task.segments + segment]);
-                }
-            }
+            addSegment<Isa, kRows, kZeros>(
+                totals, task, strip.row, first, segment, block,
+                [&](int r, int v) __attribute__((always_inline)) { return (high[r][v] << 8) + low[r][v]; });
         });
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r)
