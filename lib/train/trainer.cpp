@@ -21,11 +21,10 @@ bool isFinite(const Tensor& tensor) {
 }  // namespace
 
 struct Trainer::Batch {
-    TrainingGraph graph;
+    const TrainingGraph& graph;
     std::unique_ptr<exec::Executor> executor;
 
-    Batch(const ir::Model& model, const std::vector<std::string>& constants, const std::vector<LossTerm>& terms, const exec::Feeds& feeds)
-        : graph(trainingGraph(model, constants, terms, feeds)) {
+    Batch(const TrainingGraph& itsGraph, const std::vector<LossTerm>& terms) : graph(itsGraph) {
         const ir::Graph& nodes = graph.model.graph();
         std::vector<const ir::Value*> inputs = valuesOf(nodes, graph.parameters), outputs;
         for (std::size_t i = 0; i < terms.size(); ++i) {
@@ -73,11 +72,12 @@ exec::Feeds Trainer::withWeights(const exec::Feeds& feeds, const std::map<std::s
 Trainer::Batch& Trainer::batchFor(const exec::Feeds& feeds) {
     std::vector<Shape> shapes;
     for (const auto& [name, tensor] : feeds) shapes.push_back(tensor.shape());
-    if (batch_ == nullptr || shapes != shapes_) {
+    auto found = graphs_.find(shapes);
+    if (found == graphs_.end()) found = graphs_.emplace(std::move(shapes), trainingGraph(model_, constants_, terms_, feeds)).first;
+    if (batch_ == nullptr || &batch_->graph != &found->second) {
         // One at a time: a plan is made in little of a step's time, and its buffers take as much as the weights.
         batch_.reset();
-        batch_ = std::make_unique<Batch>(model_, constants_, terms_, feeds);
-        shapes_ = std::move(shapes);
+        batch_ = std::make_unique<Batch>(found->second, terms_);
     }
     return *batch_;
 }

@@ -37,7 +37,7 @@ class Trainer {
     void restart();
 
   private:
-    struct Batch;  ///< a graph and its executor, for feeds of the same shapes
+    struct Batch;  ///< the executor of a graph
     Batch& batchFor(const exec::Feeds& feeds);
     exec::Feeds withWeights(const exec::Feeds& feeds, const std::map<std::string, std::string>& names) const;
 
@@ -49,8 +49,8 @@ class Trainer {
     std::map<std::string, Adam> states_;
     FedConstants forward_;
     std::unique_ptr<exec::Executor> forwardExecutor_;
+    std::map<std::vector<Shape>, TrainingGraph> graphs_;  ///< by the shapes of the feeds
     std::unique_ptr<Batch> batch_;
-    std::vector<Shape> shapes_;  ///< that it is for
 };
 
 }  // namespace tcompress::train

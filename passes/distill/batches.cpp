@@ -64,7 +64,7 @@ exec::Feeds ShortBatches::cut(exec::Feeds feeds) const {
 }
 
 LearningBatches::LearningBatches(const ir::Model& model, const data::Dataset& samples, std::int64_t size, Random random)
-    : samples_(samples), size_(std::min(size, samples.sampleCount())), random_(random), padding_(model, samples), lengths_(lengthsOf(samples)) {}
+    : samples_(samples), size_(size), random_(random), padding_(model, samples), lengths_(lengthsOf(samples)) {}
 
 void LearningBatches::beginEpoch() {
     std::vector<std::int64_t> order(static_cast<std::size_t>(samples_.sampleCount()));

@@ -25,11 +25,10 @@ class ShortBatches {
 
 class LearningBatches {
   public:
-    /// Batches of `size` samples, or of all where there are fewer. `samples` must outlive it.
+    /// Batches of `size` samples, of which there are as many at least. `samples` must outlive it.
     LearningBatches(const ir::Model& model, const data::Dataset& samples, std::int64_t size, Random random);
 
     exec::Feeds next();
-    std::int64_t size() const { return size_; }
 
   private:
     void beginEpoch();

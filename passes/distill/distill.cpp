@@ -86,7 +86,7 @@ class Distill : public pipeline::Pass {
             throw PassError(fmt::format("{}: the model gives what the one that the run started from gives; put this pass behind those that "
                                         "change it", kPass));
 
-        Course course{model, samples.fit, batchSize, teacher, trainer, heldBack, context.random("order"), context.progress()};
+        Course course{model, samples.fit, batchSize, teacher, trainer, heldBack, before, context.random("order"), context.progress()};
         const double rate = options_.learningRate ? *options_.learningRate
                                                   : rateFor(course, std::max<std::int64_t>(1, options_.steps / kTrialShare));
         const Learnt learnt = learn(course, options_.steps, rate, kTrials);

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <utility>
 
 #include "lib/calibration/batches.h"
 #include "passes/distill/batches.h"
@@ -46,7 +45,7 @@ Learnt learn(Course& course, std::int64_t steps, double rate, std::int64_t trial
     course.trainer.restart();
     LearningBatches batches(course.model, course.samples, course.batchSize, course.random);
     course.progress.begin(fmt::format("distilling at a rate of {:.2g}", rate), steps);
-    Learnt learnt{course.heldBack.error(course.trainer), 0, {}};
+    Learnt learnt{course.before, 0, {}};
     for (std::int64_t step = 0; step < steps; ++step) {
         const exec::Feeds feeds = batches.next();
         course.trainer.step(feeds, course.teacher.targets(feeds), rate * rateAt(step, steps));
@@ -63,19 +62,15 @@ Learnt learn(Course& course, std::int64_t steps, double rate, std::int64_t trial
 double rateFor(Course& course, std::int64_t steps) {
     constexpr double kFirst = 1e-4, kLowest = 1e-7, kHighest = 1e-2;
     const double factor = std::sqrt(10.0);
-    const auto at = [&](double rate) { return learn(course, steps, rate, 1); };
-    double rate = kFirst;
-    Learnt best = at(rate);
-    if (best.step == 0) {
-        do rate /= factor;
-        while (rate > 1.01 * kLowest && at(rate).step == 0);
-        return rate;
-    }
-    while (rate * factor < 1.01 * kHighest) {
-        Learnt next = at(rate * factor);
-        if (!(next.error < best.error)) break;
+    const auto errorAt = [&](double rate) { return learn(course, steps, rate, 1).error; };
+    double rate = kFirst, error = errorAt(rate);
+    const bool isTooLarge = !(error < course.before);
+    while (isTooLarge && !(error < course.before) && rate > 1.01 * kLowest) error = errorAt(rate /= factor);
+    while (!isTooLarge && rate * factor < 1.01 * kHighest) {
+        const double next = errorAt(rate * factor);
+        if (!(next < error)) break;
         rate *= factor;
-        best = std::move(next);
+        error = next;
     }
     return rate;
 }

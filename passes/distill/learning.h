@@ -38,6 +38,7 @@ struct Course {
     Teacher& teacher;
     train::Trainer& trainer;
     const HeldBack& heldBack;
+    double before;  ///< error on what is held back of the model as it is
     Random random;
     Progress& progress;
 };
