@@ -20,6 +20,7 @@
 #include "lib/measure/rows.h"
 #include "lib/measure/task.h"
 #include "lib/support/error.h"
+#include "lib/tensor/finite.h"
 
 namespace tcompress::measure {
 namespace {
@@ -133,10 +134,7 @@ class Quality {
             if (!isFloatingPoint(output.dtype()) || output.rank() == 0 || output.size() == 0) continue;
             const FloatView view(output);
             for (std::int64_t sample = 0; sample < output.shape()[0]; ++sample) {
-                const auto values = view.part(sample, output.shape()[0]);
-                const bool finite =
-                    std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-                if (!finite) ++side.notFinite[side.outputNames[i]];
+                if (!allFinite(view.part(sample, output.shape()[0]))) ++side.notFinite[side.outputNames[i]];
             }
         }
     }

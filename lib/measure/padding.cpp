@@ -5,6 +5,7 @@
 
 #include "lib/data/inputs.h"
 #include "lib/measure/rows.h"
+#include "lib/tensor/finite.h"
 
 namespace tcompress::measure {
 namespace {
@@ -34,10 +35,6 @@ float largest(std::span<const float> values) {
     float most = 0;
     for (const float value : values) most = std::max(most, std::abs(value));
     return most;
-}
-
-bool allFinite(std::span<const float> values) {
-    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
 }
 
 }  // namespace

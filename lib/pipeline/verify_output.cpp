@@ -12,6 +12,7 @@
 #include "lib/exec/run_once.h"
 #include "lib/ir/load.h"
 #include "lib/support/error.h"
+#include "lib/tensor/finite.h"
 
 namespace tcompress::pipeline {
 
@@ -36,7 +37,7 @@ std::map<std::string, std::int64_t> shortLengths(const ir::Model& model) {
 bool isFinite(const Tensor& tensor) {
     if (!isFloatingPoint(tensor.dtype())) return true;
     const std::vector<float> values = toFloat32(tensor);
-    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+    return allFinite(values);
 }
 
 bool fits(const Shape& actual, const Shape& declared) {

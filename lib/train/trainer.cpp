@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "lib/tensor/finite.h"
+
 namespace tcompress::train {
 namespace {
 
@@ -13,10 +15,7 @@ std::vector<const ir::Value*> valuesOf(const ir::Graph& graph, const std::map<st
     return values;
 }
 
-bool isFinite(const Tensor& tensor) {
-    const auto values = tensor.data<float>();
-    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
-}
+bool isFinite(const Tensor& tensor) { return allFinite(tensor.data<float>()); }
 
 }  // namespace
 

@@ -1,19 +1,15 @@
 #include "passes/distill/teacher.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "lib/calibration/token_mask.h"
 #include "lib/support/error.h"
+#include "lib/tensor/finite.h"
 #include "lib/train/gradient.h"
 #include "passes/support/layer_runs.h"
 
 namespace tcompress::passes {
 namespace {
-
-bool isFinite(std::span<const float> row) {
-    return std::all_of(row.begin(), row.end(), [](float value) { return std::isfinite(value); });
-}
 
 Shape rowShape(const Shape& shape) {
     Shape rows = shape;
@@ -65,7 +61,7 @@ train::Targets Teacher::targets(const exec::Feeds& feeds) {
         double size = 0;
         for (std::size_t row = 0; row < weights.size(); ++row) {
             const std::span<float> channel = value.mutableData<float>().subspan(row * channels, channels);
-            if (!isFinite(channel)) {
+            if (!allFinite(channel)) {
                 std::fill(channel.begin(), channel.end(), 0.0F);
             } else if (counts.empty() || counts[row]) {
                 weights[row] = 1;

@@ -26,6 +26,7 @@
 #include "lib/data/split.h"
 #include "lib/ir/edit.h"
 #include "lib/support/mapped_file.h"
+#include "lib/tensor/finite.h"
 #include "passes/passes.h"
 #include "passes/quantize/codebook/codebook_fit.h"
 #include "passes/quantize/codebook/codebook_groups.h"
@@ -52,8 +53,7 @@ struct Coded {
 using CodedWeights = std::map<const TargetWeight*, Coded>;
 
 bool isFinite(const TargetWeight& weight) {
-    const auto values = weight.constant->constant()->data<float>();
-    return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+    return allFinite(weight.constant->constant()->data<float>());
 }
 
 /// Whether what the weight is multiplied with says how to round it.

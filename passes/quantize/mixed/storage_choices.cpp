@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "lib/ir/edit.h"
+#include "lib/tensor/finite.h"
 #include "passes/quantize/mixed/choice_bytes.h"
 #include "passes/quantize/mixed/table_damage.h"
 #include "passes/quantize/solver/gptq_solver.h"
@@ -81,9 +82,7 @@ class Measurement {
 
   private:
     void addWeight(const TargetWeight& weight) {
-        const auto values = weight.constant->constant()->data<float>();
-        if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); }))
-            return skip(report_, weight, kNotFinite);
+        if (!allFinite(weight.constant->constant()->data<float>())) return skip(report_, weight, kNotFinite);
         WeightChoices choices{&weight, nullptr, {{}}};
         const bool divided = space_.storage.format != WeightFormat::contrib && tieredRefusal(weight).empty() &&
                              weight.constant->constant()->shape()[0] >= kFewestRowsToDivide;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 
+#include "lib/tensor/finite.h"
 #include "passes/quantize/solver/hqq_solver.h"
 #include "passes/quantize/storage/codebook_storage.h"
 #include "passes/quantize/storage/quantized_table.h"
@@ -250,10 +251,7 @@ std::string tieredRefusal(const TargetWeight& weight) {
     if (weight.constant->constant()->rank() != 2) return "its table is no matrix";
     for (const analysis::Site* site : weight.sites)
         if (std::string reason = QuantizedTable::refusal(*site->node, 2, 1); !reason.empty()) return reason;
-    const auto values = weight.constant->constant()->data<float>();
-    const bool finite =
-        std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
-    return finite ? "" : kNotFinite;
+    return allFinite(weight.constant->constant()->data<float>()) ? "" : kNotFinite;
 }
 
 void storeTable(ir::Edit& edit, const TargetWeight& weight, const EncodedTable& table,

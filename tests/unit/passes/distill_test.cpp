@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
+#include "lib/analysis/transformer_view.h"
+#include "lib/exec/executor.h"
 #include "lib/support/error.h"
 #include "lib/support/parallel.h"
 #include "passes/distill/batches.h"
@@ -91,11 +93,50 @@ TEST_CASE("A pruned model comes nearer to the original, on samples that nobody s
     CHECK(test::largestDifference(test::outputsOf(taught.model, feeds), test::runtimeOutputsOf(taught.model, feeds)) < 1e-4);
 }
 
-TEST_CASE("A rate is found, and zeros of pruned matrices stay") {
+TEST_CASE("The rate that is found is better than the one it is looked for from") {
+    const ir::Model original = test::dataModel("vit_digits");
+    const ir::Model pruned = runPass(original, "prune", "neuron", R"({"sparsity": 0.6})").model;
+    const data::Dataset samples = samplesOf("digits_train", 0, 256), others = samplesOf("digits_validation", 0, 128);
+    const test::PassResult found = runPass(pruned, "distill", "", R"({"steps": 100})", &samples, &original);
+    const test::PassResult first = runPass(pruned, "distill", "", R"({"steps": 100, "learning_rate": 1e-4})", &samples, &original);
+    CHECK(outputError(original, found.model, others) < 0.8 * outputError(original, first.model, others));
+    // A step that makes everything worse is not where it ends either.
+    const test::PassResult rough = runPass(found.model, "distill", "", R"({"steps": 30, "targets": ["role:classifier"]})", &samples, &original);
+    CHECK(outputError(original, rough.model, others) < 1.05 * outputError(original, found.model, others));
+}
+
+TEST_CASE("Only what is named learns, and blocks' outputs count by their weight") {
+    const ir::Model original = test::dataModel("vit_digits");
+    const ir::Model pruned = runPass(original, "prune", "neuron", R"({"sparsity": 0.6})").model;
+    const data::Dataset samples = samplesOf("digits_train", 0, 128), others = samplesOf("digits_validation", 0, 64);
+    const analysis::TransformerView view = analysis::recognise(pruned);
+    const test::PassResult named = runPass(pruned, "distill", "", R"({"steps": 20, "learning_rate": 1e-3, "targets": ["role:ffn.down"]})", &samples, &original);
+    for (const analysis::Site& site : view.sites) {
+        if (site.weight->constant() == nullptr) continue;
+        const auto before = site.weight->constant()->bytes(), after = named.model.graph().find(site.weight->name())->constant()->bytes();
+        INFO(site.name);
+        CHECK(std::equal(before.begin(), before.end(), after.begin()) == (site.role != analysis::SiteRole::ffnDown));
+    }
+
+    // The first block's output: the last's and the model's go together.
+    const std::string stream = view.blocks.front().output->name();
+    const auto streamError = [&](const char* hidden) {
+        const std::string options = std::string(R"({"steps": 60, "learning_rate": 1e-3, "hidden": )") + hidden + "}";
+        const test::PassResult taught = runPass(pruned, "distill", "", options, &samples, &original);
+        const auto valueIn = [&](const ir::Model& model) {
+            exec::Executor executor(model, {.outputs = std::vector<const ir::Value*>{model.graph().find(stream)}});
+            return executor.run(others.rows(0, 64));
+        };
+        return test::largestDifference(valueIn(taught.model), valueIn(original));
+    };
+    CHECK(streamError("10") < streamError("0"));
+}
+
+TEST_CASE("Zeros of pruned matrices stay") {
     const ir::Model original = test::dataModel("vit_digits");
     const ir::Model pruned = runPass(original, "prune", "magnitude", R"({"sparsity": 0.7})").model;
     const data::Dataset samples = samplesOf("digits_train", 0, 256), others = samplesOf("digits_validation", 0, 128);
-    const test::PassResult taught = runPass(pruned, "distill", "", R"({"steps": 50, "hidden": 0})", &samples, &original);
+    const test::PassResult taught = runPass(pruned, "distill", "", R"({"steps": 50, "learning_rate": 3e-4, "hidden": 0, "loss": "kl"})", &samples, &original);
     CHECK(outputError(original, taught.model, others) < 0.7 * outputError(original, pruned, others));
     std::int64_t zeros = 0;
     for (const auto& node : pruned.graph().nodes()) {
